@@ -1,0 +1,43 @@
+"""Errors of the store, by who must act.
+
+StoreError
+|-- InputError            the caller: a value, file or row that breaks the input contract
+|   `-- TooManyBadRowsError   more bad input rows than `--max-bad-rows` allows
+|-- GenerationError       the operator: a published artefact cannot be served
+|   |-- MissingGenerationError   nothing published, or a listed file is gone
+|   `-- CorruptGenerationError   a file does not match its manifest
+|       `-- CorruptRecordError   one user's record does not match its own header or checksum
+`-- StoreIOError          the operator: disk full, map full, read-only file system
+"""
+
+
+class StoreError(Exception):
+    """Root of every error raised by `store`."""
+
+
+class InputError(StoreError):
+    """A value given by the caller breaks the input contract; the message names the field."""
+
+
+class TooManyBadRowsError(InputError):
+    """An ingest met more bad rows than it was allowed; nothing was published."""
+
+
+class GenerationError(StoreError):
+    """A generation cannot be opened; the message names the file and what to run."""
+
+
+class MissingGenerationError(GenerationError):
+    """Nothing is published here, or a file that the manifest lists is absent."""
+
+
+class CorruptGenerationError(GenerationError):
+    """A file's size, hash or structure differs from what its manifest says."""
+
+
+class CorruptRecordError(CorruptGenerationError):
+    """A user's record is truncated, damaged or of an unknown format version."""
+
+
+class StoreIOError(StoreError):
+    """The file system or LMDB refused a write; every earlier commit is intact."""

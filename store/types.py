@@ -1,0 +1,158 @@
+"""Words of the store as data: ids, vocabularies and one user's behaviors as columns. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from store.errors import InputError
+
+U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+AnyArray = npt.NDArray[Any]
+
+NO_ID = 2**64 - 1
+"""The id that means "none" in every id column; refused as an id of anything."""
+
+_CANONICAL_INTEGER = re.compile(r"0|[1-9][0-9]{0,19}")
+
+
+def parse_id(value: int | str, field: str = "id") -> int:
+    """Gives the unsigned 64-bit id of a value as it stands in a file, a request or a command line.
+
+    An integer, or a string that is the canonical decimal form of one ("105", not "0105"), is itself: so that a
+    CSV and a Parquet file of the same rows agree. Any other string is hashed with xxh3-64 of its UTF-8 bytes.
+
+    Args:
+        value: The id as given.
+        field: Name used in the error message.
+
+    Raises:
+        InputError: The value is empty, negative, beyond 64 bits, or the reserved `NO_ID`.
+    """
+    if isinstance(value, str):
+        if not value:
+            raise InputError(f"{field}: an id must not be empty")
+        if _CANONICAL_INTEGER.fullmatch(value) is None or int(value) > NO_ID:
+            hashed = xxhash.xxh3_64_intdigest(value.encode())
+            return hashed if hashed != NO_ID else 0
+        value = int(value)
+    if not 0 <= value < NO_ID:
+        raise InputError(f"{field}: {value} is outside 0 .. 2**64 - 2")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """Names behind the small codes of one store generation; the code is the position."""
+
+    domains: tuple[str, ...]
+    actions: tuple[str, ...]
+    scenes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One stream of a user's behaviors: the half-open row range of one (domain, action) pair."""
+
+    domain: int
+    action: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserColumns:
+    """One user's behaviors as columns, rows ordered by (domain, action, node, time, event order).
+
+    Within a section the node numbers ascend, so that a subtree is one slice found by two binary searches, and the rows
+    of one node stand in time order::
+
+        section (content, view)         section (ad, click)
+        node  4  4  4  7  9  9          node  4  8
+        time  1  5  8  2  3  9          time  6  7
+        rank  0  3  6  1  2  7          rank  4  5      position of the row in the user's time order
+        order 0 3 4 1 6 7 2 5                           row at each position of the time order (inverse of rank)
+
+    The arrays may be views into a memory map and are then valid only while the snapshot that gave them is open.
+    They are read-only. `num_behaviors` is their common length N.
+    """
+
+    sections: tuple[Section, ...]
+    node: U32
+    """Pre-order number of the behavior's item, else of its category, else `Taxonomy.unmapped`. (N,)"""
+    timestamp_ms: I64
+    """Milliseconds UTC. (N,)"""
+    item: U64
+    """Item id. (N,)"""
+    scene: U16
+    """Code in `Vocabulary.scenes`. (N,)"""
+    rank: U32
+    """Position in time order (ties by event order). (N,)"""
+    order: U32
+    """Row at each position of the time order. (N,)"""
+
+    @property
+    def num_behaviors(self) -> int:
+        """Number of rows N."""
+        return len(self.node)
+
+    def before(self, as_of_ms: int) -> UserColumns:
+        """Gives the rows strictly before a time; itself, without a copy, when that is all of them.
+
+        Cost: O(log N) when nothing is cut, O(N) otherwise. Not a mutation.
+        """
+        count = int(np.searchsorted(self.timestamp_ms, as_of_ms, side="left", sorter=self.order))
+        if count == self.num_behaviors:
+            return self
+        keep = self.rank < count
+        kept_before = np.concatenate(([0], np.cumsum(keep)))
+        sections = tuple(
+            Section(domain=s.domain, action=s.action, start=int(kept_before[s.start]), stop=int(kept_before[s.stop]))
+            for s in self.sections
+            if kept_before[s.start] < kept_before[s.stop]
+        )
+        rank = self.rank[keep]
+        order = np.empty(count, dtype=np.uint32)
+        order[rank] = np.arange(count, dtype=np.uint32)
+        return UserColumns(
+            sections=sections,
+            node=self.node[keep],
+            timestamp_ms=self.timestamp_ms[keep],
+            item=self.item[keep],
+            scene=self.scene[keep],
+            rank=rank,
+            order=order,
+        )
+
+    def domain_and_action(self, rows: npt.NDArray[np.integer[Any]]) -> tuple[U8, U8]:
+        """Gives the domain and action codes of some rows, each (len(rows),) uint8."""
+        starts = np.array([s.start for s in self.sections], dtype=np.int64)
+        at = np.searchsorted(starts, rows, side="right") - 1
+        domains = np.array([s.domain for s in self.sections], dtype=np.uint8)
+        actions = np.array([s.action for s in self.sections], dtype=np.uint8)
+        return domains[at], actions[at]
+
+    @staticmethod
+    def empty() -> UserColumns:
+        """Gives the history of a user never seen: a normal answer, with no rows."""
+        return UserColumns(
+            sections=(),
+            node=np.empty(0, np.uint32),
+            timestamp_ms=np.empty(0, np.int64),
+            item=np.empty(0, np.uint64),
+            scene=np.empty(0, np.uint16),
+            rank=np.empty(0, np.uint32),
+            order=np.empty(0, np.uint32),
+        )
