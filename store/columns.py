@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
 from store.errors import InputError
-from store.types import AnyArray
+from store.types import F32, NO_ID, U64, AnyArray
 
 
 class DType(IntEnum):
@@ -22,7 +23,7 @@ class DType(IntEnum):
     FLOAT32 = 7
 
 
-_NUMPY = {
+_NUMPY: dict[int, np.dtype[Any]] = {
     DType.UINT8: np.dtype("<u1"),
     DType.UINT16: np.dtype("<u2"),
     DType.UINT32: np.dtype("<u4"),
@@ -31,7 +32,7 @@ _NUMPY = {
     DType.INT64: np.dtype("<i8"),
     DType.FLOAT32: np.dtype("<f4"),
 }
-_CODES = {dtype: code for code, dtype in _NUMPY.items()}
+_CODES = {dtype: DType(code) for code, dtype in _NUMPY.items()}
 
 
 def encode_column(array: AnyArray) -> tuple[DType, bytes]:
@@ -66,3 +67,31 @@ def decode_column(name: str, dtype: int, data: bytes, expected: DType, length: i
     if kind.kind == "f" and not bool(np.isfinite(array).all()):
         raise InputError(f"{name}: every value must be finite")
     return array
+
+
+def encode_field(values: U64 | F32) -> tuple[DType, bytes, bytes]:
+    """Gives type, bytes and presence bytes of a side-info field, whose missing values are `NO_ID` or NaN.
+
+    A missing value travels as 0 with a presence byte of 0, because a number on the wire is always finite. Presence is
+    empty when nothing is missing.
+    """
+    missing = np.isnan(values) if values.dtype == np.float32 else values == np.uint64(NO_ID)
+    present = (~missing).astype(np.uint8).tobytes() if bool(missing.any()) else b""
+    return *encode_column(np.where(missing, values.dtype.type(0), values)), present
+
+
+def decode_field(name: str, dtype: int, data: bytes, present: bytes, length: int) -> U64 | F32:
+    """Gives a side-info field as `encode_field` took it.
+
+    Raises:
+        InputError: As `decode_column`, a type other than UINT64 and FLOAT32, or presence bytes that are not one 0 or 1
+            for each value. The message names the field.
+    """
+    expected = DType.UINT64 if dtype == DType.UINT64 else DType.FLOAT32
+    values = decode_column(name, dtype, data, expected, length)
+    if not present:
+        return values
+    if len(present) != length or not set(present) <= {0, 1}:
+        raise InputError(f"{name}.present: expected {length} bytes of 0 or 1")
+    missing = NO_ID if expected is DType.UINT64 else np.nan
+    return np.where(np.frombuffer(present, np.bool_), values, values.dtype.type(missing))

@@ -7,7 +7,8 @@ StoreError
 |   |-- MissingGenerationError   nothing published, or a listed file is gone
 |   `-- CorruptGenerationError   a file does not match its manifest
 |       `-- CorruptRecordError   one user's record does not match its own header or checksum
-`-- StoreIOError          the operator: disk full, map full, read-only file system
+|-- StoreIOError          the operator: disk full, map full, read-only file system
+`-- StoreClosedError      the program: a store or snapshot was used after it was closed
 """
 
 
@@ -41,3 +42,7 @@ class CorruptRecordError(CorruptGenerationError):
 
 class StoreIOError(StoreError):
     """The file system or LMDB refused a write; every earlier commit is intact."""
+
+
+class StoreClosedError(StoreError):
+    """A store or a snapshot was used after it was closed."""

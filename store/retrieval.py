@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import InputError
+from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,16 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    @staticmethod
+    def by_id(item: U64) -> Candidates:
+        """Gives candidates named by id alone: category and products are what the store's items table knows."""
+        return Candidates(
+            item=item,
+            category=np.full(len(item), NO_ID, dtype=np.uint64),
+            covers=np.empty(0, dtype=np.uint64),
+            covers_offsets=np.zeros(len(item) + 1, dtype=np.int64),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

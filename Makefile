@@ -1,0 +1,26 @@
+# One verb, one line. Everything is installed into .venv from pyproject.toml only.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= auto
+
+.PHONY: demo test test-slow test-gpu check lint types layers protos check-protos check-wheel bench dist install clean
+
+demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
+test: .venv/dev.stamp ; $(BIN)/python -m pytest
+test-slow: .venv/dev.stamp ; $(BIN)/python -m pytest -m slow
+test-gpu: .venv/dev.stamp ; $(BIN)/python -m pytest -m gpu
+check: lint types layers check-protos check-wheel
+lint: .venv/dev.stamp ; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+types: .venv/dev.stamp ; $(BIN)/mypy -p store -p search_stage -p model_stage && $(BIN)/pyright
+layers: .venv/dev.stamp ; $(BIN)/lint-imports
+protos: .venv/dev.stamp ; $(BIN)/python -m scripts.generate_protos
+check-protos: .venv/dev.stamp ; $(BIN)/python -m scripts.check_protos
+check-wheel: .venv/dev.stamp ; $(BIN)/python -m scripts.check_wheel
+bench: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_request --json work/bench_request.json
+dist: .venv/dev.stamp ; $(BIN)/python -m build
+install: .venv/dev.stamp
+clean: ; rm -rf .venv .venv-protos work build dist *.egg-info
+
+.venv/pip.stamp: ; $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --upgrade pip && touch $@
+.venv/run.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu]' && touch $@
+.venv/dev.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu,dev]' && touch $@ .venv/run.stamp

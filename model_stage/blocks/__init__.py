@@ -1,0 +1,1 @@
+"""Attention blocks, one file each, with a plain reference twin beside every fast path."""

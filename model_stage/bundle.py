@@ -1,0 +1,177 @@
+"""A bundle: one published, immutable version of a trained model. Safetensors, YAML and JSON only; nothing executable.
+
+schema.yaml targets.yaml network.yaml     what the model is
+vocabulary.safetensors vocabulary.json    ids and names -> rows
+weights.safetensors                       every parameter and buffer
+attention.safetensors                     fused attention vectors by id, what the index is built from
+metrics.json                              what training measured
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors import numpy as safe_numpy
+from safetensors import torch as safe_torch
+
+from model_stage.encoder import RequestEncoder
+from model_stage.errors import BundleError
+from model_stage.networks import NetworkConfig, RankingNetwork
+from model_stage.schema import Schema, load_yaml
+from model_stage.targets import Targets
+from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
+from store.generation import GenerationWriter, open_generation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+KIND: Final = "model"
+ATTENTION_EXPORT = "attention.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A model ready to score: the network in evaluation mode, and the encoder that feeds it."""
+
+    name: str
+    schema: Schema
+    targets: Targets
+    network_config: NetworkConfig
+    vocabularies: Vocabularies
+    network: RankingNetwork
+    metrics: Mapping[str, Any]
+    """Nested numbers, as training reported them."""
+
+    @property
+    def encoder(self) -> RequestEncoder:
+        """The encoder after this bundle's schema and vocabularies."""
+        return RequestEncoder(self.schema, self.vocabularies)
+
+
+def new_network(
+    schema: Schema, targets: Targets, config: NetworkConfig, vocabularies: Vocabularies, seed: int
+) -> RankingNetwork:
+    """Gives an untrained network; equal seeds give equal weights."""
+    num_dense = len(RequestEncoder(schema, vocabularies).dense_names)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return RankingNetwork(schema, targets, vocabularies, config, num_dense)
+
+
+def save_bundle(
+    root: Path,
+    *,
+    schema: Schema,
+    targets: Targets,
+    network_config: NetworkConfig,
+    vocabularies: Vocabularies,
+    network: RankingNetwork,
+    metrics: Mapping[str, Any],
+    meta: Mapping[str, str],
+) -> str:
+    """Publishes a bundle under `root` and gives its name."""
+    with GenerationWriter(root, kind=KIND) as writer:
+        _dump_yaml(writer.path / "schema.yaml", schema)
+        _dump_yaml(writer.path / "targets.yaml", targets)
+        _dump_yaml(writer.path / "network.yaml", network_config)
+        (writer.path / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True), encoding="utf-8")
+        names = {"behavior_names": dict(vocabularies.behavior_names), "streams": vocabularies.streams}
+        (writer.path / "vocabulary.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+        safe_numpy.save_file(_vocabulary_arrays(vocabularies), writer.path / "vocabulary.safetensors")
+        weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        safe_torch.save_file(weights, writer.path / "weights.safetensors")
+        safe_numpy.save_file(attention_export(network, vocabularies), writer.path / ATTENTION_EXPORT)
+        writer.meta.update(meta)
+        return writer.publish()
+
+
+def load_bundle(root: Path, name: str | None = None) -> Bundle:
+    """Opens a published bundle; nothing is half-loaded.
+
+    Raises:
+        store.errors.GenerationError: Nothing is published, or a file does not match its manifest.
+        BundleError: The files are whole but do not fit one another; names the file.
+        ConfigError: A configuration file of the bundle does not parse.
+    """
+    opened = open_generation(root, KIND, name)
+    path = opened.path
+    schema = load_yaml(path / "schema.yaml", Schema)
+    targets = load_yaml(path / "targets.yaml", Targets)
+    config = load_yaml(path / "network.yaml", NetworkConfig)
+    try:
+        names = json.loads((path / "vocabulary.json").read_text(encoding="utf-8"))
+        vocabularies = _vocabularies(safe_numpy.load_file(path / "vocabulary.safetensors"), names)
+        network = new_network(schema, targets, config, vocabularies, seed=0)
+        network.load_state_dict(safe_torch.load_file(path / "weights.safetensors"))
+        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as exc:
+        raise BundleError(f"{path}: the bundle's files do not fit one another ({exc}); train it anew") from exc
+    network.eval()
+    return Bundle(
+        name=opened.manifest.name,
+        schema=schema,
+        targets=targets,
+        network_config=config,
+        vocabularies=vocabularies,
+        network=network,
+        metrics=metrics,
+    )
+
+
+def attention_export(network: RankingNetwork, vocabularies: Vocabularies) -> dict[str, np.ndarray[Any, Any]]:
+    """Gives the fused attention vectors by id, the contract of `search_stage.generation.build_index`.
+
+    `category_ids`, `item_ids`: uint64 ids as int64 bit patterns (safetensors.numpy and every reader know int64);
+    `category_vectors`, `item_vectors`: float32 (n, A), each already the sum over its path.
+    """
+    with torch.inference_mode():
+        fused = network.attention.nodes(torch.arange(len(vocabularies.tree.path))).numpy()
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for part, known in (("category", vocabularies.tree.categories), ("item", vocabularies.tree.items)):
+        arrays[f"{part}_ids"] = known.ids.view(np.int64)
+        arrays[f"{part}_vectors"] = np.ascontiguousarray(fused[known.rows])
+    return arrays
+
+
+def _id_rows(arrays: Mapping[str, np.ndarray[Any, Any]], part: str) -> IdRows:
+    return IdRows(ids=arrays[f"{part}.ids"].view(np.uint64), rows=arrays[f"{part}.rows"])
+
+
+def _vocabulary_arrays(vocabularies: Vocabularies) -> dict[str, np.ndarray[Any, Any]]:
+    tree = vocabularies.tree
+    arrays: dict[str, np.ndarray[Any, Any]] = {"path": np.ascontiguousarray(tree.path)}
+    for part, known in (("category", tree.categories), ("item", tree.items)):
+        arrays[f"{part}.ids"] = known.ids.view(np.int64)
+        arrays[f"{part}.rows"] = known.rows
+    for name, ids in vocabularies.categorical.items():
+        arrays[f"field.{name}"] = ids.view(np.int64)
+    return arrays
+
+
+def _vocabularies(arrays: Mapping[str, np.ndarray[Any, Any]], names: Mapping[str, Any]) -> Vocabularies:
+    def fields() -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+        for key, ids in arrays.items():
+            if key.startswith("field."):
+                yield key.removeprefix("field."), ids.view(np.uint64)
+
+    return Vocabularies(
+        tree=TreeVocabulary(
+            categories=_id_rows(arrays, "category"), items=_id_rows(arrays, "item"), path=arrays["path"]
+        ),
+        behavior_names={field: tuple(known) for field, known in names["behavior_names"].items()},
+        categorical=dict(fields()),
+        streams=tuple((str(domain), str(action)) for domain, action in names["streams"]),
+    )
+
+
+def _dump_yaml(path: Path, model: BaseModel) -> None:
+    path.write_text(yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False), encoding="utf-8")

@@ -1,0 +1,203 @@
+"""`lookback-model`: train, evaluate, serve and ask. A composition root: it joins the two stages."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from model_stage.errors import ConfigError, InvalidRequestError, ModelError
+from search_stage.errors import SearchError
+from store.deadline import Deadline
+from store.errors import InputError, StoreError
+from store.retrieval import Candidates
+from store.types import parse_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from model_stage.types import Retriever
+    from store.behavior_store import BehaviorStore
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage two: target-decoupled attention ranking.")
+console = Console()
+
+DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Root of the behavior store.")]
+IndexOption = Annotated[Path | None, typer.Option("--index", help="Root of the index; without it soft search is off.")]
+SearchConfigOption = Annotated[Path | None, typer.Option("--search-config", help="search.yaml; default: packaged.")]
+BundleOption = Annotated[Path, typer.Option("--bundle", help="Root of model bundles.")]
+SearchOption = Annotated[str, typer.Option("--search", help="host:port of the search service.")]
+
+
+@app.command()
+def train(
+    data: DataOption,
+    store: StoreOption,
+    config: Annotated[Path, typer.Option("--config", help="Directory of schema, targets and train.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="Root to publish the bundle under.")],
+    index: IndexOption = None,
+    search_config: SearchConfigOption = None,
+    attention_from: Annotated[
+        Path | None, typer.Option("--attention-from", help="Bundle root whose attention table is kept, fixed.")
+    ] = None,
+) -> None:
+    """Train on point-in-time retrieved behaviors and publish a bundle."""
+    from model_stage.training.pipeline import Recipe, train_bundle
+
+    recipe = Recipe.load(config)
+    with (
+        _searcher(store, index, search_config) as (opened, retriever),
+        opened.snapshot() as snapshot,
+        _progress() as on_progress,
+    ):
+        trained = train_bundle(
+            recipe, data, snapshot, retriever, out, attention_from=attention_from, on_progress=on_progress
+        )
+    _print_metrics({split: trained.metrics[split] for split in ("validation", "test")})
+    console.print(f"published bundle {trained.name}")
+
+
+@app.command()
+def evaluate(
+    data: DataOption,
+    store: StoreOption,
+    bundle: BundleOption,
+    index: IndexOption = None,
+    search_config: SearchConfigOption = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Measure a bundle on a split, retrieving as of each request's own time."""
+    from model_stage.bundle import load_bundle
+    from model_stage.schema import load_yaml
+    from model_stage.training.impressions import load_impressions
+    from model_stage.training.pipeline import SPLITS, Splits, evaluate_examples, retrieve_examples
+
+    if split not in SPLITS:
+        raise typer.BadParameter(f"{split!r} is none of {', '.join(SPLITS)}", param_hint="--split")
+    model = load_bundle(bundle)
+    names = model.targets.names
+    part = load_yaml(data / "splits.json", Splits).select(load_impressions(data, model.schema, names), split)
+    with _searcher(store, index, search_config) as (_, retriever), _progress() as on_progress:
+        examples = retrieve_examples(
+            part, model.schema, retriever, model.encoder, lambda d, t: on_progress(f"retrieve {split}", d, t)
+        )
+    metrics = evaluate_examples(model.network, examples, part, names)
+    _print_metrics({split: metrics})
+    if json_file is not None:
+        json_file.write_text(json.dumps({"bundle": model.name, "split": split, "metrics": metrics}, indent=1))
+
+
+@app.command()
+def serve(
+    bundle: BundleOption,
+    search: SearchOption,
+    host: Annotated[str, typer.Option(help="Address to listen on; another than loopback needs --insecure.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 = any free one.")] = 50052,
+    port_file: Annotated[Path | None, typer.Option(help="File to write the bound port to.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of the Prometheus page; default: none.")] = None,
+    reflection: Annotated[bool, typer.Option("--reflection", help="Offer gRPC server reflection.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond loopback without encryption or access control.")
+    ] = False,
+) -> None:
+    """Serve ranking over gRPC until SIGTERM."""
+    from model_stage.server import serve as run_server
+    from store.serving import ServeOptions
+
+    options = ServeOptions(
+        host=host,
+        port=port,
+        port_file=port_file,
+        metrics_port=metrics_port,
+        reflection=reflection,
+        insecure=insecure,
+    )
+    run_server(bundle, search, options)
+
+
+@app.command()
+def rank(
+    user: Annotated[str, typer.Option(help="User id, as it stands in the input.")],
+    candidate: Annotated[list[str], typer.Option(help="Ad id, as it stands in the input; may be repeated.")],
+    server: Annotated[str, typer.Option(help="host:port of the ranking service.")] = "127.0.0.1:50052",
+    as_of: Annotated[int | None, typer.Option(help="As-of time, milliseconds UTC; default: now.")] = None,
+    deadline_s: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 1.0,
+) -> None:
+    """Ask a running ranking service for probabilities, and for what stands behind the best candidate."""
+    from model_stage.evaluation.show import explanation_table, ranking_table
+    from model_stage.rank_client import RankClient
+    from model_stage.types import RankRequest
+
+    request = RankRequest(
+        user=parse_id(user, "--user"),
+        as_of_ms=as_of if as_of is not None else time.time_ns() // 1_000_000,
+        candidates=Candidates.by_id(np.array([parse_id(name, "--candidate") for name in candidate], np.uint64)),
+    )
+    with RankClient(server) as client:
+        result = client.rank(request, Deadline.after(deadline_s))
+        console.print(ranking_table(result, candidate))
+        if not result.degraded:
+            best = int(result.probability[:, 0].argmax())
+            console.print(explanation_table(client.explain(request, best, Deadline.after(deadline_s))))
+
+
+@contextmanager
+def _searcher(store: Path, index: Path | None, search_config: Path | None) -> Iterator[tuple[BehaviorStore, Retriever]]:
+    from search_stage.config import SearchConfig
+    from search_stage.generation import IndexGeneration
+    from search_stage.searcher import Searcher
+    from store.behavior_store import BehaviorStore
+
+    with BehaviorStore.open(store) as opened:
+        table = IndexGeneration.open(index) if index is not None else None
+        yield opened, Searcher(opened, table, SearchConfig.load(search_config))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield on_progress
+
+
+def _print_metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> None:
+    table = Table("split", "target", "AUC", "GAUC", "log loss", "positives", "impressions")
+    for split, targets in metrics.items():
+        for target, values in targets.items():
+            table.add_row(
+                split,
+                target,
+                *(f"{values[key]:.4f}" for key in ("auc", "gauc", "logloss")),
+                f"{values['positives']:,.0f}",
+                f"{values['impressions']:,.0f}",
+            )
+    console.print(table)
+
+
+def main() -> None:
+    """Runs the command line: a known error is one line; exit code 2 = the call is wrong, 1 = what it works on is."""
+    try:
+        app()
+    except (ModelError, SearchError, StoreError) as exc:
+        Console(stderr=True).print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(exc, InvalidRequestError | ConfigError | InputError) else 1)

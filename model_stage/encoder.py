@@ -1,0 +1,228 @@
+"""From a request and what was retrieved for it to the arrays the network reads; the same code trains and serves.
+
+Legend: U behaviors of the union, M pairs, C candidates of one request; B candidates of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from model_stage.schema import CategoricalField, NumericField, Part, Schema
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from model_stage.types import RankRequest
+    from model_stage.vocabulary import Vocabularies
+    from store.retrieval import SearchResult
+    from store.types import F32, I32, I64, U8, AnyArray
+
+_DAY_MS = 86_400_000.0
+_NEVER_DAYS = 730.0
+"""Age that stands for "no match": beyond any span we have data for, so that older and never meet smoothly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRequest:
+    """One request as arrays of rows and numbers."""
+
+    behavior_node: I32
+    """Row in the tree vocabulary. (U,)"""
+    behavior_side: I32
+    """Rows of the schema's behavior fields. (U, number of fields)"""
+    interval_ms: I64
+    """As-of time less the behavior's time. (U,)"""
+    pair_behavior: I32
+    """Row in U. (M,)"""
+    match_level: U8
+    """(M,)"""
+    offsets: I64
+    """Pairs of each candidate, oldest first. (C + 1,)"""
+    candidate_node: I32
+    """(C,)"""
+    categorical: I32
+    """Rows of the categorical fields, user's and context's repeated. (C, number of fields)"""
+    dense: F32
+    """Numeric fields, match statistics and totals, transformed, not standardised; NaN = missing. (C, S)"""
+
+    def take(self, chosen: I64) -> EncodedRequest:
+        """Gives the request with some of its candidates only, in the order asked."""
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        pairs = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return EncodedRequest(
+            behavior_node=self.behavior_node,
+            behavior_side=self.behavior_side,
+            interval_ms=self.interval_ms,
+            pair_behavior=self.pair_behavior[pairs],
+            match_level=self.match_level[pairs],
+            offsets=offsets,
+            candidate_node=self.candidate_node[chosen],
+            categorical=self.categorical[chosen],
+            dense=self.dense[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Requests put together for the network; ragged, without padding."""
+
+    behavior_node_U: Tensor
+    behavior_side_UF: Tensor
+    behavior_M: Tensor
+    candidate_M: Tensor
+    rank_M: Tensor
+    interval_ms_M: Tensor
+    match_level_M: Tensor
+    candidate_node_B: Tensor
+    categorical_BF: Tensor
+    dense_BS: Tensor
+
+
+class RequestEncoder:
+    """Turns requests into arrays, after a schema and vocabularies. Thread-safe; changes nothing."""
+
+    def __init__(self, schema: Schema, vocabularies: Vocabularies) -> None:
+        self._schema = schema
+        self._vocabularies = vocabularies
+        parts: tuple[Part, ...] = ("candidate", "user", "context")
+        self._categorical = [field for part in parts for field in schema.categorical(part)]
+        self._numeric = [field for part in parts for field in schema.numeric(part)]
+
+    @property
+    def categorical_fields(self) -> list[CategoricalField]:
+        """The columns of `EncodedRequest.categorical`, in order."""
+        return list(self._categorical)
+
+    @property
+    def dense_names(self) -> list[str]:
+        """The columns of `EncodedRequest.dense`, in order."""
+        names = [field.name for field in self._numeric]
+        for measure in ("count", "age"):
+            for domain, action in self._vocabularies.streams:
+                names += [f"{measure}:{domain}/{action}:level{level}" for level in range(self._schema.match_levels)]
+        for measure in ("total_count", "total_age"):
+            names += [f"{measure}:{domain}/{action}" for domain, action in self._vocabularies.streams]
+        return names
+
+    def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
+        """Encodes one request with what was retrieved for it."""
+        behaviors, vocabularies = found.behaviors, self._vocabularies
+        side = [
+            vocabularies.behavior_rows(name, names)[codes] if len(names) else np.zeros(len(behaviors), np.int64)
+            for name, names, codes in (
+                ("domain", found.vocabulary.domains, behaviors.domain),
+                ("action", found.vocabulary.actions, behaviors.action),
+                ("scene", found.vocabulary.scenes, behaviors.scene),
+            )
+            if name in self._schema.behavior_fields
+        ]
+        candidates = request.candidates
+        categorical = [
+            vocabularies.categorical_rows(f.name, self._values(f, request, found)) for f in self._categorical
+        ]
+        count = len(candidates)
+        return EncodedRequest(
+            behavior_node=vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32),
+            behavior_side=_columns(side, len(behaviors), np.int32),
+            interval_ms=request.as_of_ms - behaviors.timestamp_ms,
+            pair_behavior=found.index,
+            match_level=found.match_level,
+            offsets=found.offsets,
+            candidate_node=vocabularies.tree.rows(candidates.item, found.candidate_category).astype(np.int32),
+            categorical=_columns(categorical, count, np.int32),
+            dense=self._dense(request, found),
+        )
+
+    def _dense(self, request: RankRequest, found: SearchResult) -> F32:
+        columns: list[AnyArray] = []
+        for field in self._numeric:
+            values = self._values(field, request, found)
+            columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
+        count = len(request.candidates)
+        statistics, levels = found.statistics, self._schema.match_levels
+        position = {stream: at for at, stream in enumerate(statistics.streams)}
+        at = [position.get(stream, -1) for stream in self._vocabularies.streams]
+        for measure, absent, transform in (
+            (statistics.count, 0, _log_count),
+            (statistics.age_ms, -1, _log_age),
+        ):
+            columns += [transform(_level(measure, stream, level, absent)) for stream in at for level in range(levels)]
+        for totals, absent, transform in (
+            (statistics.total_count, 0, _log_count),
+            (statistics.total_age_ms, -1, _log_age),
+        ):
+            columns += [transform(np.full(count, totals[stream] if stream >= 0 else absent)) for stream in at]
+        return _columns(columns, count, np.float32)
+
+    def _values(self, field: CategoricalField | NumericField, request: RankRequest, found: SearchResult) -> AnyArray:
+        """Gives a field's values per candidate: the request's, else what the store knows, else missing."""
+        count = len(request.candidates)
+        match field.part:
+            case "candidate":
+                given, stored = request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
+            case "user":
+                given, stored = request.user_fields.get(field.name), found.user_fields.get(field.name)
+            case "context":
+                given, stored = request.context_fields.get(field.name), None
+        numeric = isinstance(field, NumericField)
+        dtype, missing = (np.float32, np.nan) if numeric else (np.uint64, np.uint64(NO_ID))
+        values = np.full(count, missing, dtype=dtype)
+        for column in (stored, given):
+            if column is not None and column.dtype == dtype:
+                present = ~np.isnan(column) if numeric else column != np.uint64(NO_ID)
+                values = np.where(present, column, values)
+        return values
+
+
+def collate(requests: Sequence[EncodedRequest]) -> Batch:
+    """Puts requests together; row numbers are shifted, nothing is padded."""
+    first_behavior = np.cumsum([0] + [len(r.behavior_node) for r in requests])
+    num_candidates = np.concatenate([np.diff(r.offsets) for r in requests])
+    ends = np.cumsum(num_candidates)
+    behavior = np.concatenate(
+        [r.pair_behavior.astype(np.int64) + first for r, first in zip(requests, first_behavior, strict=False)]
+    )
+    interval = np.concatenate([r.interval_ms for r in requests])
+    return Batch(
+        behavior_node_U=_tensor([r.behavior_node for r in requests], torch.int64),
+        behavior_side_UF=_tensor([r.behavior_side for r in requests], torch.int64),
+        behavior_M=torch.from_numpy(behavior),
+        candidate_M=torch.from_numpy(np.repeat(np.arange(len(num_candidates)), num_candidates)),
+        rank_M=torch.from_numpy(np.repeat(ends, num_candidates) - np.arange(len(behavior))),
+        interval_ms_M=torch.from_numpy(interval[behavior]),
+        match_level_M=_tensor([r.match_level for r in requests], torch.int64),
+        candidate_node_B=_tensor([r.candidate_node for r in requests], torch.int64),
+        categorical_BF=_tensor([r.categorical for r in requests], torch.int64),
+        dense_BS=_tensor([r.dense for r in requests], torch.float32),
+    )
+
+
+def _tensor(arrays: Sequence[AnyArray], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays)).to(dtype)
+
+
+def _columns(columns: Sequence[AnyArray], length: int, dtype: type) -> AnyArray:
+    return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((length, 0), dtype)
+
+
+def _level(values: I32 | I64, stream: int, level: int, absent: int) -> I64:
+    """Gives one level of one stream, (C,) int64; `absent` where the store has no such stream or level."""
+    if stream < 0 or level >= values.shape[1]:
+        return np.full(len(values), absent, dtype=np.int64)
+    return values[:, level, stream].astype(np.int64)
+
+
+def _log_count(count: AnyArray) -> F32:
+    return np.log1p(count).astype(np.float32)
+
+
+def _log_age(age_ms: AnyArray) -> F32:
+    return np.log1p(np.where(age_ms < 0, _NEVER_DAYS, age_ms / _DAY_MS)).astype(np.float32)

@@ -1,0 +1,38 @@
+"""Errors of the model stage, by who must act.
+
+ModelError
+|-- InvalidRequestError      the caller: a request that breaks the contract; the message names the field
+|-- ConfigError              the engineer: a schema, targets or training file that cannot be used; names file and key
+|-- BundleError              the operator: a bundle that cannot be served; names the file and what to run
+|-- SearchUnavailableError   transient: the search stage did not answer in time; ranking answers degraded
+|-- RankingUnavailableError  transient: the ranking service did not answer a client of this package
+`-- DeadlineExceededError    transient: the request's time is spent
+"""
+
+
+class ModelError(Exception):
+    """Root of every error raised by `model_stage`."""
+
+
+class InvalidRequestError(ModelError):
+    """The request breaks the contract; the message names the field."""
+
+
+class ConfigError(ModelError):
+    """A configuration file cannot be used; the message names the file, the key and what is allowed."""
+
+
+class BundleError(ModelError):
+    """A published model cannot be served; the message names the file and what to run."""
+
+
+class SearchUnavailableError(ModelError):
+    """The search stage is down, draining, overloaded or too slow for this request."""
+
+
+class RankingUnavailableError(ModelError):
+    """The ranking service is down, draining, overloaded or failed; nothing was scored."""
+
+
+class DeadlineExceededError(ModelError):
+    """The time of the request is spent; the rest of the work was not done."""

@@ -1,0 +1,1 @@
+"""How well scores order and estimate: metrics, and intervals for their differences."""

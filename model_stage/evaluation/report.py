@@ -1,0 +1,38 @@
+"""The numbers of one scoring, per target: what training, `lookback-model evaluate` and the demo print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.evaluation.metrics import auc, gauc, logloss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from store.types import F32, U64
+
+
+def report_by_target(labels: F32, probability: F32, user: U64, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Gives AUC, GAUC (by user), log loss and counts of each target over the rows whose label is known.
+
+    Args:
+        labels: 1 / 0 / NaN = unknown. (N, T)
+        probability: 0 to 1. (N, T)
+        user: (N,)
+        names: The T target names.
+    """
+    report = {}
+    for at, name in enumerate(names):
+        known = ~np.isnan(labels[:, at])
+        label, score = labels[known, at], probability[known, at]
+        report[name] = {
+            "auc": auc(label, score),
+            "gauc": gauc(label, score, user[known]),
+            "logloss": logloss(label, score),
+            "mean_probability": float(score.mean()),
+            "positives": float(label.sum()),
+            "impressions": float(len(label)),
+        }
+    return report

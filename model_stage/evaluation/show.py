@@ -1,0 +1,56 @@
+"""Answers as tables for people: a ranking, and the behaviors behind one candidate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.types import ExplainResult, RankResult
+
+_SOURCES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recent"))
+
+
+def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> Table:
+    """Gives the candidates by descending probability of the first target."""
+    state = f"degraded: {result.degraded_reason}" if result.degraded else f"{result.num_behaviors:,} behaviors"
+    table = Table(title=f"ranking of {len(names)} candidates ({state})", title_justify="left")
+    for column in ("candidate", *(f"P({target})" for target in result.targets), "retrieved"):
+        table.add_column(column, justify="left" if column == "candidate" else "right")
+    order = np.argsort(-result.probability[:, 0], kind="stable")
+    for at in order[:rows].tolist():
+        chances = (f"{value:.4f}" for value in result.probability[at])
+        table.add_row(names[at], *chances, str(result.num_retrieved[at]))
+    if len(order) > rows:
+        table.caption = f"and {len(order) - rows} more"
+    return table
+
+
+def explanation_table(explained: ExplainResult, rows: int = 10) -> Table:
+    """Gives the behaviors behind one candidate, those with the most attention for the first target first."""
+    table = Table(title=f"behind candidate {explained.candidate_name}", title_justify="left")
+    attention = [f"attention {target}" for target in explained.targets]
+    for column in ("item", "category", "domain", "action", "date", "level", "source", *attention):
+        table.add_column(column, justify="right" if column in attention or column == "level" else "left")
+    ordered = sorted(explained.behaviors, key=lambda behavior: -behavior.attention[0])
+    for behavior in ordered[:rows]:
+        table.add_row(
+            behavior.item_name,
+            behavior.category_name or "unmapped",
+            behavior.domain,
+            behavior.action,
+            f"{datetime.fromtimestamp(behavior.timestamp_ms / 1000, UTC):%Y-%m-%d}",
+            "-" if behavior.match_level == NO_LEVEL else str(behavior.match_level),
+            "+".join(name for bit, name in _SOURCES if behavior.source & bit),
+            *(f"{weight:.3f}" for weight in behavior.attention),
+        )
+    if len(ordered) > rows:
+        table.caption = f"and {len(ordered) - rows} more"
+    return table

@@ -1,0 +1,213 @@
+"""The ranker: one request through retrieval, encoding and the network; in process, or behind the ranking service."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from model_stage.encoder import collate
+from model_stage.errors import DeadlineExceededError, InvalidRequestError, SearchUnavailableError
+from model_stage.schema import NumericField
+from model_stage.types import MAX_CANDIDATES, ExplainedBehavior, ExplainResult, RankResult, Versions
+from store.retrieval import BehaviorColumns, MatchStatistics, SearchResult
+from store.types import NO_ID, Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from model_stage.bundle import Bundle
+    from model_stage.networks import NetworkOutput
+    from model_stage.schema import Part
+    from model_stage.types import RankRequest, Retriever
+    from store.deadline import Deadline
+    from store.types import F32, U64
+
+RANKING_RESERVE_S = 0.02
+"""Time kept back from the search call's deadline for the network itself."""
+
+
+class Ranker:
+    """Scores candidates with one bundle over one retriever. Thread-safe.
+
+    Args:
+        bundle: The model.
+        retriever: The in-process searcher, or the gRPC client of the search stage.
+        max_clock_skew_s: How far ahead of this machine's clock a request's as-of time may be.
+        now_s: The clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        retriever: Retriever,
+        *,
+        max_clock_skew_s: float = 60.0,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.bundle = bundle
+        self._retriever = retriever
+        self._encoder = bundle.encoder
+        self._max_clock_skew_s = max_clock_skew_s
+        self._now_s = now_s
+
+    def rank(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> RankResult:
+        """Gives a probability per candidate and target; degraded, and flagged so, when search does not answer.
+
+        Raises:
+            InvalidRequestError: The request breaks the contract; names the field.
+            DeadlineExceededError: No time is left to score.
+        """
+        columns = self._validate(request)
+        found, reason = self._search(request, deadline, request_id, with_names=False)
+        output = self._score(request, found, deadline)
+        probability = torch.sigmoid(output.logit_BT).numpy()[:, columns]
+        return RankResult(
+            targets=tuple(self.bundle.targets.names[at] for at in columns),
+            probability=np.ascontiguousarray(probability),
+            num_retrieved=np.diff(found.offsets).astype(np.uint32),
+            num_behaviors=found.num_behaviors,
+            degraded=bool(reason),
+            degraded_reason=reason,
+            versions=self._versions(found),
+        )
+
+    def explain(
+        self, request: RankRequest, candidate: int = 0, deadline: Deadline | None = None, request_id: str = ""
+    ) -> ExplainResult:
+        """Gives the behaviors behind one candidate's probabilities, with the attention each gets per target.
+
+        Raises:
+            InvalidRequestError: As `rank`, or there is no such candidate.
+            SearchUnavailableError: Search does not answer: without history there is nothing to explain.
+            DeadlineExceededError: No time is left to score.
+        """
+        columns = self._validate(request)
+        if not 0 <= candidate < len(request.candidates):
+            raise InvalidRequestError(f"candidate: {candidate} is outside 0 .. {len(request.candidates) - 1}")
+        found, reason = self._search(request, deadline, request_id, with_names=True)
+        if reason:
+            raise SearchUnavailableError(reason)
+        assert found.names is not None
+        output = self._score(request, found, deadline)
+        first, last = int(found.offsets[candidate]), int(found.offsets[candidate + 1])
+        behaviors, vocabulary = found.behaviors, found.vocabulary
+        explained = tuple(
+            ExplainedBehavior(
+                item=int(behaviors.item[row]),
+                item_name=found.names.behavior_items[row],
+                category=int(behaviors.category[row]),
+                category_name=found.names.behavior_categories[row],
+                timestamp_ms=int(behaviors.timestamp_ms[row]),
+                domain=vocabulary.domains[behaviors.domain[row]],
+                action=vocabulary.actions[behaviors.action[row]],
+                match_level=int(found.match_level[pair]),
+                source=int(found.source[pair]),
+                score=float(found.score[pair]),
+                attention=tuple(float(output.weight_MT[pair, at]) for at in columns),
+            )
+            for pair, row in enumerate(found.index[first:last].tolist(), start=first)
+        )
+        return ExplainResult(
+            candidate_name=found.names.candidates[candidate],
+            targets=tuple(self.bundle.targets.names[at] for at in columns),
+            probability=tuple(torch.sigmoid(output.logit_BT)[candidate, columns].tolist()),
+            behaviors=explained,
+            versions=self._versions(found),
+        )
+
+    def _validate(self, request: RankRequest) -> list[int]:
+        """Checks a request; gives the columns of the targets it asks for."""
+        count = len(request.candidates)
+        if not 1 <= count <= MAX_CANDIDATES:
+            raise InvalidRequestError(f"candidates: expected 1 to {MAX_CANDIDATES}, got {count}")
+        if request.user == NO_ID:
+            raise InvalidRequestError("user: 2**64 - 1 is reserved and no user")
+        if request.as_of_ms <= 0:
+            raise InvalidRequestError(f"as_of_ms: must be positive, is {request.as_of_ms}")
+        if request.as_of_ms > (self._now_s() + self._max_clock_skew_s) * 1000:
+            raise InvalidRequestError(
+                f"as_of_ms: {request.as_of_ms} is more than {self._max_clock_skew_s:g} s ahead of this server's clock"
+            )
+        self._validate_fields("candidate", request.candidate_fields, count)
+        self._validate_fields("user", request.user_fields, 1)
+        self._validate_fields("context", request.context_fields, 1)
+        names = self.bundle.targets.names
+        for at, name in enumerate(request.targets):
+            if name not in names:
+                raise InvalidRequestError(f"targets[{at}]: unknown target {name!r}; this bundle has {', '.join(names)}")
+        return [names.index(name) for name in request.targets or names]
+
+    def _validate_fields(self, part: Part, given: Mapping[str, U64 | F32], length: int) -> None:
+        known = {f.name: f for f in self.bundle.schema.fields if f.part == part}
+        for name, values in given.items():
+            where = f"{part}_fields[{name!r}]"
+            if name not in known:
+                raise InvalidRequestError(f"{where}: no such {part} field; this bundle has {sorted(known)}")
+            if len(values) != length:
+                raise InvalidRequestError(f"{where}: expected {length} values, got {len(values)}")
+            field = known[name]
+            if values.dtype != (np.float32 if isinstance(field, NumericField) else np.uint64):
+                raise InvalidRequestError(f"{where}: {values.dtype} values do not fit a {field.kind} field")
+            if isinstance(field, NumericField) and bool(np.isinf(values).any()):
+                raise InvalidRequestError(f"{where}: every value must be finite")
+
+    def _search(
+        self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
+    ) -> tuple[SearchResult, str]:
+        """Retrieves; gives an empty history and the reason when search does not answer."""
+        query = request.query(with_names=with_names)
+        try:
+            if deadline is None:
+                return self._retriever.search(query, request_id=request_id), ""
+            return self._retriever.search(query, deadline.less(RANKING_RESERVE_S), request_id), ""
+        except SearchUnavailableError as exc:
+            return _no_history(request), str(exc)
+
+    def _score(self, request: RankRequest, found: SearchResult, deadline: Deadline | None) -> NetworkOutput:
+        if deadline is not None and deadline.expired:
+            raise DeadlineExceededError("the request's time was spent before scoring")
+        batch = collate([self._encoder.encode(request, found)])
+        with torch.inference_mode():
+            return self.bundle.network(batch)  # type: ignore[no-any-return]
+
+    def _versions(self, found: SearchResult) -> Versions:
+        return Versions(
+            bundle=self.bundle.name,
+            store_generation=found.store_generation,
+            index_generation=found.index_generation,
+        )
+
+
+def _no_history(request: RankRequest) -> SearchResult:
+    """Gives what search would answer for a user without behaviors, without asking it."""
+    count = len(request.candidates)
+    return SearchResult(
+        behaviors=BehaviorColumns(
+            item=np.empty(0, np.uint64),
+            category=np.empty(0, np.uint64),
+            timestamp_ms=np.empty(0, np.int64),
+            domain=np.empty(0, np.uint8),
+            action=np.empty(0, np.uint8),
+            scene=np.empty(0, np.uint16),
+        ),
+        vocabulary=Vocabulary(domains=(), actions=(), scenes=()),
+        offsets=np.zeros(count + 1, np.int64),
+        index=np.empty(0, np.int32),
+        score=np.empty(0, np.float32),
+        match_level=np.empty(0, np.uint8),
+        source=np.empty(0, np.uint8),
+        statistics=MatchStatistics(
+            streams=(),
+            count=np.empty((count, 0, 0), np.int32),
+            age_ms=np.empty((count, 0, 0), np.int64),
+            total_count=np.empty(0, np.int32),
+            total_age_ms=np.empty(0, np.int64),
+        ),
+        candidate_category=request.candidates.category,
+        num_behaviors=0,
+        store_generation="",
+        index_generation="",
+    )

@@ -1,0 +1,220 @@
+"""Asks the search stage over gRPC, with the call and the answer of the in-process searcher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from model_stage.errors import InvalidRequestError, SearchUnavailableError
+from protos.lookback.search.v1 import search_pb2 as pb
+from protos.lookback.search.v1 import search_pb2_grpc
+from store.columns import DType, decode_column, decode_field, encode_column
+from store.deadline import Deadline
+from store.errors import InputError
+from store.retrieval import (
+    BehaviorColumns,
+    MatchStatistics,
+    Names,
+    SearchResult,
+    check_offsets,
+)
+from store.types import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from store.retrieval import Candidates, SearchRequest
+    from store.types import F32, U64, AnyArray
+
+DEFAULT_DEADLINE_S = 10.0
+"""For callers that set none, as an offline job."""
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * 2**20),  # 1,000 candidates with 2,000 behaviors each fit
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a restarted search stage is found again within a second
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_retries", 0),  # a degraded answer in time is worth more than a second try
+)
+
+
+class SearchClient:
+    """A `Retriever` over one channel; thread-safe, a context manager that closes the channel.
+
+    The channel connects with the first call and again by itself; making a client never fails because of the server.
+
+    Args:
+        address: Host and port of the search stage.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = search_pb2_grpc.SearchServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; calls in flight end as unavailable. Closing again does nothing."""
+        self._channel.close()
+
+    def search(self, request: SearchRequest, deadline: Deadline | None = None, request_id: str = "") -> SearchResult:
+        """Retrieves behaviors, bit for bit what the searcher answers in one process.
+
+        Raises:
+            SearchUnavailableError: No answer within the deadline, or one that breaks the contract.
+            InvalidRequestError: The search stage refuses the request; the message names the field.
+        """
+        remaining_s = (deadline or Deadline.after(DEFAULT_DEADLINE_S)).remaining_s()
+        if remaining_s == 0.0:
+            raise SearchUnavailableError("no time was left to ask the search stage")
+        message = request_to_proto(request, request_id)
+        try:
+            response = self._stub.Search(message, timeout=remaining_s)
+        except grpc.RpcError as error:
+            raise _translate(error) from error
+        except ValueError as error:  # what grpc raises on a closed channel
+            raise SearchUnavailableError("the search client is closed") from error
+        try:
+            return result_from_proto(response, len(request.candidates))
+        except InputError as error:
+            raise SearchUnavailableError(f"the search stage answered what cannot be read: {error}") from error
+
+
+def _translate(error: grpc.RpcError) -> SearchUnavailableError | InvalidRequestError:
+    """An unused or refused field is the caller's to mend; everything else is met by ranking without history."""
+    assert isinstance(error, grpc.Call)
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidRequestError(error.details() or "")
+    return SearchUnavailableError(f"the search stage answered {error.code().name}")
+
+
+def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchRequest:
+    """Gives the message of a search request."""
+    top_k = request.top_k
+    return pb.SearchRequest(
+        user=request.user,
+        as_of_ms=request.as_of_ms,
+        candidates=_candidates_to_proto(request.candidates),
+        top_k=pb.TopK(hard=top_k.hard, soft=top_k.soft, recent=top_k.recent),
+        request_id=request_id,
+        with_names=request.with_names,
+    )
+
+
+def _candidates_to_proto(candidates: Candidates) -> pb.Candidates:
+    return pb.Candidates(
+        item=_encode(candidates.item),
+        category=_encode(candidates.category),
+        covers=_encode(candidates.covers),
+        covers_offsets=_encode(candidates.covers_offsets),
+    )
+
+
+def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> SearchResult:
+    """Gives the search result a message holds.
+
+    Raises:
+        InputError: The message breaks the contract; names the field.
+    """
+    index = _decode("index", message.index, DType.INT32)
+    pairs = len(index)
+    offsets = _decode("offsets", message.offsets, DType.INT64, num_candidates + 1)
+    check_offsets("offsets", offsets, num_candidates, pairs)
+    behaviors = behaviors_from_proto(message.behaviors)
+    if pairs and not 0 <= int(index.min()) <= int(index.max()) < len(behaviors):
+        raise InputError(f"index: must lie in 0 .. {len(behaviors) - 1}")
+    return SearchResult(
+        behaviors=behaviors,
+        vocabulary=Vocabulary(
+            domains=tuple(message.vocabulary.domains),
+            actions=tuple(message.vocabulary.actions),
+            scenes=tuple(message.vocabulary.scenes),
+        ),
+        offsets=offsets,
+        index=index,
+        score=_decode("score", message.score, DType.FLOAT32, pairs),
+        match_level=_decode("match_level", message.match_level, DType.UINT8, pairs),
+        source=_decode("source", message.source, DType.UINT8, pairs),
+        statistics=_statistics_from_proto(message.statistics, num_candidates),
+        candidate_category=_decode("candidate_category", message.candidate_category, DType.UINT64, num_candidates),
+        candidate_fields=_fields_from_proto("candidate_fields", message.candidate_fields, num_candidates),
+        user_fields=_fields_from_proto("user_fields", message.user_fields, 1),
+        num_behaviors=message.num_behaviors,
+        store_generation=message.store_generation,
+        index_generation=message.index_generation,
+        names=_names_from_proto(message.names, len(behaviors), num_candidates) if message.HasField("names") else None,
+    )
+
+
+def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:
+    """Gives the behaviors a message holds.
+
+    Raises:
+        InputError: The columns are not of one length, or of the wrong type; names the field.
+    """
+    item = _decode("behaviors.item", message.item, DType.UINT64)
+    length = len(item)
+    return BehaviorColumns(
+        item=item,
+        category=_decode("behaviors.category", message.category, DType.UINT64, length),
+        timestamp_ms=_decode("behaviors.timestamp_ms", message.timestamp_ms, DType.INT64, length),
+        domain=_decode("behaviors.domain", message.domain, DType.UINT8, length),
+        action=_decode("behaviors.action", message.action, DType.UINT8, length),
+        scene=_decode("behaviors.scene", message.scene, DType.UINT16, length),
+    )
+
+
+def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> MatchStatistics:
+    streams = tuple((stream.domain, stream.action) for stream in message.streams)
+    shape = (num_candidates, message.num_levels, len(streams))
+    cells = shape[0] * shape[1] * shape[2]
+    total = len(streams)
+    return MatchStatistics(
+        streams=streams,
+        count=_decode("statistics.count", message.count, DType.INT32, cells).reshape(shape),
+        age_ms=_decode("statistics.age_ms", message.age_ms, DType.INT64, cells).reshape(shape),
+        total_count=_decode("statistics.total_count", message.total_count, DType.INT32, total),
+        total_age_ms=_decode("statistics.total_age_ms", message.total_age_ms, DType.INT64, total),
+    )
+
+
+def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int) -> Names:
+    for field, names, length in (
+        ("names.behavior_items", message.behavior_items, num_behaviors),
+        ("names.behavior_categories", message.behavior_categories, num_behaviors),
+        ("names.candidates", message.candidates, num_candidates),
+    ):
+        if len(names) != length:
+            raise InputError(f"{field}: expected {length} names, got {len(names)}")
+    return Names(
+        behavior_items=tuple(message.behavior_items),
+        behavior_categories=tuple(message.behavior_categories),
+        candidates=tuple(message.candidates),
+    )
+
+
+def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, U64 | F32]:
+    return {
+        column.name: decode_field(
+            f"{where}[{column.name!r}]", column.values.dtype, column.values.data, column.present, length
+        )
+        for column in columns
+    }
+
+
+def _encode(array: AnyArray) -> pb.Column:
+    dtype, data = encode_column(array)
+    return pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
+
+
+def _decode(name: str, column: pb.Column, expected: DType, length: int | None = None) -> AnyArray:
+    return decode_column(name, column.dtype, column.data, expected, length)

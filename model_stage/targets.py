@@ -1,0 +1,99 @@
+"""`targets.yaml`: the optimisation objectives and each one's positional encodings.
+
+Target-decoupled positional encoding means that every positional table belongs to a target: how fast a behavior fades
+may differ between a click and a purchase. Rare targets may share the tables of a `group`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from model_stage.schema import StrictModel
+
+PERIOD_MS = {"day": 86_400_000, "week": 7 * 86_400_000, "year": 365 * 86_400_000 + 21_600_000}
+
+
+class RankPosition(StrictModel):
+    """Position in the retrieved list counted from the newest behavior, 1, 2, ... up to the last bucket."""
+
+    kind: Literal["rank"]
+    buckets: int = Field(default=32, ge=1, le=4096)
+
+
+class IntervalPosition(StrictModel):
+    """Time from the behavior to the request, in equal buckets on a log scale from one minute to `span_days`."""
+
+    kind: Literal["interval"]
+    buckets: int = Field(default=16, ge=2, le=4096)
+    span_days: float = Field(default=365.0, gt=0.0)
+
+
+class CalendarPosition(StrictModel):
+    """Phase of the time interval within a period: behaviors a whole number of periods ago share a bucket."""
+
+    kind: Literal["calendar"]
+    period: Literal["day", "week", "year"] = "week"
+    buckets: int = Field(default=7, ge=2, le=512)
+
+
+class MatchLevelPosition(StrictModel):
+    """How far hard search had to climb to find the behavior; the last bucket: it did not find it."""
+
+    kind: Literal["match_level"]
+    levels: int = Field(default=4, ge=1, le=16)
+
+    @property
+    def buckets(self) -> int:
+        """One per level, and one for behaviors that hard search did not find."""
+        return self.levels + 1
+
+
+Position = Annotated[
+    RankPosition | IntervalPosition | CalendarPosition | MatchLevelPosition, Field(discriminator="kind")
+]
+
+
+class Target(StrictModel):
+    """One objective."""
+
+    name: str = Field(min_length=1)
+    """Training reads its labels from the column `label_<name>`."""
+    weight: float = Field(default=1.0, gt=0.0)
+    """Weight of its loss."""
+    group: str | None = None
+    """Targets that name the same group share one set of positional tables; None = its own."""
+    positions: tuple[Position, ...] = (IntervalPosition(kind="interval"),)
+
+    @property
+    def table_name(self) -> str:
+        """Name of the positional tables this target uses."""
+        return f"group:{self.group}" if self.group is not None else f"target:{self.name}"
+
+
+class Targets(StrictModel):
+    """The whole file."""
+
+    targets: tuple[Target, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Targets:
+        names = self.names
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"targets: {name!r} is declared twice")
+        first: dict[str, Target] = {}
+        for target in self.targets:
+            other = first.setdefault(target.table_name, target)
+            if other.positions != target.positions:
+                raise ValueError(
+                    f"targets: {target.name!r} and {other.name!r} share group {target.group!r} "
+                    "and must have the same positions"
+                )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Target names in file order."""
+        return tuple(target.name for target in self.targets)

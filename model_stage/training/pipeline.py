@@ -1,0 +1,226 @@
+"""From a dataset directory to a published bundle: impressions, point-in-time retrieval, training, report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from model_stage.bundle import load_bundle, new_network, save_bundle
+from model_stage.encoder import RequestEncoder
+from model_stage.evaluation.report import report_by_target
+from model_stage.networks import NetworkConfig
+from model_stage.schema import Schema, StrictModel, load_yaml
+from model_stage.targets import Targets
+from model_stage.training.impressions import load_impressions, requests_of
+from model_stage.training.trainer import Example, TrainConfig, predict, train
+from model_stage.vocabulary import TreeVocabulary, Vocabularies
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from model_stage.networks import RankingNetwork
+    from model_stage.training.impressions import Impressions
+    from model_stage.types import Retriever
+    from store.behavior_store import Snapshot
+    from store.types import F32
+
+SPLITS = ("train", "validation", "test")
+
+
+class Splits(StrictModel):
+    """`splits.json` of a dataset: where in time training ends and testing begins, milliseconds UTC."""
+
+    train_from_ms: int | None = None
+    """Impressions before it are left out; None = none are."""
+    validation_from_ms: int = Field(gt=0)
+    test_from_ms: int = Field(gt=0)
+
+    def select(self, impressions: Impressions, split: str) -> Impressions:
+        """Gives the impressions of `train`, `validation` or `test`."""
+        bounds = {
+            "train": (self.train_from_ms, self.validation_from_ms),
+            "validation": (self.validation_from_ms, self.test_from_ms),
+            "test": (self.test_from_ms, None),
+        }
+        return impressions.between(*bounds[split])
+
+
+class ModelConfig(StrictModel):
+    """`train.yaml`: the network and how it is trained."""
+
+    network: NetworkConfig = NetworkConfig()
+    train: TrainConfig = TrainConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What to train: the three files of a configuration directory."""
+
+    schema: Schema
+    targets: Targets
+    model: ModelConfig
+
+    @staticmethod
+    def load(directory: Path) -> Recipe:
+        """Reads `schema.yaml`, `targets.yaml` and `train.yaml`.
+
+        Raises:
+            ConfigError: One is absent or wrong; names file and key.
+        """
+        return Recipe(
+            schema=load_yaml(directory / "schema.yaml", Schema),
+            targets=load_yaml(directory / "targets.yaml", Targets),
+            model=load_yaml(directory / "train.yaml", ModelConfig),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A published bundle and what was measured on the way."""
+
+    name: str
+    metrics: dict[str, Any]
+
+
+def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int) -> Vocabularies:
+    """Builds the vocabularies from a store generation and the training impressions.
+
+    Args:
+        schema: Says which fields there are, and how often an item must occur.
+        snapshot: The store generation.
+        impressions: Those of the training split.
+        until_ms: End of the training split: later behaviors do not count.
+    """
+    counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
+    for user in snapshot.user_ids():
+        np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
+    np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
+    categorical = {}
+    for field in schema.fields:
+        if field.kind != "categorical":
+            continue
+        table = {"user": snapshot.users, "candidate": snapshot.items, "context": None}[field.part]
+        seen = [impressions.fields[field.name]] if field.name in impressions.fields else []
+        if table is not None and field.name in table.fields:
+            seen.append(table.fields[field.name])
+        ids = np.unique(np.concatenate(seen).astype(np.uint64)) if seen else np.empty(0, np.uint64)
+        categorical[field.name] = ids[ids != np.uint64(NO_ID)]
+    names = snapshot.vocabulary
+    return Vocabularies(
+        tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, counts[:-1] >= schema.item_min_count),
+        behavior_names={"domain": names.domains, "action": names.actions, "scene": names.scenes},
+        categorical=categorical,
+        streams=snapshot.streams,
+    )
+
+
+def retrieve_examples(
+    impressions: Impressions,
+    schema: Schema,
+    retriever: Retriever,
+    encoder: RequestEncoder,
+    on_request: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Example]:
+    """Retrieves, as of each request's own time, and encodes; one example per request.
+
+    Args:
+        impressions: Labelled impressions.
+        schema: Says which part each field belongs to.
+        retriever: What will also serve.
+        encoder: What will also serve.
+        on_request: Called with (requests done, requests in all).
+    """
+    grouped = list(requests_of(impressions, schema))
+    examples = []
+    for done, (rows, request) in enumerate(grouped, start=1):
+        found = retriever.search(request.query())
+        examples.append(Example(encoded=encoder.encode(request, found), labels=impressions.labels[rows], rows=rows))
+        on_request(done, len(grouped))
+    return examples
+
+
+def train_bundle(
+    recipe: Recipe,
+    dataset: Path,
+    snapshot: Snapshot,
+    retriever: Retriever,
+    out: Path,
+    *,
+    attention_from: Path | None = None,
+    on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Trained:
+    """Trains after a recipe and publishes the bundle under `out`.
+
+    Args:
+        recipe: Schema, targets, network and training.
+        dataset: Directory of the input contract with impressions and splits.json.
+        snapshot: Store generation the retriever reads; gives vocabularies and taxonomy.
+        retriever: What retrieves behaviors in training, evaluation and serving alike.
+        out: Root of model bundles.
+        attention_from: Bundle root whose vocabularies and attention table are taken over and kept fixed, so that the
+            index built from its export stays true to the new bundle.
+        on_progress: Called with (what, done, total).
+    """
+    names = recipe.targets.names
+    splits = load_yaml(dataset / "splits.json", Splits)
+    impressions = load_impressions(dataset, recipe.schema, names)
+    parts = {split: splits.select(impressions, split) for split in SPLITS}
+    fixed = load_bundle(attention_from) if attention_from is not None else None
+    vocabularies = (
+        fixed.vocabularies
+        if fixed
+        else build_vocabularies(recipe.schema, snapshot, parts["train"], splits.validation_from_ms)
+    )
+    config = recipe.model
+    network = new_network(recipe.schema, recipe.targets, config.network, vocabularies, config.train.seed)
+    if fixed is not None:
+        network.attention.load_state_dict(fixed.network.attention.state_dict())
+        network.attention.requires_grad_(False)
+    encoder = RequestEncoder(recipe.schema, vocabularies)
+    examples = {
+        split: retrieve_examples(part, recipe.schema, retriever, encoder, partial(on_progress, f"retrieve {split}"))
+        for split, part in parts.items()
+    }
+    report = train(
+        network,
+        examples["train"],
+        examples["validation"],
+        names,
+        [target.weight for target in recipe.targets.targets],
+        config.train,
+        lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
+    )
+    metrics: dict[str, Any] = {"training": asdict(report)}
+    for split in ("validation", "test"):
+        metrics[split] = evaluate_examples(network, examples[split], parts[split], names)
+    name = save_bundle(
+        out,
+        schema=recipe.schema,
+        targets=recipe.targets,
+        network_config=config.network,
+        vocabularies=vocabularies,
+        network=network,
+        metrics=metrics,
+        meta={"store_generation": snapshot.generation, "attention_from": fixed.name if fixed else ""},
+    )
+    return Trained(name=name, metrics=metrics)
+
+
+def evaluate_examples(
+    network: RankingNetwork, examples: Sequence[Example], impressions: Impressions, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Gives the metrics of each target over some retrieved examples of `impressions`."""
+    return report_by_target(impressions.labels, probabilities(network, examples, impressions), impressions.user, names)
+
+
+def probabilities(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
+    """Gives the probabilities of the impressions, in their own order. (N, T)."""
+    out = np.empty_like(impressions.labels)
+    out[np.concatenate([e.rows for e in examples])] = predict(network, examples)
+    return out

@@ -1,0 +1,110 @@
+"""What ranking is asked and what it answers, as plain columns. Imports only the contract in `store`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from store.retrieval import SearchRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from store.deadline import Deadline
+    from store.retrieval import Candidates, SearchResult
+    from store.types import F32, U32, U64
+
+MAX_CANDIDATES = 1000
+
+
+class Retriever(Protocol):
+    """Whatever answers a search request: the in-process `Searcher`, or the gRPC client of the search stage."""
+
+    def search(self, request: SearchRequest, deadline: Deadline | None = None, request_id: str = "") -> SearchResult:
+        """Retrieves behaviors for the candidates of one user.
+
+        Thread-safe; changes nothing. Unknown users, items and categories are normal answers.
+
+        Raises:
+            SearchUnavailableError: It cannot answer within the deadline.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRequest:
+    """One user, one time and 1 to 1,000 candidates to score."""
+
+    user: int
+    as_of_ms: int
+    """Milliseconds UTC; no behavior at or after it is used."""
+    candidates: Candidates
+    targets: tuple[str, ...] = ()
+    """Targets to answer; empty = all of the bundle's."""
+    candidate_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    """Candidate fields by name, (C,): uint64 ids (`NO_ID` = missing) or float32 numbers (NaN = missing). A missing
+    value falls back to what the store's items table knows."""
+    user_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    """User fields, (1,)."""
+    context_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    """Context fields, (1,)."""
+
+    def query(self, *, with_names: bool = False) -> SearchRequest:
+        """Gives what search is asked for this request."""
+        return SearchRequest(user=self.user, as_of_ms=self.as_of_ms, candidates=self.candidates, with_names=with_names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """The artefacts that made an answer; empty strings for those that took no part."""
+
+    bundle: str
+    store_generation: str = ""
+    index_generation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankResult:
+    """A probability per candidate and target."""
+
+    targets: tuple[str, ...]
+    probability: F32
+    """(C, T), 0 to 1."""
+    num_retrieved: U32
+    """Behaviors retrieved per candidate. (C,)"""
+    num_behaviors: int
+    degraded: bool
+    """True when the scores were made without the user's history."""
+    degraded_reason: str
+    versions: Versions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedBehavior:
+    """One retrieved behavior and what it weighs."""
+
+    item: int
+    item_name: str
+    category: int
+    category_name: str
+    timestamp_ms: int
+    domain: str
+    action: str
+    match_level: int
+    source: int
+    score: float
+    attention: tuple[float, ...]
+    """Weight per target; over the behaviors of the candidate they sum to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainResult:
+    """The behaviors behind one candidate's probabilities."""
+
+    candidate_name: str
+    targets: tuple[str, ...]
+    probability: tuple[float, ...]
+    behaviors: tuple[ExplainedBehavior, ...]
+    """Oldest first."""
+    versions: Versions

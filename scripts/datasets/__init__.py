@@ -1,0 +1,1 @@
+"""Converters from original data files to the input contract (docs/data.md), and what they share."""

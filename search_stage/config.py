@@ -1,0 +1,104 @@
+"""Configuration of search, read from YAML and checked by pydantic. `search.yaml` documents every key."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from search_stage.errors import ConfigError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HardPolicy(_Part):
+    """How far hard search climbs, and how much it takes, in one domain."""
+
+    quota: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """Behaviors per candidate at most; 0 = none of this domain."""
+    min_matches: Annotated[int, Field(ge=0)] = 10
+    """Climb while fewer are found."""
+    max_level: Annotated[int, Field(ge=0, le=64)] = 3
+    """The last level to climb to; 0 = the ad and its products, 1 = its category."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_matches > self.quota:
+            raise ValueError(f"min_matches ({self.min_matches}) must not exceed quota ({self.quota})")
+        return self
+
+
+class HardConfig(_Part):
+    """Policies of hard search by domain."""
+
+    default: HardPolicy = HardPolicy()
+    domains: dict[str, HardPolicy] = {}
+
+    def policy(self, domain: str) -> HardPolicy:
+        """Gives the policy of a domain: its own, else the default."""
+        return self.domains.get(domain, self.default)
+
+    @property
+    def deepest_level(self) -> int:
+        """The deepest climb of any policy."""
+        return max(policy.max_level for policy in (self.default, *self.domains.values()))
+
+
+class SoftConfig(_Part):
+    """Limits of soft search."""
+
+    top_k: Annotated[int, Field(ge=0, le=2048)] = 40
+
+
+class RecentConfig(_Part):
+    """Limits of the recency fill."""
+
+    top_k: Annotated[int, Field(ge=0, le=10_000)] = 20
+
+
+class StatisticsConfig(_Part):
+    """Which match statistics to answer."""
+
+    levels: Annotated[int, Field(ge=1, le=64)] = 4
+
+
+class LimitsConfig(_Part):
+    """What a request may ask for."""
+
+    max_candidates: Annotated[int, Field(ge=1)] = 1000
+    max_covers: Annotated[int, Field(ge=0)] = 500_000
+    clock_skew_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+
+
+class SearchConfig(_Part):
+    """Everything `search.yaml` may say; each default equals the packaged file's."""
+
+    hard: HardConfig = HardConfig()
+    soft: SoftConfig = SoftConfig()
+    recent: RecentConfig = RecentConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @staticmethod
+    def load(path: Path | None = None) -> SearchConfig:
+        """Reads a YAML file; keys it leaves out keep their defaults.
+
+        Args:
+            path: The file; None = the packaged `search.yaml`.
+
+        Raises:
+            ConfigError: Unreadable, not YAML, an unknown key or a value out of range; names the file and the key.
+        """
+        source = files("search_stage").joinpath("search.yaml") if path is None else path
+        try:
+            return SearchConfig.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")) or {})
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{source}: cannot be read: {error}") from error
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(f"{source}: {problems}") from error

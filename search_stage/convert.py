@@ -1,0 +1,141 @@
+"""Maps `lookback.search.v1` messages to the retrieval contract of `store.retrieval`, and answers back to messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from protos.lookback.search.v1 import search_pb2 as pb
+from store.columns import DType, decode_column, encode_column, encode_field
+from store.retrieval import BehaviorColumns, Candidates, SearchRequest, TopK
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from store.retrieval import MatchStatistics, Names, SearchResult
+    from store.types import F32, U64, AnyArray, Vocabulary
+
+
+def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
+    """Gives the request a message holds. Sizes and times are left for the searcher to judge.
+
+    Raises:
+        InputError: A column of another type or length than the contract's, or offsets that descend; names the field.
+    """
+    return SearchRequest(
+        user=message.user,
+        as_of_ms=message.as_of_ms,
+        candidates=candidates_from_proto(message.candidates),
+        top_k=TopK(
+            hard=message.top_k.hard if message.top_k.HasField("hard") else None,
+            soft=message.top_k.soft if message.top_k.HasField("soft") else None,
+            recent=message.top_k.recent if message.top_k.HasField("recent") else None,
+        ),
+        with_names=message.with_names,
+    )
+
+
+def candidates_from_proto(message: pb.Candidates) -> Candidates:
+    """Gives the candidates a message holds, with the defaults of the columns it leaves out.
+
+    Raises:
+        InputError: As for `request_from_proto`.
+    """
+    item = _decode("candidates.item", message.item, DType.UINT64)
+    category = np.full(len(item), NO_ID, np.uint64)
+    if message.HasField("category"):
+        category = _decode("candidates.category", message.category, DType.UINT64, len(item))
+    covers, offsets = np.empty(0, np.uint64), np.zeros(len(item) + 1, np.int64)
+    if message.HasField("covers"):
+        covers = _decode("candidates.covers", message.covers, DType.UINT64)
+    if message.HasField("covers") or message.HasField("covers_offsets"):
+        offsets = _decode("candidates.covers_offsets", message.covers_offsets, DType.INT64, len(item) + 1)
+    return Candidates(item=item, category=category, covers=covers, covers_offsets=offsets)
+
+
+def result_to_proto(result: SearchResult) -> pb.SearchResponse:
+    """Gives the message of a search result."""
+    return pb.SearchResponse(
+        behaviors=behaviors_to_proto(result.behaviors),
+        vocabulary=vocabulary_to_proto(result.vocabulary),
+        offsets=_encode(result.offsets),
+        index=_encode(result.index),
+        score=_encode(result.score),
+        match_level=_encode(result.match_level),
+        source=_encode(result.source),
+        statistics=_statistics_to_proto(result.statistics),
+        candidate_category=_encode(result.candidate_category),
+        candidate_fields=_fields_to_proto(result.candidate_fields),
+        user_fields=_fields_to_proto(result.user_fields),
+        num_behaviors=result.num_behaviors,
+        store_generation=result.store_generation,
+        index_generation=result.index_generation,
+        names=None if result.names is None else _names_to_proto(result.names),
+    )
+
+
+def behaviors_to_proto(behaviors: BehaviorColumns) -> pb.Behaviors:
+    """Gives the message of behaviors, in the order they come in."""
+    return pb.Behaviors(
+        item=_encode(behaviors.item),
+        category=_encode(behaviors.category),
+        timestamp_ms=_encode(behaviors.timestamp_ms),
+        domain=_encode(behaviors.domain),
+        action=_encode(behaviors.action),
+        scene=_encode(behaviors.scene),
+    )
+
+
+def newest_first(behaviors: BehaviorColumns, limit: int) -> BehaviorColumns:
+    """Gives the newest of some behaviors, in the reverse of their order."""
+    newest = slice(-1, -limit - 1, -1)
+    return BehaviorColumns(
+        item=behaviors.item[newest],
+        category=behaviors.category[newest],
+        timestamp_ms=behaviors.timestamp_ms[newest],
+        domain=behaviors.domain[newest],
+        action=behaviors.action[newest],
+        scene=behaviors.scene[newest],
+    )
+
+
+def vocabulary_to_proto(vocabulary: Vocabulary) -> pb.Vocabulary:
+    """Gives the message of a vocabulary."""
+    return pb.Vocabulary(domains=vocabulary.domains, actions=vocabulary.actions, scenes=vocabulary.scenes)
+
+
+def _statistics_to_proto(statistics: MatchStatistics) -> pb.MatchStatistics:
+    return pb.MatchStatistics(
+        streams=[pb.Stream(domain=domain, action=action) for domain, action in statistics.streams],
+        num_levels=statistics.count.shape[1],
+        count=_encode(statistics.count),
+        age_ms=_encode(statistics.age_ms),
+        total_count=_encode(statistics.total_count),
+        total_age_ms=_encode(statistics.total_age_ms),
+    )
+
+
+def _names_to_proto(names: Names) -> pb.Names:
+    return pb.Names(
+        behavior_items=names.behavior_items,
+        behavior_categories=names.behavior_categories,
+        candidates=names.candidates,
+    )
+
+
+def _fields_to_proto(fields: Mapping[str, U64 | F32]) -> Iterator[pb.NamedColumn]:
+    for name, values in fields.items():
+        dtype, data, present = encode_field(values)
+        column = pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
+        yield pb.NamedColumn(name=name, values=column, present=present)
+
+
+def _encode(array: AnyArray) -> pb.Column:
+    dtype, data = encode_column(array)
+    return pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
+
+
+def _decode(name: str, column: pb.Column, expected: DType, length: int | None = None) -> AnyArray:
+    return decode_column(name, column.dtype, column.data, expected, length)

@@ -1,0 +1,48 @@
+"""Errors of the search stage, by who must act. Errors of `store` pass through unchanged.
+
+SearchError
+|-- InvalidRequestError    the caller: a request breaks the contract; the message starts with the field
+|-- ConfigError            the operator: search.yaml cannot be used
+|-- UnusableIndexError     the operator: an index generation cannot be served
+|   |-- CorruptIndexError      its arrays are not what its manifest promises
+|   `-- IndexMismatchError     it was built for another taxonomy than the store's
+|-- ExportError            the operator: a model's attention export cannot be used
+|-- FaissMissingError      the operator: neither faiss wheel is installed
+`-- DeadlineExceededError  transient: the request's time is spent
+"""
+
+
+class SearchError(Exception):
+    """Root of every error raised by `search_stage`."""
+
+
+class InvalidRequestError(SearchError):
+    """A search request breaks the contract; the message starts with the name of the field."""
+
+
+class ConfigError(SearchError):
+    """The search configuration is not valid; the message names the file and the field."""
+
+
+class UnusableIndexError(SearchError):
+    """An index generation cannot be served."""
+
+
+class CorruptIndexError(UnusableIndexError):
+    """An array of the index has another type, shape or content than its manifest promises; names the file."""
+
+
+class IndexMismatchError(UnusableIndexError):
+    """The index was built for another taxonomy than the store's; says what to run."""
+
+
+class ExportError(SearchError):
+    """A model's attention export is missing, damaged or incomplete; names the file."""
+
+
+class FaissMissingError(SearchError):
+    """Neither faiss wheel is installed; says what to install."""
+
+
+class DeadlineExceededError(SearchError):
+    """The time of the request is spent; the rest of the work was not done."""

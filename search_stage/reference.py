@@ -1,0 +1,253 @@
+"""The plain twin of the whole search: loops over behaviors, no pre-order, no sharing between candidates.
+
+It is the definition of a correct answer that tests hold the searcher to, for whatever store, index and request. It
+reads the taxonomy through `parent` alone. Cost: far too much for anything but tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.retrieval import (
+    NO_LEVEL,
+    SOURCE_HARD,
+    SOURCE_RECENT,
+    SOURCE_SOFT,
+    BehaviorColumns,
+    MatchStatistics,
+    SearchResult,
+)
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from search_stage.config import SearchConfig
+    from search_stage.generation import IndexGeneration
+    from store.behavior_store import Snapshot
+    from store.retrieval import SearchRequest
+    from store.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One behavior."""
+
+    rank: int
+    """Position in time order, ties by event order."""
+    node: int
+    timestamp_ms: int
+    item: int
+    domain: int
+    action: int
+    scene: int
+    path: tuple[int, ...]
+    """Its node and all nodes above; empty = unmapped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One candidate, resolved."""
+
+    own: frozenset[int]
+    """Nodes of level 0."""
+    ancestors: tuple[int, ...]
+    """Its category and what is above, bottom up."""
+    query_node: int
+    """Whose attention vector is the query."""
+
+    def level_of(self, row: Row) -> int:
+        """Gives the smallest level whose set holds the row; `NO_LEVEL` = none."""
+        if row.node in self.own:
+            return 0
+        for level, ancestor in enumerate(self.ancestors, start=1):
+            if ancestor in row.path:
+                return level
+        return NO_LEVEL
+
+    def holds(self, row: Row, level: int) -> bool:
+        """Says whether the set of one level holds the row."""
+        if level == 0:
+            return row.node in self.own
+        return level <= len(self.ancestors) and self.ancestors[level - 1] in row.path
+
+
+def reference_search(
+    snapshot: Snapshot, index: IndexGeneration | None, config: SearchConfig, request: SearchRequest
+) -> SearchResult:
+    """Answers a valid request; without names."""
+    rows = reference_rows(snapshot, request.user, request.as_of_ms)
+    candidates = reference_candidates(snapshot, request)
+    lists: list[dict[int, list[int]]] = []  # per candidate: rank -> [source bits, match level]
+    for candidate in candidates:
+        found: dict[int, list[int]] = {}
+        for row in reference_hard(rows, candidate, config, snapshot.vocabulary.domains, request.top_k.hard):
+            found[row.rank] = [SOURCE_HARD, candidate.level_of(row)]
+        if index is not None:
+            top_k = _lower(config.soft.top_k, request.top_k.soft)
+            for row in reference_soft(rows, candidate, index, top_k):
+                found.setdefault(row.rank, [0, NO_LEVEL])[0] |= SOURCE_SOFT
+        num_recent = _lower(config.recent.top_k, request.top_k.recent)
+        for row in rows[max(len(rows) - num_recent, 0) :]:
+            found.setdefault(row.rank, [0, NO_LEVEL])[0] |= SOURCE_RECENT
+        lists.append(dict(sorted(found.items())))
+    return _assemble(snapshot, index, config, request, rows, candidates, lists)
+
+
+def reference_rows(snapshot: Snapshot, user: int, as_of_ms: int) -> list[Row]:
+    """Gives a user's behaviors before a time, oldest first."""
+    columns = snapshot.columns(user)
+    taxonomy = snapshot.taxonomy
+    rows = [
+        Row(
+            rank=int(columns.rank[at]),
+            node=int(columns.node[at]),
+            timestamp_ms=int(columns.timestamp_ms[at]),
+            item=int(columns.item[at]),
+            domain=section.domain,
+            action=section.action,
+            scene=int(columns.scene[at]),
+            path=_path(taxonomy, int(columns.node[at])),
+        )
+        for section in columns.sections
+        for at in range(section.start, section.stop)
+    ]
+    return sorted((row for row in rows if row.timestamp_ms < as_of_ms), key=lambda row: row.rank)
+
+
+def reference_candidates(snapshot: Snapshot, request: SearchRequest) -> list[Candidate]:
+    """Resolves the candidates of a request."""
+    taxonomy, covers = snapshot.taxonomy, snapshot.covers
+    items = {int(taxonomy.id[node]): node for node in range(taxonomy.num_nodes) if taxonomy.is_item[node]}
+    categories = {int(taxonomy.id[node]): node for node in range(taxonomy.num_nodes) if not taxonomy.is_item[node]}
+    stored = {
+        int(covers.ids[at]): covers.values[covers.offsets[at] : covers.offsets[at + 1]].tolist()
+        for at in range(len(covers.ids))
+    }
+    out = []
+    for at in range(len(request.candidates)):
+        item, category = int(request.candidates.item[at]), int(request.candidates.category[at])
+        given = request.candidates.covers[
+            request.candidates.covers_offsets[at] : request.candidates.covers_offsets[at + 1]
+        ].tolist()
+        own = {items[i] for i in (item, *(given or stored.get(item, []))) if i in items}
+        if category == NO_ID:
+            ancestors = _path(taxonomy, items[item])[1:] if item in items else ()
+        else:
+            ancestors = _path(taxonomy, categories[category]) if category in categories else ()
+        above = ancestors[0] if ancestors else taxonomy.unmapped
+        query_node = items.get(item, above)
+        out.append(Candidate(own=frozenset(own), ancestors=ancestors, query_node=query_node))
+    return out
+
+
+def reference_hard(
+    rows: Sequence[Row], candidate: Candidate, config: SearchConfig, domains: Sequence[str], cap: int | None
+) -> list[Row]:
+    """Hierarchical hard search for one candidate, as `hard.py` defines it."""
+    found = []
+    for domain in sorted({row.domain for row in rows}):
+        policy = config.hard.policy(domains[domain])
+        mine = [row for row in rows if row.domain == domain]
+        for stop in range(policy.max_level + 1):
+            matched = [row for row in mine if candidate.level_of(row) <= stop]
+            if len(matched) >= policy.min_matches:
+                break
+        found += sorted(matched, key=lambda row: (candidate.level_of(row), -row.rank))[: policy.quota]
+    found.sort(key=lambda row: (candidate.level_of(row), -row.rank))
+    return found[:cap]
+
+
+def reference_soft(rows: Sequence[Row], candidate: Candidate, index: IndexGeneration, top_k: int) -> list[Row]:
+    """Soft search for one candidate: the best scores, of equal ones the newest."""
+    ranked = sorted(rows, key=lambda row: (-reference_score(candidate, row, index), -row.rank))
+    return ranked[:top_k]
+
+
+def reference_score(candidate: Candidate, row: Row, index: IndexGeneration) -> float:
+    """The inner product of two attention vectors in float32."""
+    return float(np.vecdot(index.table[candidate.query_node], index.table[row.node]))
+
+
+def _assemble(
+    snapshot: Snapshot,
+    index: IndexGeneration | None,
+    config: SearchConfig,
+    request: SearchRequest,
+    rows: Sequence[Row],
+    candidates: Sequence[Candidate],
+    lists: Sequence[dict[int, list[int]]],
+) -> SearchResult:
+    union = sorted({rank for found in lists for rank in found})
+    used = [rows[rank] for rank in union]
+    listed = [(candidate, rank) for candidate, found in zip(candidates, lists, strict=True) for rank in found]
+    sources_and_levels = [pair for found in lists for pair in found.values()]
+    scores = [reference_score(candidate, rows[rank], index) if index else 0.0 for candidate, rank in listed]
+    return SearchResult(
+        behaviors=BehaviorColumns(
+            item=np.array([row.item for row in used], np.uint64),
+            category=np.array([_category(snapshot.taxonomy, row.path) for row in used], np.uint64),
+            timestamp_ms=np.array([row.timestamp_ms for row in used], np.int64),
+            domain=np.array([row.domain for row in used], np.uint8),
+            action=np.array([row.action for row in used], np.uint8),
+            scene=np.array([row.scene for row in used], np.uint16),
+        ),
+        vocabulary=snapshot.vocabulary,
+        offsets=np.cumsum([0, *(len(found) for found in lists)], dtype=np.int64),
+        index=np.array([union.index(rank) for _, rank in listed], np.int32),
+        score=np.array(scores, np.float32),
+        match_level=np.array([level for _, level in sources_and_levels], np.uint8),
+        source=np.array([source for source, _ in sources_and_levels], np.uint8),
+        statistics=reference_statistics(rows, candidates, snapshot, request.as_of_ms, config.statistics.levels),
+        candidate_category=np.array(
+            [int(snapshot.taxonomy.id[c.ancestors[0]]) if c.ancestors else NO_ID for c in candidates], np.uint64
+        ),
+        candidate_fields=snapshot.items.lookup(request.candidates.item),
+        user_fields=snapshot.users.lookup(np.array([request.user], np.uint64)),
+        num_behaviors=len(rows),
+        store_generation=snapshot.generation,
+        index_generation=index.name if index is not None else "",
+    )
+
+
+def reference_statistics(
+    rows: Sequence[Row], candidates: Sequence[Candidate], snapshot: Snapshot, as_of_ms: int, num_levels: int
+) -> MatchStatistics:
+    """Counts matches and newest ages, one row at a time."""
+    streams = snapshot.streams
+    shape = (len(candidates), num_levels, len(streams))
+    count, age = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
+    total, total_age = np.zeros(len(streams), np.int32), np.full(len(streams), -1, np.int64)
+    names = snapshot.vocabulary
+    for row in rows:  # oldest first: the last match to be written is the newest
+        stream = streams.index((names.domains[row.domain], names.actions[row.action]))
+        total[stream] += 1
+        total_age[stream] = as_of_ms - row.timestamp_ms
+        for at, candidate in enumerate(candidates):
+            for level in range(num_levels):
+                if candidate.holds(row, level):
+                    count[at, level, stream] += 1
+                    age[at, level, stream] = as_of_ms - row.timestamp_ms
+    return MatchStatistics(streams=streams, count=count, age_ms=age, total_count=total, total_age_ms=total_age)
+
+
+def _path(taxonomy: Taxonomy, node: int) -> tuple[int, ...]:
+    path = []
+    while 0 <= node < taxonomy.num_nodes:
+        path.append(node)
+        node = int(taxonomy.parent[node])
+    return tuple(path)
+
+
+def _category(taxonomy: Taxonomy, path: tuple[int, ...]) -> int:
+    for node in path:
+        if not taxonomy.is_item[node]:
+            return int(taxonomy.id[node])
+    return NO_ID
+
+
+def _lower(configured: int, requested: int | None) -> int:
+    return configured if requested is None else min(configured, requested)

@@ -1,0 +1,44 @@
+"""Behaviors on disk: the taxonomy, the generations, and one user's whole past in one read."""
+
+from store.behavior_store import BehaviorStore, Snapshot
+from store.errors import (
+    CorruptGenerationError,
+    CorruptRecordError,
+    GenerationError,
+    InputError,
+    MissingGenerationError,
+    StoreClosedError,
+    StoreError,
+    StoreIOError,
+    TooManyBadRowsError,
+)
+from store.ingest import IngestReport, ingest
+from store.tables import CoverTable, FieldTable
+from store.taxonomy import Taxonomy
+from store.types import NO_ID, Section, UserColumns, Vocabulary, parse_id
+from store.verify import verify
+
+__all__ = [
+    "NO_ID",
+    "BehaviorStore",
+    "CorruptGenerationError",
+    "CorruptRecordError",
+    "CoverTable",
+    "FieldTable",
+    "GenerationError",
+    "IngestReport",
+    "InputError",
+    "MissingGenerationError",
+    "Section",
+    "Snapshot",
+    "StoreClosedError",
+    "StoreError",
+    "StoreIOError",
+    "Taxonomy",
+    "TooManyBadRowsError",
+    "UserColumns",
+    "Vocabulary",
+    "ingest",
+    "parse_id",
+    "verify",
+]

@@ -1,0 +1,35 @@
+"""Errors of the serving edge, by who must act.
+
+StoreError
+`-- ServingError
+    |-- OverloadedError    transient: the server is full; says when to come again
+    |-- DrainingError      transient: the server is going away; another one answers
+    |-- TimeSpentError     transient: the request's deadline has passed
+    `-- NotOfferedError    the caller: this server does not offer the method yet
+"""
+
+from store.errors import StoreError
+
+
+class ServingError(StoreError):
+    """Root of the errors that the serving edge raises itself."""
+
+
+class OverloadedError(ServingError):
+    """As many requests run and wait as the server is set for."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__(f"the server is full; try again in {retry_after_ms} ms")
+        self.retry_after_ms = retry_after_ms
+
+
+class DrainingError(ServingError):
+    """The server finishes what it has and takes nothing new."""
+
+
+class TimeSpentError(ServingError):
+    """The request's deadline has passed; the rest of the work was not done."""
+
+
+class NotOfferedError(ServingError):
+    """The method is part of the contract and not built yet."""

@@ -1,0 +1,194 @@
+"""A gRPC server with health, optional reflection, metrics and a drain that loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent import futures
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from store.errors import InputError
+from store.serving.admission import Admission
+from store.serving.edge import Edge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from structlog.typing import FilteringBoundLogger
+
+    from store.serving.metrics import ServerMetrics
+    from store.serving.options import ServeOptions
+    from store.serving.status import StatusTable
+
+SPARE_THREADS = 8
+"""Beyond those that run and wait: for operators, health, reflection, and for saying no quickly."""
+
+SETTLE_S = 0.2
+"""Time in which a draining server still takes requests, those that were on their way when the drain began."""
+
+LAME_DUCK_S = 0.2
+"""Time after that in which it still says to callers that it is going away, before its port closes."""
+
+GRPC_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a partner
+    ("grpc.max_receive_message_length", 16 * 2**20),  # 1,000 candidates with 1,000 covered products each fit
+    ("grpc.server_handshake_timeout_ms", 3000),  # slow-loris: half-open connections are reaped after 3 s (measured)
+    (
+        "grpc.max_connection_idle_ms",
+        60000,
+    ),  # silent ones after a minute; a client that asks just then must connect anew
+    ("grpc.keepalive_time_ms", 30000),
+    ("grpc.keepalive_timeout_ms", 10000),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One servicer to serve."""
+
+    name: str
+    """Full name, as in the .proto file."""
+    add: Callable[[grpc.Server], None]
+    """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
+    queued: bool = True
+    """Whether its requests need a place in the queue; False for what must get through when the server is full."""
+
+
+class Server:
+    """Serves some servicers; a context manager that starts on entry and drains on exit.
+
+    Raises:
+        InputError: The port is taken.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        options: ServeOptions,
+        table: StatusTable,
+        metrics: ServerMetrics,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._options = options
+        self._log = log
+        self._metrics = metrics
+        self._names = [service.name for service in services]
+        self.admission = Admission(options.max_running, options.max_waiting)
+        threads = options.max_running + options.max_waiting + SPARE_THREADS
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        queued = {service.name: service.queued for service in services}
+        self._server = grpc.server(
+            self._pool,
+            interceptors=[Edge(queued, table, self.admission, metrics, log)],
+            options=GRPC_OPTIONS,
+            maximum_concurrent_rpcs=threads,
+        )
+        for service in services:
+            service.add(self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.reflection:
+            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.port = self._bind()
+        self.metrics_port: int | None = None
+        self._close_metrics: Callable[[], None] = lambda: None
+        self._drained: bool | None = None
+
+    def _bind(self) -> int:
+        address = self._options.address(self._options.port)
+        try:
+            return self._server.add_insecure_port(address)
+        except RuntimeError as exc:
+            raise InputError(f"port: cannot listen on {address}; is it taken?") from exc
+
+    def __enter__(self) -> Self:
+        if self._options.metrics_port is not None:
+            self._start_metrics(self._options.metrics_port)
+        self._server.start()
+        for name in self._names:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if self._options.port_file is not None:
+            part = self._options.port_file.with_name(self._options.port_file.name + ".part")
+            part.write_text(f"{self.port}\n", encoding="ascii")
+            part.replace(self._options.port_file)
+        self._log.info("serving", address=self._options.address(self.port), metrics_port=self.metrics_port)
+        return self
+
+    def _start_metrics(self, port: int) -> None:
+        try:
+            page, thread = start_http_server(port, self._options.host, self._metrics.registry)
+        except OSError as exc:
+            raise InputError(f"metrics-port: cannot listen on {self._options.address(port)}: {exc.strerror}") from exc
+
+        def close() -> None:
+            page.shutdown()
+            page.server_close()
+            thread.join()
+
+        self.metrics_port, self._close_metrics = page.server_port, close
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drain()
+
+    def drain(self) -> bool:
+        """Takes nothing new, finishes what is in flight and ends; False when the grace time was not enough for that.
+
+        Health says NOT_SERVING first; what was on its way is still taken; then whoever asks hears UNAVAILABLE from the
+        open port, which a client can retry elsewhere, and not a broken connection. Calling it again does nothing.
+        """
+        if self._drained is not None:
+            return self._drained
+        self._health.enter_graceful_shutdown()
+        self._log.info("draining", in_flight=self.admission.inside)
+        time.sleep(SETTLE_S)
+        self.admission.close()
+        finished = self.admission.wait_until_empty(self._options.grace_s)
+        time.sleep(LAME_DUCK_S)
+        self._server.stop(LAME_DUCK_S).wait()  # what is open still are streams of health and reflection
+        self._pool.shutdown(wait=finished)
+        self._close_metrics()
+        if self._options.port_file is not None:
+            self._options.port_file.unlink(missing_ok=True)
+        self._log.info("ended", finished=finished)
+        self._drained = finished
+        return finished
+
+
+def software_version() -> str:
+    """Gives the version of the installed package; "checkout" where it runs without being installed."""
+    try:
+        return version("lookback")
+    except PackageNotFoundError:
+        return "checkout"
+
+
+def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Call it from the main thread of a process of its own.
+
+    Args:
+        make: Opens what is to be served and the server over it; called after the signal handlers stand, so that an
+            early SIGTERM ends the process in order too.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with make() as server:
+        ended.wait()
+        if not server.drain():
+            sys.stderr.flush()
+            os._exit(1)  # a request that outlives the grace time would hold the interpreter's exit as long as it likes

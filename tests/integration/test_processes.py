@@ -1,0 +1,149 @@
+"""The servers as processes of their own: start, refusal to start, and SIGTERM under load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from model_stage import convert as ranking_convert
+from model_stage.search_client import request_to_proto
+from model_stage.types import RankRequest
+from protos.lookback.ranking.v1 import ranking_pb2_grpc
+from protos.lookback.search.v1 import search_pb2_grpc
+from store.retrieval import SearchRequest
+from store.types import parse_id
+from tests.integration.world import AS_OF_MS, CHECKOUT, candidates, server_process
+
+USER = parse_id("u3")
+ADS = candidates(*["a1", "a2", "c1"] * 100)
+"""Enough that a request takes some milliseconds, so that some are in flight at any time."""
+
+
+def search_process(world, folder, *arguments):
+    return server_process(folder, "search_stage", "--store", world.store, "--index", world.index, *arguments)
+
+
+def ranking_process(world, folder, search_address, *arguments):
+    return server_process(folder, "model_stage", "--bundle", world.bundle, "--search", search_address, *arguments)
+
+
+class Load:
+    """Threads that ask one after the other until they are refused, and keep what became of each request."""
+
+    def __init__(self, address, make_call, num_threads=4):
+        self._address, self._make_call = address, make_call
+        self.outcomes = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(num_threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self):
+        with grpc.insecure_channel(self._address) as channel:
+            call = self._make_call(channel)
+            code = grpc.StatusCode.OK
+            while code is grpc.StatusCode.OK:
+                started_s = time.monotonic()
+                try:
+                    call()
+                except grpc.RpcError as error:
+                    code = error.code()
+                self.outcomes.append((started_s, code))
+
+    def wait_for(self, number):
+        give_up_s = time.monotonic() + 60
+        while len(self.outcomes) < number:
+            assert time.monotonic() < give_up_s, self.outcomes
+            time.sleep(0.005)
+
+    def join(self):
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def assert_drains_without_loss(process, load):
+    load.wait_for(20)
+    terminated_s = time.monotonic()
+    assert process.terminate() == 0, process.log.read_text()
+    load.join()
+    before = [code for started_s, code in load.outcomes if started_s < terminated_s]
+    after = {code for started_s, code in load.outcomes if started_s >= terminated_s}
+    assert set(before) == {grpc.StatusCode.OK}
+    assert after <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    last = [json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")][-1]
+    assert (last["event"], last["finished"]) == ("ended", True)
+
+
+def test_search_loses_no_request_on_sigterm(world, tmp_path):
+    message = request_to_proto(SearchRequest(user=USER, as_of_ms=AS_OF_MS, candidates=ADS))
+
+    def make_call(channel):
+        stub = search_pb2_grpc.SearchServiceStub(channel)
+        return lambda: stub.Search(message, timeout=30)
+
+    with search_process(world, tmp_path) as process:
+        assert_drains_without_loss(process, Load(process.address, make_call))
+
+
+def test_ranking_loses_no_request_on_sigterm(world, tmp_path):
+    message = ranking_convert.request_to_proto(RankRequest(user=USER, as_of_ms=AS_OF_MS, candidates=ADS))
+    degraded = []
+
+    def make_call(channel):
+        stub = ranking_pb2_grpc.RankingServiceStub(channel)
+        return lambda: degraded.append(stub.Rank(message, timeout=30).degraded)
+
+    with search_process(world, tmp_path) as search, ranking_process(world, tmp_path, search.address) as process:
+        assert_drains_without_loss(process, Load(process.address, make_call))
+        assert not any(degraded)
+        assert search.terminate() == 0
+
+
+def test_both_processes_show_health_and_their_services(world, tmp_path):
+    with (
+        search_process(world, tmp_path, "--reflection") as search,
+        ranking_process(world, tmp_path, search.address, "--reflection") as ranking,
+    ):
+        for process, name in (
+            (search, "lookback.search.v1.SearchService"),
+            (ranking, "lookback.ranking.v1.RankingService"),
+        ):
+            with grpc.insecure_channel(process.address) as channel:
+                assert name in ProtoReflectionDescriptorDatabase(channel).get_services()
+                health = health_pb2_grpc.HealthStub(channel)
+                answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def refuse_to_start(package, *arguments):
+    command = [sys.executable, "-m", package, "serve", "--port", "0", *map(str, arguments)]
+    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode in (1, 2), ended
+    assert "Traceback" not in ended.stderr
+    return " ".join(ended.stderr.split())
+
+
+@pytest.mark.parametrize("package", ["search_stage", "model_stage"])
+def test_listening_beyond_this_machine_is_refused_until_it_is_spelled_out(world, package):
+    arguments = {
+        "search_stage": ("--store", world.store),
+        "model_stage": ("--bundle", world.bundle, "--search", "127.0.0.1:1"),
+    }[package]
+    assert "--insecure" in refuse_to_start(package, *arguments, "--host", "0.0.0.0")
+
+
+def test_a_missing_generation_is_named_with_what_to_run(tmp_path):
+    said = refuse_to_start("search_stage", "--store", tmp_path / "nothing")
+    assert str(tmp_path / "nothing") in said
+    assert "lookback-store ingest" in said
+    said = refuse_to_start("model_stage", "--bundle", tmp_path / "nothing", "--search", "127.0.0.1:1")
+    assert str(tmp_path / "nothing") in said
+    assert "lookback-model train" in said
