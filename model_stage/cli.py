@@ -63,7 +63,7 @@ def train(
         trained = train_bundle(
             recipe, data, snapshot, retriever, out, attention_from=attention_from, on_progress=on_progress
         )
-    _print_metrics({split: trained.metrics[split] for split in ("validation", "test")})
+    _print_metrics({"validation": trained.metrics["validation"]})
     console.print(f"published bundle {trained.name}")
 
 

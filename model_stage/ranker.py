@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from store.deadline import Deadline
     from store.types import F32, U64
 
-RANKING_RESERVE_S = 0.02
+RESERVE_S = 0.02
+RESERVE_PER_CANDIDATE_S = 0.0001
 """Time kept back from the search call's deadline for the network itself."""
 
 
@@ -162,7 +163,8 @@ class Ranker:
         try:
             if deadline is None:
                 return self._retriever.search(query, request_id=request_id), ""
-            return self._retriever.search(query, deadline.less(RANKING_RESERVE_S), request_id), ""
+            reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
+            return self._retriever.search(query, deadline.less(reserve_s), request_id), ""
         except SearchUnavailableError as exc:
             return _no_history(request), str(exc)
 

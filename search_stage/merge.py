@@ -53,25 +53,29 @@ def merge(hard: HardMatches, soft: SoftMatches | None, num_rows: int, num_recent
         num_recent: How many of the newest each candidate gets.
         num_candidates: Number of candidates C.
     """
-    num_rows_or_1 = max(num_rows, 1)
-    parts = [_pack(hard.candidate * num_rows_or_1 + hard.rank, hard.level, SOURCE_HARD)]
+    rank_bits = num_rows.bit_length()
+    parts = [_pack(hard.candidate << rank_bits | hard.rank, hard.level, SOURCE_HARD)]
     if soft is not None:
         candidate, at = expand_ranges(soft.start[soft.query], np.diff(soft.start)[soft.query])
-        parts.append(_pack(candidate * num_rows_or_1 + soft.rank[at], NO_LEVEL, SOURCE_SOFT))
+        parts.append(_pack(candidate << rank_bits | soft.rank[at], NO_LEVEL, SOURCE_SOFT))
     recent = np.arange(max(num_rows - num_recent, 0), num_rows)
-    pairs = (np.arange(num_candidates)[:, None] * num_rows_or_1 + recent).ravel()
-    parts.append(_pack(pairs, NO_LEVEL, SOURCE_RECENT))
+    parts.append(_pack(np.arange(num_candidates)[:, None] << rank_bits | recent, NO_LEVEL, SOURCE_RECENT).ravel())
     packed = np.sort(np.concatenate(parts))
     pairs = packed >> _PAYLOAD_BITS
     first = np.ones(len(pairs), np.bool_)
     np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
     starts = np.flatnonzero(first)
-    candidate, rank = np.divmod(pairs[starts], num_rows_or_1)
+    pairs = pairs[starts]
     # Of one pair hard search's entry sorts first, for every real level is below NO_LEVEL.
     level = (packed[starts] >> 3) & 255
     source = np.bitwise_or.reduceat(packed & 7, starts) if len(starts) else starts
-    return Merged(candidate=candidate, rank=rank, level=level.astype(np.uint8), source=source.astype(np.uint8))
+    return Merged(
+        candidate=pairs >> rank_bits,
+        rank=pairs & ((1 << rank_bits) - 1),
+        level=level.astype(np.uint8),
+        source=source.astype(np.uint8),
+    )
 
 
 def _pack(pair: I64, level: I64 | int, source: int) -> I64:
-    return (pair << _PAYLOAD_BITS) | (np.asarray(level, np.int64) << 3) | source
+    return pair << _PAYLOAD_BITS | (np.asarray(level, np.int64) << 3) | source

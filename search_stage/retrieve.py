@@ -13,7 +13,7 @@ from search_stage.levels import match_levels
 from search_stage.merge import SoftMatches, merge
 from search_stage.resolve import CandidateResolver
 from search_stage.runs import NodeRuns
-from search_stage.soft import KeyedRows, best_keys, score_all, score_pairs, soft_search
+from search_stage.soft import KeyedRows, score_pairs, soft_search
 from search_stage.statistics import match_statistics
 from store.retrieval import BehaviorColumns, Names, SearchResult
 
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from store.behavior_store import Snapshot
     from store.retrieval import Candidates, SearchRequest
     from store.types import F32, I32, I64, UserColumns
-
-
-_FEW_PAIRS = 1 << 15
-"""Up to this many pairs of a query and a key all are scored at once, for less than a selection by FAISS costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +70,6 @@ class _Vectors:
     keys: F32
     """(K, d)"""
     rows: KeyedRows
-    scores: F32 | None
-    """Every query with every key, where these are few; else None. (Q, K)"""
 
 
 def retrieve(
@@ -147,8 +141,7 @@ def _gather_vectors(index: IndexGeneration, candidates: ResolvedCandidates, runs
     query_node, query = np.unique(index.representative[node], return_inverse=True)
     rows = KeyedRows.of(runs, index.representative)
     queries, keys = index.table.take(query_node, axis=0), index.table.take(rows.node, axis=0)
-    scores = score_all(queries, keys) if len(queries) * len(keys) <= _FEW_PAIRS else None
-    return _Vectors(queries=queries, query=query, keys=keys, rows=rows, scores=scores)
+    return _Vectors(queries=queries, query=query, keys=keys, rows=rows)
 
 
 def _soft(serving: Serving, vectors: _Vectors | None, top_k: int) -> SoftMatches | None:
@@ -158,10 +151,7 @@ def _soft(serving: Serving, vectors: _Vectors | None, top_k: int) -> SoftMatches
     if num_rows <= top_k:
         start = np.arange(num_queries + 1) * num_rows
         return SoftMatches(query=vectors.query, start=start, rank=np.tile(np.arange(num_rows), num_queries))
-    if vectors.scores is not None:
-        shortlist = best_keys(vectors.scores, top_k)
-    else:
-        shortlist = serving.key_search.shortlist(vectors.queries, vectors.keys, top_k)
+    shortlist = serving.key_search.shortlist(vectors.queries, vectors.keys, top_k)
     start, rank = soft_search(shortlist, vectors.rows, num_queries, top_k)
     return SoftMatches(query=vectors.query, start=start, rank=rank)
 
@@ -188,8 +178,6 @@ def _scores(vectors: _Vectors | None, merged: Merged) -> F32:
     if vectors is None:
         return np.zeros(len(merged.rank), np.float32)
     query, key = vectors.query[merged.candidate], vectors.rows.of_rank[merged.rank]
-    if vectors.scores is not None:
-        return vectors.scores[query, key]
     return score_pairs(vectors.queries, vectors.keys, query, key)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from store.types import F32, I64, U32, U64
 
 _PAIRS_AT_ONCE = 1 << 20
+_RANK_BITS = np.uint64(32)
+"""Low bits of a composite sort key: a position in time order, which the store keeps in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,7 @@ def soft_search(shortlist: Shortlist, rows: KeyedRows, num_queries: int, top_k: 
     Returns:
         Where each query's list starts, and the end, (Q + 1,); and the behaviors as positions in time order.
     """
-    order = np.argsort((shortlist.query.astype(np.uint64) << np.uint64(32)) | _descending(shortlist.score))
+    order = np.argsort(shortlist.query.astype(np.uint64) << np.uint64(32) | _descending(shortlist.score))
     query, key, score = shortlist.query[order], shortlist.key[order], shortlist.score[order]
     size = np.minimum(np.diff(rows.start)[key], top_k)
     query_start = np.searchsorted(query, np.arange(num_queries + 1))
@@ -168,7 +170,7 @@ def soft_search(shortlist: Shortlist, rows: KeyedRows, num_queries: int, top_k: 
 
 
 def _descending(scores: F32) -> U64:
-    """Gives unsigned numbers that ascend as the scores descend, (P,)."""
+    """Gives unsigned numbers that ascend as the scores descend, 32 bits of them, of the same shape."""
     bits = scores.view(np.uint32)
     ascending = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
     return (~ascending).astype(np.uint64)

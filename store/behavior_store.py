@@ -9,7 +9,7 @@ import numpy as np
 
 from store.base import DATA_FILE, BaseReader
 from store.codec import decode_user
-from store.errors import CorruptRecordError, StoreClosedError
+from store.errors import CorruptGenerationError, CorruptRecordError, StoreClosedError
 from store.generation import OpenedGeneration, current_name, open_generation
 from store.meta import StoreMeta, read_meta
 from store.retrieval import BehaviorColumns
@@ -263,4 +263,9 @@ class _LoadedGeneration:
         self.users = FieldTable.load(opened.path / "users", self.meta.user_fields)
         self.covers = CoverTable.load(opened.path / "covers")
         self.data_file = opened.path / "base" / DATA_FILE
+        if f"base/{DATA_FILE}" not in opened.manifest.files:
+            # Unlisted means unchecked, and LMDB dies of a truncated file.
+            raise CorruptGenerationError(
+                f"{self.data_file}: not listed in the manifest; run `lookback-store ingest` again"
+            )
         self.base = BaseReader(opened.path / "base")

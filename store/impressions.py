@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,10 +79,14 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> ImpressionTa
         if values.dtype != np.float32:
             raise InputError(f"{batch.file}: {name}: a label is 0, 1 or empty")
         wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
-        batch.check.refuse(wrong, lambda row, name=name, values=values: f"{name}: {values[row]:g} is neither 0 nor 1")
+        batch.check.refuse(wrong, partial(_no_label, name, values))
         labels[name.removeprefix(LABEL)] = values.astype(np.float32)
     batch.check.report(bad_rows, batch.file, lambda row: int(batch.lines[row]))
     return ImpressionTable(user=user, item=item, timestamp_ms=time, labels=labels, fields=fields)
+
+
+def _no_label(name: str, values: AnyArray, row: int) -> str:
+    return f"{name}: {values[row]:g} is neither 0 nor 1"
 
 
 def _kinds(part: ImpressionTable) -> dict[str, str]:

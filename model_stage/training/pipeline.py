@@ -170,7 +170,7 @@ def train_bundle(
     names = recipe.targets.names
     splits = load_yaml(dataset / "splits.json", Splits)
     impressions = load_impressions(dataset, recipe.schema, names)
-    parts = {split: splits.select(impressions, split) for split in SPLITS}
+    parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
     fixed = load_bundle(attention_from) if attention_from is not None else None
     vocabularies = (
         fixed.vocabularies
@@ -197,8 +197,7 @@ def train_bundle(
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
     )
     metrics: dict[str, Any] = {"training": asdict(report)}
-    for split in ("validation", "test"):
-        metrics[split] = evaluate_examples(network, examples[split], parts[split], names)
+    metrics["validation"] = evaluate_examples(network, examples["validation"], parts["validation"], names)
     name = save_bundle(
         out,
         schema=recipe.schema,

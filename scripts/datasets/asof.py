@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from store.types import I64
+
+    F64 = npt.NDArray[np.float64]
+
+DAY_MS = 86_400_000
 
 NEVER = -1
 """Time of the newest event where there is none."""
+
+DAMPING_DAYS = 30
+"""Added to the days behind a rate, so that one event on the first day is not a hundred."""
 
 
 def count_before(event_key: I64, event_ms: I64, query_key: I64, query_ms: I64) -> tuple[I64, I64]:
@@ -43,3 +52,17 @@ def count_before(event_key: I64, event_ms: I64, query_key: I64, query_ms: I64) -
     found = count > 0
     newest[found] = event_ms[order[stop[found] - 1]]
     return count.astype(np.int64), newest
+
+
+def per_100_days(count: I64 | F64, query_ms: I64, first_ms: int) -> F64:
+    """Gives counts as a rate over the days since a data set began.
+
+    A plain count grows with the calendar, so that a model trained on spring has never seen autumn's; a rate does not.
+
+    Args:
+        count: Events before `query_ms`. (Q,)
+        query_ms: (Q,) int64, at or after `first_ms`.
+        first_ms: When the data set began.
+    """
+    days = (query_ms - first_ms) / DAY_MS + DAMPING_DAYS
+    return np.asarray(100.0 * count / days, dtype=np.float64)

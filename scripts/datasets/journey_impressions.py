@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from scripts.datasets.asof import count_before
+from scripts.datasets.asof import DAY_MS, count_before, per_100_days
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from store.types import I64
 
     Flags = npt.NDArray[np.bool_]
-
-DAY_MS = 86_400_000
+    F64 = npt.NDArray[np.float64]
 
 
 def build_impressions(journey: Journey, catalog: Catalog) -> pa.Table:
@@ -50,8 +49,7 @@ def build_impressions(journey: Journey, catalog: Catalog) -> pa.Table:
             "campaign_type": pa.array([journey.campaign_type[number] for number in campaign.tolist()], pa.string()),
             "campaign_days": (length_ms / DAY_MS).astype(np.float32),
             "num_covers": num_covers[pool_row][order].astype(np.float32),
-            "coupon_popularity": popularity[0].astype(np.float32),
-            "category_popularity": popularity[1].astype(np.float32),
+            **{name: rate.astype(np.float32) for name, rate in popularity.items()},
         }
     )
 
@@ -99,12 +97,32 @@ def _is_in(known: set[tuple[int, int, int]], household: I64, coupon: I64, campai
     return np.fromiter((row in known for row in rows), dtype=np.bool_, count=len(household))
 
 
-def _popularity(journey: Journey, catalog: Catalog, coupon: I64, time: I64) -> tuple[I64, I64]:
-    """Gives how often each coupon, and any coupon of its category, was redeemed strictly before the time."""
+def _popularity(journey: Journey, catalog: Catalog, coupon: I64, time: I64) -> dict[str, F64]:
+    """Gives how often each coupon was redeemed, and anything in its category and any product it covers bought.
+
+    Per 100 days, strictly before the time.
+    """
     redeemed_at = np.searchsorted(catalog.coupon, journey.redemptions.coupon)
     asked = np.searchsorted(catalog.coupon, coupon)
-    coupon_count, _ = count_before(redeemed_at, journey.redemptions.day_ms, asked, time)
-    category_count, _ = count_before(
-        catalog.coupon_path[redeemed_at], journey.redemptions.day_ms, catalog.coupon_path[asked], time
-    )
-    return coupon_count, category_count
+    buys = journey.purchases
+    rows, covering = _covering_coupons(catalog, buys.product)
+    counts = {
+        "coupon_popularity": count_before(redeemed_at, journey.redemptions.day_ms, asked, time),
+        "category_popularity": count_before(
+            catalog.path_of_products(buys.product), buys.timestamp_ms, catalog.coupon_path[asked], time
+        ),
+        "covers_popularity": count_before(covering, buys.timestamp_ms[rows], asked, time),
+    }
+    first = int(journey.start_ms[1:].min())
+    return {name: per_100_days(count, time, first) for name, (count, _) in counts.items()}
+
+
+def _covering_coupons(catalog: Catalog, product: I64) -> tuple[I64, I64]:
+    """Gives a (row of `product`, position of a coupon) pair for each coupon that covers it."""
+    coupon = np.repeat(np.arange(len(catalog.coupon)), np.diff(catalog.cover_offsets))
+    order = np.argsort(catalog.cover_product, kind="stable")
+    covered = catalog.cover_product[order]
+    first = np.searchsorted(covered, product)
+    sizes = np.searchsorted(covered, product, side="right") - first
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.repeat(np.arange(len(product)), sizes), coupon[order][np.repeat(first, sizes) + within]

@@ -124,7 +124,7 @@ def grow(prefix: str, fanout: tuple[int, ...]) -> Tree:
 
 
 def resolve(tree: Tree, bridge: I64) -> I64:
-    """Gives the ads' node of each node's nearest bridged ancestor (itself included), -1 = none. (nodes,)"""
+    """Gives the ads' node of each node's nearest bridged ancestor (itself included), -1 = none; (nodes,)."""
     resolved = bridge.copy()
     # Pre-order puts every parent before its children.
     for node in np.flatnonzero(bridge < 0):
@@ -171,6 +171,6 @@ def _covers(ads: Items, articles: Items, draw: np.random.Generator) -> tuple[I64
     for leaf in ads.leaf.tolist():
         first, last = np.searchsorted(articles.leaf, [leaf, leaf + 1])
         wanted = min(int(draw.integers(1, MAX_COVERS + 1)), int(last - first))
-        lists.append(np.sort(draw.choice(np.arange(first, last), wanted, replace=False)) if wanted else np.empty(0, int))
+        lists.append(np.sort(first + draw.permutation(last - first)[:wanted]))
     offsets = np.concatenate(([0], np.cumsum([len(covered) for covered in lists])))
     return np.concatenate(lists).astype(np.int64), offsets.astype(np.int64)

@@ -31,7 +31,9 @@ UNKNOWN_CATEGORY = 77
 UNKNOWN_USER = 9
 DOMAINS = ("ads", "content", "games")
 
-SLOW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SLOW = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 maybe_category = st.sampled_from([None, UNKNOWN_CATEGORY, *CATEGORIES])
 any_item = st.sampled_from([*ITEMS, *UNKNOWN_ITEMS])
@@ -111,7 +113,10 @@ def configs(draw: st.DrawFn) -> SearchConfig:
 
     return SearchConfig.model_validate(
         {
-            "hard": {"default": policy(), "domains": {d: policy() for d in draw(st.sets(st.sampled_from(DOMAINS[:2])))}},
+            "hard": {
+                "default": policy(),
+                "domains": {d: policy() for d in draw(st.sets(st.sampled_from(DOMAINS[:2])))},
+            },
             "soft": {"top_k": draw(st.integers(0, 8))},
             "recent": {"top_k": draw(st.integers(0, 4))},
             "statistics": {"levels": draw(st.integers(1, 5))},
@@ -235,8 +240,7 @@ def test_a_planted_future_event_is_never_seen(world, request, data):
     """I6: behaviors at or after the as-of time change nothing at all, wherever they stand in the taxonomy."""
     future = data.draw(st.lists(behaviors(), min_size=1, max_size=5))
     planted = [
-        row | {"user": request.user, "timestamp_ms": request.as_of_ms + delay}
-        for delay, row in enumerate(future)
+        row | {"user": request.user, "timestamp_ms": request.as_of_ms + delay} for delay, row in enumerate(future)
     ]
     # The same streams, scenes and items must exist in both stores, or codes and nodes would differ for a good reason.
     other_user = [row | {"user": 3} for row in planted]

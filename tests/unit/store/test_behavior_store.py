@@ -174,6 +174,19 @@ def test_a_generation_of_another_content_is_refused(tmp_path):
         BehaviorStore.open(tmp_path)
 
 
+def test_a_base_that_was_never_hashed_is_refused(root, tmp_path):
+    with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
+        with GenerationWriter(root, kind="store") as writer:
+            snapshot.taxonomy.save(writer.path / "taxonomy")
+            snapshot.items.save(writer.path / "items")
+            snapshot.users.save(writer.path / "users")
+            snapshot.covers.save(writer.path / "covers")
+            writer.meta.update(snapshot.meta.model_dump(mode="json"))
+            writer.publish()
+        with pytest.raises(CorruptGenerationError, match=r"data\.mdb: not listed in the manifest"):
+            store.reload()
+
+
 def test_a_damaged_record_names_the_user(root, tmp_path):
     folder = tmp_path / "base"
     with BaseWriter(folder) as writer:

@@ -1,0 +1,103 @@
+"""Fits and measures the baselines on a dataset directory; `run_baselines` is what other scripts call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.evaluation.metrics import auc, gauc, logloss
+from scripts.baselines import boosting, perceptron, popularity
+from scripts.baselines.data import load_dataset
+from scripts.baselines.features import fourteen_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from scripts.baselines.data import F64, Dataset
+    from store.types import I64
+
+FITTED = {"boosting": boosting.fit_and_score, "perceptron": perceptron.fit_and_score}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One baseline's scores of the test rows for one target, and what they are worth."""
+
+    baseline: str
+    target: str
+    seed: int
+    auc: float
+    gauc: float
+    """Per user, weighted by impressions."""
+    logloss: float | None
+    """None where the scores are no probabilities."""
+    num_rows: int
+    num_positives: int
+    rows: I64
+    """Positions in the impressions table: the test rows with a known label. (num_rows,)"""
+    scores: F64
+    """(num_rows,)"""
+
+    def as_json(self) -> dict[str, object]:
+        """Gives everything but the columns."""
+        return {name: value for name, value in asdict(self).items() if name not in ("rows", "scores")}
+
+
+def run_baselines(
+    data: Path, targets: Sequence[str], seeds: Sequence[int], progress: Callable[[str], None] = lambda _: None
+) -> list[Result]:
+    """Gives the results of all baselines: trained on the train split, measured on the test split.
+
+    Args:
+        data: Dataset directory.
+        targets: Names of labels; empty = all of them.
+        seeds: One fit per seed; popularity has none to fit.
+        progress: Told what starts.
+
+    Raises:
+        KeyError: A target has no label column.
+    """
+    progress("fourteen numbers")
+    dataset = load_dataset(data)
+    numbers = fourteen_numbers(dataset)
+    results = []
+    for target in targets or tuple(dataset.shown.labels):
+        train, test = _split_rows(dataset, target)
+        label = dataset.shown.labels[target] == 1.0
+        scores = popularity.score(numbers)[test]
+        results.append(_measured("popularity", target, 0, dataset, test, scores, probabilities=False))
+        for name, fit_and_score in FITTED.items():
+            for seed in seeds:
+                progress(f"{name}, {target}, seed {seed}")
+                scores = fit_and_score(numbers[train], label[train], numbers[test], seed)
+                results.append(_measured(name, target, seed, dataset, test, scores, probabilities=True))
+    return results
+
+
+def _split_rows(data: Dataset, target: str) -> tuple[I64, I64]:
+    """Gives the rows of the train and the test split whose label is known."""
+    known = np.isfinite(data.shown.labels[target])
+    time, splits = data.shown.timestamp_ms, data.splits
+    train = known & (time >= splits.train_from_ms) & (time < splits.validation_from_ms)
+    return np.flatnonzero(train), np.flatnonzero(known & (time >= splits.test_from_ms))
+
+
+def _measured(
+    name: str, target: str, seed: int, data: Dataset, rows: I64, scores: F64, *, probabilities: bool
+) -> Result:
+    label, user = data.shown.labels[target][rows], data.shown.user[rows]
+    return Result(
+        baseline=name,
+        target=target,
+        seed=seed,
+        auc=auc(label, scores),
+        gauc=gauc(label, scores, user),
+        logloss=logloss(label, scores) if probabilities else None,
+        num_rows=len(rows),
+        num_positives=int(label.sum()),
+        rows=rows,
+        scores=scores,
+    )

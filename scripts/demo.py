@@ -1,0 +1,143 @@
+"""The whole of lookback on one machine: `python -m scripts.demo` (`make demo`).
+
+Data in, store, index and bundle out; both services started, one request ranked over gRPC, and the network's numbers
+beside the baselines'. Complete Journey where its files are, generated data otherwise; it says which.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model_stage.bundle import load_bundle
+from model_stage.evaluation.report import report_by_target
+from model_stage.evaluation.show import explanation_table, ranking_table
+from model_stage.rank_client import RankClient
+from model_stage.training.impressions import requests_of
+from scripts.baselines.run import run_baselines
+from scripts.datasets import complete_journey
+from scripts.generate import Settings, generate, print_report
+from scripts.pipeline import CONFIGS, Scored, build, progress_bars, score_test
+from scripts.servers import CHECKOUT, Roots, running
+from store.deadline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.types import RankRequest
+    from scripts.baselines.run import Result
+
+REAL = CHECKOUT.parent / "shared" / "data" / "complete_journey"
+CALLS = 50
+"""Timed calls of the demo's request, after the first."""
+
+console = Console()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The dataset the demo runs on."""
+
+    name: str
+    directory: Path
+    ceiling: dict[str, float]
+    """What the true probabilities reach, where they are known."""
+
+
+def main(
+    data: Annotated[
+        str, typer.Option(help="auto, complete_journey or generated; auto = complete_journey where its files are.")
+    ] = "auto",
+    source: Annotated[Path, typer.Option(help="Folder of the original Complete Journey files.")] = REAL,
+    work: Annotated[Path, typer.Option(help="Where everything is written.")] = CHECKOUT / "work" / "demo",
+) -> None:
+    """Builds everything from raw files, serves it, ranks once, prints what came out."""
+    started_s = time.monotonic()
+    if data not in ("auto", "complete_journey", "generated"):
+        raise typer.BadParameter(f"{data!r} is none of auto, complete_journey, generated", param_hint="--data")
+    chosen = prepare("complete_journey" if data != "generated" and source.is_dir() else data, source, work)
+    work = work / chosen.name
+    with progress_bars() as on_progress:
+        roots = build(chosen.directory, CONFIGS / chosen.name, work, on_progress)
+        scored = score_test(chosen.directory, roots, on_progress)
+    with console.status("fitting the baselines"):
+        baselines = run_baselines(chosen.directory, scored.targets, range(1))
+    with console.status("starting the services"), running(roots, work / "logs") as addresses:
+        call(addresses.ranking, chosen, roots, scored)
+    console.print(quality_table(chosen, scored, baselines))
+    console.print(f"done in {time.monotonic() - started_s:.0f} s; everything is under {work.relative_to(Path.cwd())}")
+
+
+def prepare(name: str, source: Path, work: Path) -> Data:
+    """Writes the dataset directory and says what the data are."""
+    if name == "complete_journey":
+        console.print(f"data: Complete Journey, real purchases and coupon campaigns, from {source.name}")
+        directory = work / name / "data"
+        complete_journey.print_counts(complete_journey.convert(source, directory), console)
+        return Data(name=name, directory=directory, ceiling={})
+    console.print("data: generated, with known true probabilities; no claim about real users follows from it")
+    directory = work / "generated" / "data"
+    with console.status("generating"):
+        report = generate(Settings(), directory)
+    print_report(report, console)
+    return Data(name="generated", directory=directory, ceiling=report)
+
+
+def call(address: str, data: Data, roots: Roots, scored: Scored) -> None:
+    """Ranks the candidates of one test request over gRPC and prints the answer, its reasons, versions and latency."""
+    request = example_request(roots, scored)
+    names = [str(item) for item in request.candidates.item.tolist()]
+    with RankClient(address) as client:
+        result = client.rank(request, Deadline.after(10.0))
+        took_ms = []
+        for _ in range(CALLS):
+            start_s = time.perf_counter()
+            client.rank(request, Deadline.after(1.0))
+            took_ms.append((time.perf_counter() - start_s) * 1000)
+        best = int(result.probability[:, 0].argmax())
+        explained = client.explain(request, best, Deadline.after(10.0))
+    console.print(f"user {request.user}, as of {np.datetime64(request.as_of_ms, 'ms')}Z, data: {data.name}")
+    console.print(ranking_table(result, names))
+    console.print(explanation_table(explained))
+    versions = result.versions
+    console.print(f"store {versions.store_generation}, index {versions.index_generation}, bundle {versions.bundle}")
+    median, p95 = np.percentile(took_ms, [50, 95])
+    console.print(f"{len(names)} candidates over gRPC: median {median:.1f} ms, p95 {p95:.1f} ms over {CALLS} calls")
+
+
+def example_request(roots: Roots, scored: Scored) -> RankRequest:
+    """Gives the test request with the most positive labels: something to see."""
+    schema = load_bundle(roots.bundle).schema
+    requests = requests_of(scored.impressions, schema)
+    return max(requests, key=lambda pair: float(np.nansum(scored.impressions.labels[pair[0]])))[1]
+
+
+def quality_table(data: Data, scored: Scored, baselines: Sequence[Result]) -> Table:
+    """Gives AUC and GAUC of the network, the baselines and, where it is known, the ceiling, on the test split."""
+    table = Table(title=f"test split, {data.name}, one seed each", title_justify="left")
+    for column in ("target", "model", "AUC", "GAUC", "log loss"):
+        table.add_column(column, justify="left" if column in ("target", "model") else "right")
+    report = report_by_target(scored.impressions.labels, scored.probability, scored.impressions.user, scored.targets)
+    for target in scored.targets:
+        for result in baselines:
+            if result.target == target:
+                loss = f"{result.logloss:.5f}" if result.logloss is not None else ""
+                table.add_row(target, result.baseline, f"{result.auc:.4f}", f"{result.gauc:.4f}", loss)
+        ours = report[target]
+        table.add_row(target, "network", f"{ours['auc']:.4f}", f"{ours['gauc']:.4f}", f"{ours['logloss']:.5f}")
+        if data.ceiling:
+            ceiling = (data.ceiling[f"{target}_{metric}_ceiling"] for metric in ("auc", "gauc"))
+            table.add_row(target, "ceiling (true probabilities)", *(f"{value:.4f}" for value in ceiling), "")
+        table.add_section()
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)

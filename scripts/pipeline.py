@@ -1,0 +1,124 @@
+"""The offline job on a dataset directory: ingest, learn the attention table, build the index, train, publish.
+
+Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model_stage.bundle import load_bundle
+from model_stage.schema import load_yaml
+from model_stage.training.impressions import load_impressions
+from model_stage.training.pipeline import Recipe, Splits, probabilities, retrieve_examples, train_bundle
+from scripts.servers import Roots
+from search_stage.config import SearchConfig
+from search_stage.generation import IndexGeneration, build_index
+from search_stage.searcher import Searcher
+from store.behavior_store import BehaviorStore
+from store.generation import open_generation
+from store.ingest import ingest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from model_stage.training.impressions import Impressions
+    from store.types import F32
+
+    OnProgress = Callable[[str, int, int], None]
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+ATTENTION_EPOCHS = 2
+"""Epochs of the first pass, which only has to teach the attention table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The test impressions with the network's probabilities."""
+
+    impressions: Impressions
+    probability: F32
+    """(N, T)"""
+    targets: tuple[str, ...]
+
+
+def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed: int | None = None) -> Roots:
+    """Runs the whole job once, under `work`; gives where everything was published.
+
+    Args:
+        dataset: Dataset directory with impressions and splits.json.
+        config: Directory of schema, targets, train and search.yaml.
+        work: Where to publish store, index and bundles.
+        on_progress: Called with (what, done, total).
+        seed: Of both trainings; None = the one in train.yaml.
+    """
+    roots = Roots(
+        store=work / "store", index=work / "index", bundle=work / "bundles", search_config=config / "search.yaml"
+    )
+    recipe, attention = Recipe.load(config), work / "attention"
+    if seed is not None:
+        recipe = _with_training(recipe, seed=seed)
+    ingest(dataset, roots.store, progress=lambda what, done: on_progress(what, round(100 * done), 100))
+    search = SearchConfig.load(roots.search_config)
+    with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
+        short = _with_training(recipe, max_epochs=ATTENTION_EPOCHS)
+        hard_and_recent = Searcher(store, None, search)
+        train_bundle(
+            short, dataset, snapshot, hard_and_recent, attention, on_progress=_named("first pass", on_progress)
+        )
+        build_index(open_generation(attention, "model").path, store, roots.index)
+        searcher = Searcher(store, IndexGeneration.open(roots.index), search)
+        train_bundle(
+            recipe,
+            dataset,
+            snapshot,
+            searcher,
+            roots.bundle,
+            attention_from=attention,
+            on_progress=_named("second pass", on_progress),
+        )
+    return roots
+
+
+def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
+    """Scores the test split with the published bundle, retrieving as of each request's own time."""
+    bundle = load_bundle(roots.bundle)
+    names = bundle.targets.names
+    test = load_yaml(dataset / "splits.json", Splits).select(load_impressions(dataset, bundle.schema, names), "test")
+    with BehaviorStore.open(roots.store) as store:
+        searcher = Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(roots.search_config))
+        examples = retrieve_examples(
+            test, bundle.schema, searcher, bundle.encoder, partial(on_progress, "retrieve test")
+        )
+    return Scored(impressions=test, probability=probabilities(bundle.network, examples, test), targets=names)
+
+
+@contextmanager
+def progress_bars() -> Iterator[OnProgress]:
+    """Draws one bar per step on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield on_progress
+
+
+def _with_training(recipe: Recipe, **changes: int) -> Recipe:
+    train = recipe.model.train.model_copy(update=changes)
+    return replace(recipe, model=recipe.model.model_copy(update={"train": train}))
+
+
+def _named(name: str, on_progress: OnProgress) -> OnProgress:
+    return lambda what, done, total: on_progress(f"{name}: {what}", done, total)

@@ -1,0 +1,88 @@
+"""Starts the two services as processes of their own, for the demo and the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_START_S = 60.0
+_STOP_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """Where the published artefacts lie."""
+
+    store: Path
+    index: Path
+    bundle: Path
+    search_config: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the services listen."""
+
+    search: str
+    ranking: str
+
+
+@contextmanager
+def running(roots: Roots, logs: Path) -> Iterator[Addresses]:
+    """Serves both stages on free loopback ports for the time of the block; ends them with SIGTERM.
+
+    Args:
+        roots: What to serve.
+        logs: Folder for the servers' logs.
+
+    Raises:
+        RuntimeError: A server did not start; carries the end of its log.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    store = ("--store", roots.store, "--index", roots.index, "--config", roots.search_config)
+    with (
+        _server("search_stage", logs, *store) as search,
+        _server("model_stage", logs, "--bundle", roots.bundle, "--search", search) as ranking,
+    ):
+        yield Addresses(search=search, ranking=ranking)
+
+
+@contextmanager
+def _server(package: str, logs: Path, *arguments: str | Path) -> Iterator[str]:
+    port_file, log = logs / f"{package}.port", logs / f"{package}.log"
+    port_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", package, "serve", "--port", "0", "--port-file", str(port_file), "--reflection"]
+    # One thread per request: threads inside a request would fight for the cores (docs/adr/0003).
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)], cwd=CHECKOUT, env=environment, stdout=stream, stderr=stream
+        )
+    try:
+        yield f"127.0.0.1:{_wait_for_port(port_file, process, log)}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_port(port_file: Path, process: subprocess.Popen[bytes], log: Path) -> int:
+    give_up_s = time.monotonic() + _START_S
+    while not port_file.exists():
+        if process.poll() is not None or time.monotonic() > give_up_s:
+            raise RuntimeError(f"{log}: the server did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.05)
+    return int(port_file.read_text())

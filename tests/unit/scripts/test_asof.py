@@ -1,0 +1,19 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.datasets.asof import count_before
+
+pairs = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 6)), max_size=30)
+
+
+@given(events=pairs, questions=pairs)
+def test_equals_counting_one_by_one(events: list[tuple[int, int]], questions: list[tuple[int, int]]) -> None:
+    event_key, event_ms = (np.array([e[at] for e in events], dtype=np.int64) for at in (0, 1))
+    query_key, query_ms = (np.array([q[at] for q in questions], dtype=np.int64) for at in (0, 1))
+
+    count, newest = count_before(event_key, event_ms, query_key, query_ms)
+
+    earlier = [[ms for key, ms in events if key == asked >= 0 and ms < now] for asked, now in questions]
+    assert count.tolist() == [len(times) for times in earlier]
+    assert newest.tolist() == [max(times, default=-1) for times in earlier]

@@ -1,0 +1,52 @@
+"""The configuration: the packaged file, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from search_stage import SearchConfig
+from search_stage.errors import ConfigError
+
+
+def test_the_packaged_file_says_what_the_code_defaults_to():
+    assert SearchConfig.load() == SearchConfig()
+
+
+def test_the_packaged_file_documents_every_key():
+    from importlib.resources import files
+
+    given = yaml.safe_load(files("search_stage").joinpath("search.yaml").read_text())
+    assert given == SearchConfig().model_dump()
+
+
+def test_a_domain_without_a_policy_gets_the_default(tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text("hard:\n  default: {quota: 7, min_matches: 2}\n  domains:\n    ads: {quota: 5, min_matches: 5}\n")
+    hard = SearchConfig.load(path).hard
+    assert (hard.policy("content").quota, hard.policy("content").max_level) == (7, 3)
+    assert hard.policy("ads").quota == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("soft: {top_k: -1}", "soft.top_k"),
+        ("soft: {topk: 1}", "soft.topk"),
+        ("hard: {default: {quota: 3, min_matches: 4}}", r"hard\.default.*must not exceed quota"),
+        ("limits: {clock_skew_s: .nan}", "limits.clock_skew_s"),
+        ("- 1", "search.yaml"),
+        ("soft: [", "search.yaml"),
+    ],
+)
+def test_a_bad_file_is_refused_by_name_and_key(tmp_path, text, told):
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as caught:
+        SearchConfig.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        SearchConfig.load(tmp_path / "absent.yaml")
