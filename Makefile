@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= auto
+# Work runs side by side in processes: threads inside one would only fight for the cores.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-slow test-gpu check lint types layers protos check-protos check-wheel bench dist install clean
 

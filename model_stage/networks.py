@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_stage.blocks.position import position_buckets
-from model_stage.blocks.tin import TIN, AttentionInput
+from model_stage.blocks.tin import TIN, AttentionInput, Interest
 from model_stage.schema import StrictModel
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class RankingNetwork(nn.Module):
         self.register_buffer("dense_scale", torch.ones(num_dense))
         embedded = 2 * schema.representation_dim + sum(f.dim for f in fields)
         self.dropout = nn.Dropout(config.dropout)
-        self.towers = nn.ModuleList(_tower(num_dense + embedded, config.tower) for _ in targets.targets)
+        self.towers = nn.ModuleList(_tower(num_dense + 1 + embedded, config.tower) for _ in targets.targets)
 
     def fit_dense(self, dense_NS: Tensor) -> None:
         """Sets mean and scale of the dense inputs from training rows; a constant column is scaled by 1."""
@@ -141,7 +141,7 @@ class RankingNetwork(nn.Module):
             "behavior_M": batch.behavior_M,
             "candidate_M": batch.candidate_M,
         }
-        interest: dict[str, tuple[Tensor, Tensor]] = {}
+        interest: dict[str, Interest] = {}
         for name, block in zip(self._table_names, self.interest, strict=True):
             positions = next(t.positions for t in self._targets if t.table_name == name)
             buckets = [
@@ -159,10 +159,11 @@ class RankingNetwork(nn.Module):
         common = torch.cat([representation_BR, *fields], dim=1)
         logits, weights = [], []
         for target, tower in zip(self._targets, self.towers, strict=True):
-            interest_BR, weight_M = interest[target.table_name]
-            x = torch.cat([dense_BS, self.dropout(torch.cat([interest_BR, common], dim=1))], dim=1)
+            found = interest[target.table_name]
+            embedded = self.dropout(torch.cat([found.representation_BR, common], dim=1))
+            x = torch.cat([dense_BS, found.mass_B[:, None], embedded], dim=1)
             logits.append(tower(x).view(num_candidates))
-            weights.append(weight_M)
+            weights.append(found.weight_M)
         return NetworkOutput(logit_BT=torch.stack(logits, dim=1), weight_MT=torch.stack(weights, dim=1))
 
 

@@ -21,10 +21,17 @@ def segment_sum(values_MD: Tensor, segment_M: Tensor, num_segments: int) -> Tens
     return out.index_add(0, segment_M, values_MD)
 
 
-def segment_softmax(scores_M: Tensor, segment_M: Tensor, num_segments: int) -> Tensor:
-    """Softmax within each segment, in the dtype of the scores; an empty segment has no weights. (M,)."""
+def segment_softmax(scores_M: Tensor, segment_M: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    """Softmax within each segment, and how much there was to attend to.
+
+    Returns:
+        The weights (M,), which sum to 1 in every segment that has any; and log(1 + sum exp(score)) of each segment
+        (num_segments,), 0 for an empty one. Both in the dtype of the scores; neither overflows.
+    """
     highest = scores_M.new_full((num_segments,), -torch.inf)
     highest = highest.scatter_reduce(0, segment_M, scores_M.detach(), reduce="amax", include_self=True)
-    exp_M = torch.exp(scores_M - highest[segment_M])
+    exp_M = torch.exp(scores_M - highest.index_select(0, segment_M))
     total = segment_sum(exp_M, segment_M, num_segments)
-    return exp_M / total[segment_M]
+    shift = highest.clamp(min=0.0)
+    mass = shift + torch.log(torch.exp(-shift) + total * torch.exp(highest - shift))
+    return exp_M / total.index_select(0, segment_M), mass

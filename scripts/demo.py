@@ -6,10 +6,14 @@ beside the baselines'. Complete Journey where its files are, generated data othe
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -21,7 +25,7 @@ from model_stage.evaluation.report import report_by_target
 from model_stage.evaluation.show import explanation_table, ranking_table
 from model_stage.rank_client import RankClient
 from model_stage.training.impressions import requests_of
-from scripts.baselines.run import run_baselines
+from model_stage.training.pipeline import Recipe
 from scripts.datasets import complete_journey
 from scripts.generate import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, progress_bars, score_test
@@ -29,10 +33,9 @@ from scripts.servers import CHECKOUT, Roots, running
 from store.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from model_stage.types import RankRequest
-    from scripts.baselines.run import Result
 
 REAL = CHECKOUT.parent / "shared" / "data" / "complete_journey"
 CALLS = 50
@@ -64,15 +67,16 @@ def main(
         raise typer.BadParameter(f"{data!r} is none of auto, complete_journey, generated", param_hint="--data")
     chosen = prepare("complete_journey" if data != "generated" and source.is_dir() else data, source, work)
     work = work / chosen.name
-    with progress_bars() as on_progress:
-        roots = build(chosen.directory, CONFIGS / chosen.name, work, on_progress)
-        scored = score_test(chosen.directory, roots, on_progress)
-    with console.status("fitting the baselines"):
-        baselines = run_baselines(chosen.directory, scored.targets, range(1))
+    with fitting_baselines(chosen, work) as finished_baselines:
+        with progress_bars() as on_progress:
+            roots = build(chosen.directory, CONFIGS / chosen.name, work, on_progress)
+            scored = score_test(chosen.directory, roots, on_progress)
+        with console.status("waiting for the baselines"):
+            baselines = finished_baselines()
     with console.status("starting the services"), running(roots, work / "logs") as addresses:
         call(addresses.ranking, chosen, roots, scored)
     console.print(quality_table(chosen, scored, baselines))
-    console.print(f"done in {time.monotonic() - started_s:.0f} s; everything is under {work.relative_to(Path.cwd())}")
+    console.print(f"done in {time.monotonic() - started_s:.0f} s; everything is under {work}")
 
 
 def prepare(name: str, source: Path, work: Path) -> Data:
@@ -88,6 +92,30 @@ def prepare(name: str, source: Path, work: Path) -> Data:
         report = generate(Settings(), directory)
     print_report(report, console)
     return Data(name="generated", directory=directory, ceiling=report)
+
+
+@contextmanager
+def fitting_baselines(data: Data, work: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Fits the baselines in a process of their own, on the other core; gives a function that waits for their numbers."""
+    numbers, log = work / "baselines.json", work / "baselines.log"
+    targets = ",".join(Recipe.load(CONFIGS / data.name).targets.names)
+    command = [sys.executable, "-m", "scripts.baselines", "--data", str(data.directory), "--targets", targets]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--seeds", "1", "--json", str(numbers)], cwd=CHECKOUT, stdout=stream, stderr=stream
+        )
+
+    def finished() -> list[dict[str, Any]]:
+        if process.wait() != 0:
+            raise RuntimeError(f"{log}: the baselines failed:\n{log.read_text()[-2000:]}")
+        results: list[dict[str, Any]] = json.loads(numbers.read_text())
+        return results
+
+    try:
+        yield finished
+    finally:
+        process.kill()
+        process.wait()
 
 
 def call(address: str, data: Data, roots: Roots, scored: Scored) -> None:
@@ -119,7 +147,7 @@ def example_request(roots: Roots, scored: Scored) -> RankRequest:
     return max(requests, key=lambda pair: float(np.nansum(scored.impressions.labels[pair[0]])))[1]
 
 
-def quality_table(data: Data, scored: Scored, baselines: Sequence[Result]) -> Table:
+def quality_table(data: Data, scored: Scored, baselines: Sequence[dict[str, Any]]) -> Table:
     """Gives AUC and GAUC of the network, the baselines and, where it is known, the ceiling, on the test split."""
     table = Table(title=f"test split, {data.name}, one seed each", title_justify="left")
     for column in ("target", "model", "AUC", "GAUC", "log loss"):
@@ -127,9 +155,9 @@ def quality_table(data: Data, scored: Scored, baselines: Sequence[Result]) -> Ta
     report = report_by_target(scored.impressions.labels, scored.probability, scored.impressions.user, scored.targets)
     for target in scored.targets:
         for result in baselines:
-            if result.target == target:
-                loss = f"{result.logloss:.5f}" if result.logloss is not None else ""
-                table.add_row(target, result.baseline, f"{result.auc:.4f}", f"{result.gauc:.4f}", loss)
+            if result["target"] == target:
+                loss = f"{result['logloss']:.5f}" if result["logloss"] is not None else ""
+                table.add_row(target, result["baseline"], f"{result['auc']:.4f}", f"{result['gauc']:.4f}", loss)
         ours = report[target]
         table.add_row(target, "network", f"{ours['auc']:.4f}", f"{ours['gauc']:.4f}", f"{ours['logloss']:.5f}")
         if data.ceiling:

@@ -42,9 +42,9 @@ class TrainConfig(StrictModel):
     weight_decay: float = Field(default=1.0, ge=0.0)
     """Of the towers' weights (AdamW, decoupled from the gradient)."""
     embedding_l2: float = Field(default=1e-3, ge=0.0)
-    """Penalty of every embedding and positional table, part of the gradient: where there is little data it wins, and
-    pulls an item to its category and a category to its parent. A decoupled decay would not: Adam takes full steps on
-    rows that are seen once."""
+    """Penalty of every embedding table, part of the gradient; the small positional tables have none. Where there is
+    little data it wins, and pulls an item to its category and a category to its parent. A decoupled decay would not:
+    Adam takes full steps on rows that are seen once."""
     averaging: float = Field(default=0.998, ge=0.0, lt=1.0)
     """Decay of the running average of the weights, which is what is evaluated and kept; 0 = the last weights."""
 
@@ -191,10 +191,14 @@ def _labels(batch: Sequence[Example]) -> Tensor:
 
 def _optimizers(network: RankingNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
     towers = [p for name, p in network.named_parameters() if name.startswith("towers.")]
-    tables = [p for name, p in network.named_parameters() if not name.startswith("towers.") and p.requires_grad]
+    positions = [p for name, p in network.named_parameters() if name.startswith("interest.")]
+    tables = [
+        p for name, p in network.named_parameters() if not name.startswith(("towers.", "interest.")) and p.requires_grad
+    ]
     return [
-        torch.optim.AdamW(towers, lr=config.learning_rate, weight_decay=config.weight_decay),
-        torch.optim.Adam(tables, lr=config.learning_rate, weight_decay=config.embedding_l2),
+        torch.optim.Adam(positions, lr=config.learning_rate, fused=True),
+        torch.optim.AdamW(towers, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True),
+        torch.optim.Adam(tables, lr=config.learning_rate, weight_decay=config.embedding_l2, fused=True),
     ]
 
 

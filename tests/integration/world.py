@@ -53,7 +53,7 @@ def make_world(folder: Path) -> World:
 
 
 def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "taxonomy.csv": [
             "category,parent,name",

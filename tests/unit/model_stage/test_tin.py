@@ -39,7 +39,7 @@ def make_input(seed: int, lengths: list[int], num_behaviors: int, attention_dim:
 def gradients(block: TIN, x: AttentionInput, output: torch.Tensor) -> list[torch.Tensor]:
     leaves = [x.attention_UA, x.attention_BA, x.representation_UR, x.representation_BR, *block.parameters()]
     weights = torch.linspace(-1, 1, output.numel()).view_as(output)
-    found = torch.autograd.grad((output * weights).sum(), leaves, allow_unused=True)
+    found = torch.autograd.grad((output * weights).sum(), leaves, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
 
 
@@ -54,13 +54,13 @@ def test_fast_path_equals_the_formulas_in_outputs_and_gradients(seed, lengths, n
     x = make_input(seed, lengths, num_behaviors, *dims)
     torch.manual_seed(seed)
     block = TIN(POSITIONS, *dims)
-    fast, fast_weights = block(x)
-    plain, plain_weights = block.reference(x)
+    fast, plain = block(x), block.reference(x)
     # float32 sums in another order: a few units in the last place.
-    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(fast_weights, plain_weights, rtol=1e-4, atol=1e-5)
-    for got, expected in zip(gradients(block, x, fast), gradients(block, x, plain), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(fast.weight_M, plain.weight_M, rtol=1e-4, atol=1e-5)
+    for got, expected in ((fast.representation_BR, plain.representation_BR), (fast.mass_B, plain.mass_B)):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+        for ours, theirs in zip(gradients(block, x, got), gradients(block, x, expected), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_equals_an_independent_numpy_implementation_of_the_paper():
@@ -68,21 +68,23 @@ def test_equals_an_independent_numpy_implementation_of_the_paper():
     x = make_input(1, [5], 5, 4, 4)
     block = TIN(POSITIONS[:1], 4, 4)
     x = replace(x, buckets=x.buckets[:1], behavior_M=torch.arange(5))
-    output, weights = block(x)
+    output = block(x)
     key = x.attention_UA.detach().numpy() + block.attention_positions.rows[0].detach().numpy()[x.buckets[0]]
     query = x.attention_BA[0].detach().numpy() + block.attention_positions.candidate_row.detach().numpy()
     logits = key @ query / np.sqrt(4)
     attention = np.exp(logits) / np.exp(logits).sum()
     item = x.representation_UR.detach().numpy() + block.representation_positions.rows[0].detach().numpy()[x.buckets[0]]
     value = x.representation_BR[0].detach().numpy() + block.representation_positions.candidate_row.detach().numpy()
-    np.testing.assert_allclose(weights.detach().numpy(), attention, atol=1e-5)
-    np.testing.assert_allclose(output[0].detach().numpy(), (attention[:, None] * item * value).sum(0), atol=1e-5)
+    np.testing.assert_allclose(output.weight_M.detach().numpy(), attention, atol=1e-5)
+    np.testing.assert_allclose(output.mass_B.item(), np.log1p(np.exp(logits).sum()), atol=1e-5)
+    pooled = output.representation_BR[0].detach().numpy()
+    np.testing.assert_allclose(pooled, (attention[:, None] * item * value).sum(0), atol=1e-5)
 
 
 def test_attention_tables_get_no_gradient_from_the_pooled_values_when_weights_are_fixed():
     """DARE's separation: with one behavior the weight is 1 whatever the attention table says."""
     x = make_input(3, [1], 1, 3, 3)
-    output, _ = TIN(POSITIONS, 3, 3)(x)
+    output = TIN(POSITIONS, 3, 3)(x).representation_BR
     attention, representation = torch.autograd.grad(output.sum(), [x.attention_UA, x.representation_UR])
     assert torch.count_nonzero(attention) == 0
     assert torch.count_nonzero(representation) == 3
@@ -90,15 +92,17 @@ def test_attention_tables_get_no_gradient_from_the_pooled_values_when_weights_ar
 
 def test_a_candidate_without_behaviors_gets_zeros_and_finite_gradients():
     x = make_input(4, [0, 2], 3, 2, 2)
-    output, weights = TIN(POSITIONS, 2, 2)(x)
-    assert torch.count_nonzero(output[0]) == 0
-    assert weights.shape == (2,)
-    (gradient,) = torch.autograd.grad(output.sum(), [x.attention_BA])
+    output = TIN(POSITIONS, 2, 2)(x)
+    assert torch.count_nonzero(output.representation_BR[0]) == 0
+    assert output.mass_B[0] == 0.0
+    assert output.weight_M.shape == (2,)
+    (gradient,) = torch.autograd.grad(output.representation_BR.sum() + output.mass_B.sum(), [x.attention_BA])
     assert torch.isfinite(gradient).all()
 
 
 def test_segment_softmax_survives_extreme_scores_and_sums_to_one():
     segments = offsets_to_segments(torch.tensor([0, 3, 3, 5]))
     assert segments.tolist() == [0, 0, 0, 2, 2]
-    weights = segment_softmax(torch.tensor([1e30, -1e30, 1e30, -1e4, -1e4]), segments, 3)
+    weights, mass = segment_softmax(torch.tensor([1e30, -1e30, 1e30, -1e4, -1e4]), segments, 3)
     assert weights.tolist() == pytest.approx([0.5, 0.0, 0.5, 0.5, 0.5])
+    assert mass.tolist() == pytest.approx([1e30, 0.0, 0.0])
