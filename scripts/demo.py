@@ -30,6 +30,7 @@ from scripts.datasets import complete_journey
 from scripts.generate import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, progress_bars, score_test
 from scripts.servers import CHECKOUT, Roots, running
+from store.behavior_store import BehaviorStore
 from store.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ CALLS = 50
 """Timed calls of the demo's request, after the first."""
 
 console = Console()
+if not console.is_terminal:
+    console = Console(width=120)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,7 @@ def prepare(name: str, source: Path, work: Path) -> Data:
 
 @contextmanager
 def fitting_baselines(data: Data, work: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Fits the baselines in a process of their own, on the other core; gives a function that waits for their numbers."""
+    """Fits the baselines in a process of their own; gives a function that waits for their numbers."""
     numbers, log = work / "baselines.json", work / "baselines.log"
     targets = ",".join(Recipe.load(CONFIGS / data.name).targets.names)
     command = [sys.executable, "-m", "scripts.baselines", "--data", str(data.directory), "--targets", targets]
@@ -121,7 +124,7 @@ def fitting_baselines(data: Data, work: Path) -> Iterator[Callable[[], list[dict
 def call(address: str, data: Data, roots: Roots, scored: Scored) -> None:
     """Ranks the candidates of one test request over gRPC and prints the answer, its reasons, versions and latency."""
     request = example_request(roots, scored)
-    names = [str(item) for item in request.candidates.item.tolist()]
+    user, names = names_of(roots, request)
     with RankClient(address) as client:
         result = client.rank(request, Deadline.after(10.0))
         took_ms = []
@@ -131,7 +134,7 @@ def call(address: str, data: Data, roots: Roots, scored: Scored) -> None:
             took_ms.append((time.perf_counter() - start_s) * 1000)
         best = int(result.probability[:, 0].argmax())
         explained = client.explain(request, best, Deadline.after(10.0))
-    console.print(f"user {request.user}, as of {np.datetime64(request.as_of_ms, 'ms')}Z, data: {data.name}")
+    console.print(f"user {user}, as of {np.datetime64(request.as_of_ms, 'ms')}Z, data: {data.name}")
     console.print(ranking_table(result, names))
     console.print(explanation_table(explained))
     versions = result.versions
@@ -145,6 +148,13 @@ def example_request(roots: Roots, scored: Scored) -> RankRequest:
     schema = load_bundle(roots.bundle).schema
     requests = requests_of(scored.impressions, schema)
     return max(requests, key=lambda pair: float(np.nansum(scored.impressions.labels[pair[0]])))[1]
+
+
+def names_of(roots: Roots, request: RankRequest) -> tuple[str, list[str]]:
+    """Gives the names of the user and of the candidates, as they stand in the input."""
+    with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
+        items = [snapshot.name_of("item", item) for item in request.candidates.item.tolist()]
+        return snapshot.name_of("user", request.user), items
 
 
 def quality_table(data: Data, scored: Scored, baselines: Sequence[dict[str, Any]]) -> Table:

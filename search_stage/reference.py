@@ -152,6 +152,7 @@ def reference_hard(
     for domain in sorted({row.domain for row in rows}):
         policy = config.hard.policy(domains[domain])
         mine = [row for row in rows if row.domain == domain]
+        matched = mine
         for stop in range(policy.max_level + 1):
             matched = [row for row in mine if candidate.level_of(row) <= stop]
             if len(matched) >= policy.min_matches:

@@ -104,7 +104,7 @@ class GenerationWriter:
 
     def __init__(self, root: Path, *, kind: Kind) -> None:
         self._root = root
-        self._kind = kind
+        self._kind: Kind = kind
         self._path: Path | None = None
         self.meta: dict[str, JsonValue] = {}
 

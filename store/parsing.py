@@ -1,5 +1,8 @@
 """Arrow columns to the store's own types, whole columns at a time, with a mask of what cannot be one."""
 
+# pyarrow makes its compute functions at import time: no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from functools import partial

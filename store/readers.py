@@ -1,5 +1,8 @@
 """Files of a dataset folder as batches of Arrow columns that know their lines."""
 
+# pyarrow makes its compute functions at import time: no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import csv

@@ -1,5 +1,8 @@
 """Reads the taxonomy, bridges, items and users of a dataset folder."""
 
+# pyarrow makes its compute functions at import time: no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from store.types import F32, I64, U64
+    from store.types import F32, I64, U64, AnyArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class FieldTable:
         out: dict[str, U64 | F32] = {}
         for name, column in self.fields.items():
             missing = NO_ID if column.dtype == np.uint64 else np.nan
-            values = np.full(len(ids), missing, column.dtype)
+            values: AnyArray = np.full(len(ids), missing, column.dtype)
             values[found] = column[at[found]]
             out[name] = values
         return out

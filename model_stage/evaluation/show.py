@@ -25,7 +25,7 @@ def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> T
     for column in ("candidate", *(f"P({target})" for target in result.targets), "retrieved"):
         table.add_column(column, justify="left" if column == "candidate" else "right")
     order = np.argsort(-result.probability[:, 0], kind="stable")
-    for at in order[:rows].tolist():
+    for at in map(int, order[:rows]):
         chances = (f"{value:.4f}" for value in result.probability[at])
         table.add_row(names[at], *chances, str(result.num_retrieved[at]))
     if len(order) > rows:
@@ -37,15 +37,14 @@ def explanation_table(explained: ExplainResult, rows: int = 10) -> Table:
     """Gives the behaviors behind one candidate, those with the most attention for the first target first."""
     table = Table(title=f"behind candidate {explained.candidate_name}", title_justify="left")
     attention = [f"attention {target}" for target in explained.targets]
-    for column in ("item", "category", "domain", "action", "date", "level", "source", *attention):
+    for column in ("item", "category", "stream", "date", "level", "source", *attention):
         table.add_column(column, justify="right" if column in attention or column == "level" else "left")
     ordered = sorted(explained.behaviors, key=lambda behavior: -behavior.attention[0])
     for behavior in ordered[:rows]:
         table.add_row(
             behavior.item_name,
             behavior.category_name or "unmapped",
-            behavior.domain,
-            behavior.action,
+            f"{behavior.domain}/{behavior.action}",
             f"{datetime.fromtimestamp(behavior.timestamp_ms / 1000, UTC):%Y-%m-%d}",
             "-" if behavior.match_level == NO_LEVEL else str(behavior.match_level),
             "+".join(name for bit, name in _SOURCES if behavior.source & bit),

@@ -176,7 +176,9 @@ def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tens
     @torch.no_grad()
     def update(averages: Sequence[Tensor], currents: Sequence[Tensor], num_averaged: Tensor | int) -> None:
         steps = float(num_averaged)
-        torch._foreach_lerp_(list(averages), list(currents), 1.0 - min(decay, (1.0 + steps) / (10.0 + steps)))
+        share = 1.0 - min(decay, (1.0 + steps) / (10.0 + steps))
+        for average, current in zip(averages, currents, strict=True):
+            average.lerp_(current, share)
 
     return update
 

@@ -46,9 +46,10 @@ class Edge(grpc.ServerInterceptor):
         self._log = log
 
     def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Handler], details: grpc.HandlerCallDetails
+        self, continuation: Callable[[grpc.HandlerCallDetails], Handler], handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
         """Gives the method's handler wrapped; a method that does not exist stays that."""
+        details = handler_call_details
         handler = continuation(details)
         service, _, _ = details.method.lstrip("/").partition("/")
         if handler is None or service not in self._services:
