@@ -23,7 +23,6 @@ from search_stage.config import SearchConfig
 from search_stage.generation import IndexGeneration, build_index
 from search_stage.searcher import Searcher
 from store.behavior_store import BehaviorStore
-from store.generation import open_generation
 from store.ingest import ingest
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
         train_bundle(
             short, dataset, snapshot, hard_and_recent, attention, on_progress=_named("first pass", on_progress)
         )
-        build_index(open_generation(attention, "model").path, store, roots.index)
+        build_index(attention, store, roots.index)
         searcher = Searcher(store, IndexGeneration.open(roots.index), search)
         train_bundle(
             recipe,

@@ -78,7 +78,7 @@ def query(
 
 @app.command("build-index")
 def build(
-    export: Annotated[Path, typer.Option(help="attention.safetensors of a bundle, or the folder it is in.")],
+    export: Annotated[Path, typer.Option(help="Root of bundles, a bundle, or its attention.safetensors.")],
     store: StoreOption,
     index: Annotated[Path, typer.Option("--index", help="Root to publish the index under.")],
 ) -> None:

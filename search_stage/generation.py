@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from search_stage.errors import CorruptIndexError, ExportError, IndexMismatchError
-from store.generation import GenerationWriter, open_generation
+from store.generation import CURRENT_FILE, GenerationWriter, open_generation
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -113,8 +113,9 @@ def build_index(export: Path, store: BehaviorStore, root: Path) -> str:
     An exported vector is complete: an item's already holds its categories'.
 
     Args:
-        export: A model's `attention.safetensors`, or the folder it is in: `category_ids` and `item_ids` as the int64
-            bit patterns of uint64 ids, `category_vectors` and `item_vectors` as float32 (n, d).
+        export: A model's `attention.safetensors`, the folder it is in, or a root of bundles, whose current one is
+            taken. It holds `category_ids` and `item_ids` as the int64 bit patterns of uint64 ids, and
+            `category_vectors` and `item_vectors` as float32 (n, d).
         store: The store to build for.
         root: Where to publish; made if absent.
 
@@ -125,6 +126,8 @@ def build_index(export: Path, store: BehaviorStore, root: Path) -> str:
         ExportError: The export is missing, damaged or incomplete; names the file.
         store.errors.StoreIOError: The file system refused; nothing was published.
     """
+    if (export / CURRENT_FILE).is_file():
+        export = open_generation(export, "model").path
     path = export / EXPORT_FILE if export.is_dir() else export
     tensors = _read_export(path)
     with store.snapshot() as snapshot, GenerationWriter(root, kind="index") as writer:

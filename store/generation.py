@@ -39,7 +39,8 @@ FORMAT_VERSION = 1
 
 _NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 _MANIFEST = "manifest.json"
-_CURRENT = "CURRENT"
+CURRENT_FILE = "CURRENT"
+"""File of a root that names the generation to serve."""
 _BLOCK_BYTES = 1 << 20
 _REBUILD: dict[Kind, str] = {
     "store": "lookback-store ingest --input DIR --store {root}",
@@ -164,7 +165,7 @@ def current_name(root: Path, kind: Kind) -> str:
         MissingGenerationError: Nothing is published under this root.
         CorruptGenerationError: `CURRENT` does not hold a generation's name.
     """
-    path = root / _CURRENT
+    path = root / CURRENT_FILE
     try:
         text = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -296,5 +297,5 @@ def _swap_current(root: Path, name: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     Path(temporary).chmod(0o644)
-    Path(temporary).replace(root / _CURRENT)
+    Path(temporary).replace(root / CURRENT_FILE)
     _fsync(root)

@@ -124,10 +124,8 @@ def publish_bundle(world: World, *, seed: int) -> str:
 
 
 def publish_index(world: World) -> str:
-    from store.generation import open_generation
-
     with BehaviorStore.open(world.store) as store:
-        return build_index(open_generation(world.bundle, "model").path, store, world.index)
+        return build_index(world.bundle, store, world.index)
 
 
 def candidates(*names: str, categories: tuple[str, ...] = (), covers: tuple[tuple[str, ...], ...] = ()) -> Candidates:
