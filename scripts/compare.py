@@ -7,6 +7,9 @@ the paired interval: over seeds (Student's t) and, within each seed, over users 
 from __future__ import annotations
 
 import json
+import multiprocessing
+from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,19 +37,33 @@ def main(
     json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
     work: Annotated[Path, typer.Option(help="Where stores, indexes and bundles are written.")] = Path("work/compare"),
     seeds: Annotated[int, typer.Option(help="Number of paired seeds.")] = 5,
+    jobs: Annotated[int, typer.Option(help="Seeds that run side by side.")] = 2,
 ) -> None:
     """Trains and measures the network and the baselines with the same seeds on the same split."""
-    scored = []
-    for seed in range(seeds):
-        with progress_bars() as on_progress:
-            roots = build(data, config, work / f"seed-{seed}", on_progress, seed=seed)
-            scored.append(score_test(data, roots, on_progress))
     console = Console()
+    run = partial(run_seed, data, config, work)
+    with (
+        progress_bars() as on_progress,
+        futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        waiting = [pool.submit(run, seed) for seed in range(seeds)]
+        for done, _ in enumerate(futures.as_completed(waiting), start=1):
+            on_progress("seeds of the network", done, seeds)
+    scored = [one.result() for one in waiting]
     with console.status("fitting the baselines"):
         baselines = run_baselines(data, scored[0].targets, range(seeds))
     report = {"seeds": seeds, "targets": compare(scored, baselines)}
     json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console.print(table_of(report))
+
+
+def run_seed(data: Path, config: Path, work: Path, seed: int) -> Scored:
+    """Runs the whole job with one seed and scores the test split."""
+
+    def quiet(what: str, done: int, total: int) -> None:
+        pass
+
+    return score_test(data, build(data, config, work / f"seed-{seed}", quiet, seed=seed), quiet)
 
 
 def compare(scored: list[Scored], baselines: list[Result]) -> dict[str, Any]:

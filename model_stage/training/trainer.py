@@ -45,6 +45,9 @@ class TrainConfig(StrictModel):
     """Penalty of every embedding table, part of the gradient; the small positional tables have none. Where there is
     little data it wins, and pulls an item to its category and a category to its parent. A decoupled decay would not:
     Adam takes full steps on rows that are seen once."""
+    attention_l2: float = Field(default=1e-4, ge=0.0)
+    """The same for the attention table, which has no other way into the score than the attention weights: as much as
+    the representation needs would shrink it to nothing, and soft search would be left without an opinion."""
     averaging: float = Field(default=0.998, ge=0.0, lt=1.0)
     """Decay of the running average of the weights, which is what is evaluated and kept; 0 = the last weights."""
 
@@ -192,15 +195,18 @@ def _labels(batch: Sequence[Example]) -> Tensor:
 
 
 def _optimizers(network: RankingNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    towers = [p for name, p in network.named_parameters() if name.startswith("towers.")]
-    positions = [p for name, p in network.named_parameters() if name.startswith("interest.")]
+    def of(*parts: str) -> list[nn.Parameter]:
+        return [p for name, p in network.named_parameters() if name.startswith(parts) and p.requires_grad]
+
+    rate = config.learning_rate
     tables = [
-        p for name, p in network.named_parameters() if not name.startswith(("towers.", "interest.")) and p.requires_grad
+        {"params": of("interest."), "weight_decay": 0.0},
+        {"params": of("attention."), "weight_decay": config.attention_l2},
+        {"params": of("representation.", "categorical."), "weight_decay": config.embedding_l2},
     ]
     return [
-        torch.optim.Adam(positions, lr=config.learning_rate, fused=True),
-        torch.optim.AdamW(towers, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True),
-        torch.optim.Adam(tables, lr=config.learning_rate, weight_decay=config.embedding_l2, fused=True),
+        torch.optim.Adam(tables, lr=rate, fused=True),
+        torch.optim.AdamW(of("towers."), lr=rate, weight_decay=config.weight_decay, fused=True),
     ]
 
 
