@@ -21,6 +21,7 @@ from scipy import stats
 
 from model_stage.evaluation.metrics import paired_bootstrap
 from model_stage.evaluation.report import report_by_target
+from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
 from scripts.pipeline import build, progress_bars, score_test
 
@@ -47,11 +48,10 @@ def main(
         futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         waiting = [pool.submit(run, seed) for seed in range(seeds)]
-        for done, _ in enumerate(futures.as_completed(waiting), start=1):
-            on_progress("seeds of the network", done, seeds)
-    scored = [one.result() for one in waiting]
-    with console.status("fitting the baselines"):
-        baselines = run_baselines(data, scored[0].targets, range(seeds))
+        fitting = pool.submit(run_baselines, data, Recipe.load(config).targets.names, range(seeds))
+        for done, _ in enumerate(futures.as_completed([*waiting, fitting]), start=1):
+            on_progress("seeds of the network, and the baselines", done, seeds + 1)
+    scored, baselines = [one.result() for one in waiting], fitting.result()
     report = {"seeds": seeds, "targets": compare(scored, baselines)}
     json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console.print(table_of(report))
