@@ -49,7 +49,8 @@ def main(
     ):
         waiting = [pool.submit(run, seed) for seed in range(seeds)]
         fitting = pool.submit(run_baselines, data, Recipe.load(config).targets.names, range(seeds))
-        for done, _ in enumerate(futures.as_completed([*waiting, fitting]), start=1):
+        everything: list[futures.Future[Any]] = [*waiting, fitting]
+        for done, _ in enumerate(futures.as_completed(everything), start=1):
             on_progress("seeds of the network, and the baselines", done, seeds + 1)
     scored, baselines = [one.result() for one in waiting], fitting.result()
     report = {"seeds": seeds, "targets": compare(scored, baselines)}

@@ -110,8 +110,10 @@ class EventReader:
         self._actions = WordPool("action", _MAX_CODES)
         self._scenes = WordPool("scene", _MAX_SCENES)
 
-    def read(self, folder: Path, progress: Callable[[float], None]) -> tuple[Events, Vocabulary]:
+    def read(self, folder: Path, progress: Callable[[float], None]) -> Events:
         """Reads every behaviors file of a folder, in the order of their names.
+
+        Streams and scenes are in first-seen codes until `with_vocabulary`.
 
         Args:
             folder: The dataset folder.
@@ -129,7 +131,7 @@ class EventReader:
             for batch in read_batches(path, _REQUIRED, _OPTIONAL, self._bad_rows):
                 parts.append(self._convert(batch))
                 progress((number + batch.fraction) / len(paths))
-        return self._with_vocabulary(_join(parts))
+        return _join(parts)
 
     def _convert(self, batch: Batch) -> Events:
         user = self._pools.users.column(batch, "user", required=True)
@@ -164,19 +166,24 @@ class EventReader:
                 node[rows] = self._taxonomy.category_node(category[rows], word)
         return node
 
-    def _with_vocabulary(self, events: Events) -> tuple[Events, Vocabulary]:
-        """Replaces first-seen codes by positions in the sorted words, so that equal rows give equal stores."""
-        streams = np.unique(events.stream).astype(np.int64)
+    def with_vocabulary(self, events: Events, kept: I64) -> tuple[Events, Vocabulary]:
+        """Replaces first-seen codes by positions in the sorted words, so that equal rows give equal stores.
+
+        Args:
+            events: What `read` gave.
+            kept: The rows that are no duplicates: only their words count.
+        """
+        streams = np.unique(events.stream[kept]).astype(np.int64)
         domains, domain_code = self._domains.vocabulary(np.unique(streams // _MAX_CODES))
         actions, action_code = self._actions.vocabulary(np.unique(streams % _MAX_CODES))
-        scenes, scene_code = self._scenes.vocabulary(np.unique(events.scene).astype(np.int64))
+        scenes, scene_code = self._scenes.vocabulary(np.unique(events.scene[kept]).astype(np.int64))
         recode = np.zeros(_MAX_CODES * _MAX_CODES, np.uint16)
         recode[streams] = domain_code[streams // _MAX_CODES] * _MAX_CODES + action_code[streams % _MAX_CODES]
         coded = replace(events, stream=recode[events.stream], scene=scene_code.astype(np.uint16)[events.scene])
         return coded, Vocabulary(domains=domains, actions=actions, scenes=scenes)
 
 
-def sort_events(events: Events) -> SortedEvents:
+def sort_events(events: Events, reader: EventReader) -> tuple[SortedEvents, Vocabulary]:
     """Drops duplicates and puts events in the order of the base.
 
     Of several events with one key, or without a key and with one (user, item, action, time), the first of the input
@@ -185,6 +192,7 @@ def sort_events(events: Events) -> SortedEvents:
     users, owner = np.unique(events.user, return_inverse=True)
     by_time = stable_order(owner, events.timestamp_ms)
     by_time = by_time[~_repeated(events, owner, by_time)]
+    events, vocabulary = reader.with_vocabulary(events, by_time)
     owner = owner[by_time]
     bounds = np.searchsorted(owner, np.arange(len(users) + 1))
     rank = np.arange(len(owner)) - bounds[owner]
@@ -192,7 +200,7 @@ def sort_events(events: Events) -> SortedEvents:
     order = np.empty(len(rows), np.uint32)
     order[rows] = np.arange(len(rows)) - bounds[owner]  # rows of one user stay among themselves: owner[rows] == owner
     taken = by_time[rows]
-    return SortedEvents(
+    ordered = SortedEvents(
         users=users,
         bounds=bounds,
         stream=events.stream[taken],
@@ -203,6 +211,7 @@ def sort_events(events: Events) -> SortedEvents:
         rank=rank[rows].astype(np.uint32),
         order=order,
     )
+    return ordered, vocabulary
 
 
 def stable_order(*keys: AnyArray) -> I64:

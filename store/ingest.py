@@ -90,9 +90,9 @@ def _ingest(dataset: Path, root: Path, bad_rows: BadRows, progress: Progress, st
     taxonomy = build_taxonomy(categories, bridges, items.rows)
     progress("read tables", 1.0)
     reader = EventReader(pools, taxonomy, bad_rows)
-    read, vocabulary = reader.read(dataset, lambda done: progress("read behaviors", done))
+    read = reader.read(dataset, lambda done: progress("read behaviors", done))
     progress("sort", 0.0)
-    events = sort_events(read)
+    events, vocabulary = sort_events(read, reader)
     progress("sort", 1.0)
     meta = _meta(events, vocabulary, taxonomy, items, users)
     with GenerationWriter(root, kind="store") as writer:
