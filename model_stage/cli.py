@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
+from model_stage.progress import progress_bars
 from search_stage.errors import SearchError
 from store.deadline import Deadline
 from store.errors import InputError, StoreError
@@ -23,7 +23,7 @@ from store.retrieval import Candidates
 from store.types import parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from model_stage.types import Retriever
     from store.behavior_store import BehaviorStore
@@ -58,7 +58,7 @@ def train(
     with (
         _searcher(store, index, search_config) as (opened, retriever),
         opened.snapshot() as snapshot,
-        _progress() as on_progress,
+        progress_bars() as on_progress,
     ):
         trained = train_bundle(
             recipe, data, snapshot, retriever, out, attention_from=attention_from, on_progress=on_progress
@@ -88,7 +88,7 @@ def evaluate(
     model = load_bundle(bundle)
     names = model.targets.names
     part = load_yaml(data / "splits.json", Splits).select(load_impressions(data, model.schema, names), split)
-    with _searcher(store, index, search_config) as (_, retriever), _progress() as on_progress:
+    with _searcher(store, index, search_config) as (_, retriever), progress_bars() as on_progress:
         examples = retrieve_examples(
             part, model.schema, retriever, model.encoder, lambda d, t: on_progress(f"retrieve {split}", d, t)
         )
@@ -164,20 +164,6 @@ def _searcher(store: Path, index: Path | None, search_config: Path | None) -> It
     with BehaviorStore.open(store) as opened:
         table = IndexGeneration.open(index) if index is not None else None
         yield opened, Searcher(opened, table, SearchConfig.load(search_config))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks = {}
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)
-
-        yield on_progress
 
 
 def _print_metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> None:

@@ -22,13 +22,14 @@ from rich.table import Table
 
 from model_stage.bundle import load_bundle
 from model_stage.encoder import collate
+from model_stage.progress import progress_bars
 from model_stage.rank_client import RankClient
 from model_stage.ranker import Ranker
 from model_stage.search_client import SearchClient
 from model_stage.training.impressions import load_impressions
 from model_stage.types import RankRequest
 from scripts.generate import Settings, generate
-from scripts.pipeline import CONFIGS, build, progress_bars
+from scripts.pipeline import CONFIGS, build
 from scripts.servers import running
 from search_stage.config import SearchConfig
 from search_stage.generation import IndexGeneration

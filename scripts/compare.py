@@ -21,9 +21,10 @@ from scipy import stats
 
 from model_stage.evaluation.metrics import paired_bootstrap
 from model_stage.evaluation.report import report_by_target
+from model_stage.progress import progress_bars
 from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
-from scripts.pipeline import build, progress_bars, score_test
+from scripts.pipeline import build, score_test
 
 if TYPE_CHECKING:
     from scripts.baselines.run import Result

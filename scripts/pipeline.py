@@ -5,14 +5,10 @@ Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model_stage.bundle import load_bundle
 from model_stage.schema import load_yaml
@@ -26,12 +22,9 @@ from store.behavior_store import BehaviorStore
 from store.ingest import ingest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+    from model_stage.progress import OnProgress
     from model_stage.training.impressions import Impressions
     from store.types import F32
-
-    OnProgress = Callable[[str, int, int], None]
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 ATTENTION_EPOCHS = 2
@@ -97,21 +90,6 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
             test, bundle.schema, searcher, bundle.encoder, partial(on_progress, "retrieve test")
         )
     return Scored(impressions=test, probability=probabilities(bundle.network, examples, test), targets=names)
-
-
-@contextmanager
-def progress_bars() -> Iterator[OnProgress]:
-    """Draws one bar per step on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks = {}
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield on_progress
 
 
 def _with_training(recipe: Recipe, **changes: int) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -62,12 +61,8 @@ def _server(package: str, logs: Path, *arguments: str | Path) -> Iterator[str]:
     port_file, log = logs / f"{package}.port", logs / f"{package}.log"
     port_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", package, "serve", "--port", "0", "--port-file", str(port_file), "--reflection"]
-    # One thread per request: threads inside a request would fight for the cores (docs/adr/0003).
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [*command, *map(str, arguments)], cwd=CHECKOUT, env=environment, stdout=stream, stderr=stream
-        )
+        process = subprocess.Popen([*command, *map(str, arguments)], cwd=CHECKOUT, stdout=stream, stderr=stream)
     try:
         yield f"127.0.0.1:{_wait_for_port(port_file, process, log)}"
     finally:

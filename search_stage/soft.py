@@ -56,7 +56,7 @@ class KeySearch(Protocol):
 
 
 class NumpyKeySearch:
-    """The plain implementation: scores every pair. The fastest where the pairs are few. Cost: O(Q K d)."""
+    """The plain implementation: scores every pair; the reference twin of the FAISS path. Cost: O(Q K d)."""
 
     def shortlist(self, queries: F32, keys: F32, top_k: int) -> Shortlist:
         """See `KeySearch`."""
