@@ -28,6 +28,7 @@ from model_stage.rank_client import RankClient
 from model_stage.training.impressions import requests_of
 from model_stage.training.pipeline import Recipe
 from scripts.datasets import complete_journey
+from scripts.datasets.output import print_counts
 from scripts.generate import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, score_test
 from scripts.servers import CHECKOUT, Roots, running
@@ -88,7 +89,7 @@ def prepare(name: str, source: Path, work: Path) -> Data:
     if name == "complete_journey":
         console.print(f"data: Complete Journey, real purchases and coupon campaigns, from {source.name}")
         directory = work / name / "data"
-        complete_journey.print_counts(complete_journey.convert(source, directory), console)
+        print_counts(complete_journey.TITLE, complete_journey.convert(source, directory), console)
         return Data(name=name, directory=directory, ceiling={})
     console.print("data: generated, with known true probabilities; no claim about real users follows from it")
     directory = work / "generated" / "data"

@@ -104,6 +104,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond loopback without encryption or access control.")
     ] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Also offer Append and DeleteUser; one process per store may.")
+    ] = False,
 ) -> None:
     """Serve search over gRPC until SIGTERM."""
     from search_stage.server import serve as run_server
@@ -117,7 +120,7 @@ def serve(
         reflection=reflection,
         insecure=insecure,
     )
-    run_server(store, index, SearchConfig.load(config), options)
+    run_server(store, index, SearchConfig.load(config), options, append=append)
 
 
 def _candidate_table(result: SearchResult, candidate: int, rows: int) -> Table:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protos.lookback.search.v1 import search_pb2 as pb
-from store.columns import DType, decode_column, encode_column, encode_field
+from store.append_types import EventBatch
+from store.columns import DType, decode_column, decode_field, encode_column, encode_field
+from store.errors import InputError
 from store.retrieval import BehaviorColumns, Candidates, SearchRequest, TopK
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from store.append_types import AppendResult
     from store.retrieval import MatchStatistics, Names, SearchResult
     from store.types import F32, U64, AnyArray, Vocabulary
 
@@ -98,6 +101,45 @@ def newest_first(behaviors: BehaviorColumns, limit: int) -> BehaviorColumns:
         domain=behaviors.domain[newest],
         action=behaviors.action[newest],
         scene=behaviors.scene[newest],
+    )
+
+
+def batch_from_proto(message: pb.AppendRequest) -> EventBatch:
+    """Gives the events a message holds, with the defaults of the columns it leaves out.
+
+    Raises:
+        InputError: A column of another type or length than the contract's; names the field. What is wrong with single
+            events is left for the store to judge.
+    """
+    user = _decode("user", message.user, DType.UINT64)
+    length = len(user)
+    none = np.full(length, NO_ID, np.uint64)
+    words = {"domains": message.domains, "actions": message.actions, "scenes": message.scenes or [""] * length}
+    for name, column in words.items():
+        if len(column) != length:
+            raise InputError(f"{name}: expected {length} values, got {len(column)}")
+    return EventBatch(
+        user=user,
+        item=_decode("item", message.item, DType.UINT64, length),
+        category=_decode("category", message.category, DType.UINT64, length) if message.HasField("category") else none,
+        timestamp_ms=_decode("timestamp_ms", message.timestamp_ms, DType.INT64, length),
+        domain=words["domains"],
+        action=words["actions"],
+        scene=words["scenes"],
+        key=_decode("event_key", message.event_key, DType.UINT64, length) if message.HasField("event_key") else none,
+        fields={
+            column.name: decode_field(
+                f"fields.{column.name}", column.values.dtype, column.values.data, column.present, length
+            )
+            for column in message.fields
+        },
+    )
+
+
+def append_to_proto(result: AppendResult) -> pb.AppendResponse:
+    """Gives the message of what became of some events."""
+    return pb.AppendResponse(
+        result=_encode(result.result), refusals=[result.reasons[row] for row in sorted(result.reasons)]
     )
 
 

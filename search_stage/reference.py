@@ -207,7 +207,7 @@ def _assemble(
             [int(snapshot.taxonomy.id[c.ancestors[0]]) if c.ancestors else NO_ID for c in candidates], np.uint64
         ),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
-        user_fields=snapshot.users.lookup(np.array([request.user], np.uint64)),
+        user_fields=snapshot.user_fields(request.user),
         num_behaviors=len(rows),
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
@@ -224,7 +224,10 @@ def reference_statistics(
     total, total_age = np.zeros(len(streams), np.int32), np.full(len(streams), -1, np.int64)
     names = snapshot.vocabulary
     for row in rows:  # oldest first: the last match to be written is the newest
-        stream = streams.index((names.domains[row.domain], names.actions[row.action]))
+        named = (names.domains[row.domain], names.actions[row.action])
+        if named not in streams:  # new in the delta
+            continue
+        stream = streams.index(named)
         total[stream] += 1
         total_age[stream] = as_of_ms - row.timestamp_ms
         for at, candidate in enumerate(candidates):

@@ -103,7 +103,8 @@ def retrieve(
     num_recent = _lower(config.recent.top_k, request.top_k.recent)
     merged = merge(hard, soft, history.num_behaviors, num_recent, len(request.candidates))
     behaviors, index = _union(merged, history, snapshot)
-    section_streams = [serving.stream_of[section.domain, section.action] for section in history.sections]
+    # A stream that is new in the delta has no place in the statistics before the next generation.
+    section_streams = [serving.stream_of.get((section.domain, section.action), -1) for section in history.sections]
     return SearchResult(
         behaviors=behaviors,
         vocabulary=snapshot.vocabulary,
@@ -121,7 +122,7 @@ def retrieve(
         ),
         candidate_category=snapshot.taxonomy.category_of(resolved.ancestors[:, 1]),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
-        user_fields=snapshot.users.lookup(np.array([request.user], np.uint64)),
+        user_fields=snapshot.user_fields(request.user),
         num_behaviors=history.num_behaviors,
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
@@ -163,12 +164,12 @@ def _union(merged: Merged, history: UserColumns, snapshot: Snapshot) -> tuple[Be
     rows = history.order[used].astype(np.int64)
     domain, action = history.domain_and_action(rows) if len(rows) else (np.empty(0, np.uint8), np.empty(0, np.uint8))
     behaviors = BehaviorColumns(
-        item=history.item[rows],
+        item=history.item[rows].astype(np.uint64),
         category=snapshot.taxonomy.category_of(history.node[rows]),
         timestamp_ms=history.timestamp_ms[rows],
         domain=domain,
         action=action,
-        scene=history.scene[rows],
+        scene=history.scene[rows].astype(np.uint16),
     )
     position: I64 = np.cumsum(used) - 1
     return behaviors, position[merged.rank].astype(np.int32)

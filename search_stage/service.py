@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from search_stage.searcher import Searcher
-    from store.behavior_store import BehaviorStore, Snapshot
+    from store.append_types import AppendResult
+    from store.behavior_store import BehaviorStore
+    from store.live_writer import LiveWriter
     from store.retrieval import SearchRequest, SearchResult
+    from store.types import I64
 
 STATUS_TABLE = StatusTable(
     Row(errors.SearchError, StatusCode.INTERNAL, tell=False),
@@ -51,7 +54,9 @@ STATUS_TABLE = StatusTable(
 
 DEFAULT_PAGE_SIZE = 1_000
 LARGEST_PAGE_SIZE = 10_000
-_PAGE_TOKEN = re.compile(r"(?P<generation>[0-9a-f-]{1,64})\.(?P<skip>[0-9]{1,10})")
+LARGEST_APPEND = 10_000
+"""Events one Append may bring."""
+_PAGE_TOKEN = re.compile(r"(?P<before>[0-9]{1,15})\.(?P<skip>[0-9]{1,10})")
 
 
 class SearchMetrics:
@@ -69,6 +74,19 @@ class SearchMetrics:
             "lookback_unknown_categories", "Candidates searched without a category.", registry=registry
         )
 
+        self.events = Counter(
+            "lookback_appended_events",
+            "Events that Append took, by what became of them.",
+            ["result"],
+            registry=registry,
+        )
+
+    def count_append(self, result: AppendResult) -> None:
+        """Counts one append."""
+        self.events.labels("accepted").inc(result.num_accepted)
+        self.events.labels("duplicate").inc(result.num_duplicates)
+        self.events.labels("refused").inc(result.num_refused)
+
     def count(self, request: SearchRequest, result: SearchResult, known_items: int) -> None:
         """Counts one answer."""
         candidates = len(request.candidates)
@@ -81,10 +99,21 @@ class SearchMetrics:
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     """Answers `lookback.search.v1.SearchService`."""
 
-    def __init__(self, store: BehaviorStore, searcher: Searcher, metrics: SearchMetrics) -> None:
+    def __init__(
+        self, store: BehaviorStore, searcher: Searcher, metrics: SearchMetrics, writer: LiveWriter | None = None
+    ) -> None:
+        """Serves a store.
+
+        Args:
+            store: What is read.
+            searcher: The searcher over it.
+            metrics: What to count in.
+            writer: The writer of its delta; None = Append and DeleteUser are not offered.
+        """
         self._store = store
         self._searcher = searcher
         self._metrics = metrics
+        self._writer = writer
 
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:  # noqa: N802
         """Retrieves behaviors for the candidates of one user."""
@@ -99,12 +128,22 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         return convert.result_to_proto(result)
 
     def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:  # noqa: N802
-        """Not offered yet."""
-        raise NotOfferedError("Append: this version takes behaviors in bulk only, with `lookback-store ingest`")
+        """Writes live events; answers once they are durable."""
+        writer = self._offered("Append")
+        batch = convert.batch_from_proto(request)
+        if len(batch) > LARGEST_APPEND:
+            raise InputError(f"user: at most {LARGEST_APPEND} events a call, got {len(batch)}")
+        current_call().check_time()
+        result = writer.append(batch)
+        self._metrics.count_append(result)
+        return convert.append_to_proto(result)
 
     def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:  # noqa: N802
-        """Not offered yet."""
-        raise NotOfferedError("DeleteUser: this version deletes by ingesting the dataset without the user")
+        """Deletes a user, at once and for good."""
+        writer = self._offered("DeleteUser")
+        if request.user == NO_ID:
+            raise InputError("user: 2**64 - 1 is reserved and no user")
+        return pb.DeleteUserResponse(num_deleted=writer.delete_user(request.user))
 
     def GetHistory(self, request: pb.GetHistoryRequest, context: grpc.ServicerContext) -> pb.GetHistoryResponse:  # noqa: N802
         """Reads one page of a user's behaviors, newest first."""
@@ -115,40 +154,64 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         if request.page_size > LARGEST_PAGE_SIZE:
             raise InputError(f"page_size: must be at most {LARGEST_PAGE_SIZE}, is {request.page_size}")
         size = request.page_size or DEFAULT_PAGE_SIZE
+        as_of_ms, skip = _position(request.page_token, request.as_of_ms or None)
         with self._store.snapshot() as snapshot:
-            skip = _skip(request.page_token, snapshot)
             # One more than the page holds, to know whether there is another page.
-            page = snapshot.history(request.user, as_of_ms=request.as_of_ms or None, limit=size + 1, skip=skip)
-            more = len(page) > size
+            page = snapshot.history(request.user, as_of_ms=as_of_ms, limit=size + 1, skip=skip)
             return pb.GetHistoryResponse(
                 behaviors=convert.behaviors_to_proto(convert.newest_first(page, size)),
                 vocabulary=convert.vocabulary_to_proto(snapshot.vocabulary),
-                next_page_token=f"{snapshot.generation}.{skip + size}" if more else "",
+                next_page_token=_next_token(page.timestamp_ms, as_of_ms, skip) if len(page) > size else "",
                 store_generation=snapshot.generation,
             )
 
+    def _offered(self, name: str) -> LiveWriter:
+        if self._writer is None:
+            raise NotOfferedError(f"{name}: this server only reads; start one with --append")
+        return self._writer
 
-def _skip(token: str, snapshot: Snapshot) -> int:
-    """Gives the number of behaviors on the pages before; a position means something in its own generation only."""
+
+def _position(token: str, as_of_ms: int | None) -> tuple[int | None, int]:
+    """Gives where a page starts: before which time, and how many of the newest there were on the pages before.
+
+    A position is a time, so that it stays right when newer behaviors are appended and when a generation is published.
+    """
     if not token:
-        return 0
+        return as_of_ms, 0
     match = _PAGE_TOKEN.fullmatch(token)
     if match is None:
         raise InputError("page_token: is none that this service gave")
-    if match["generation"] != snapshot.generation:
-        raise InputError("page_token: the store was replaced since the page before; begin again without a token")
-    return int(match["skip"])
+    return int(match["before"]), int(match["skip"])
+
+
+def _next_token(timestamp_ms: I64, as_of_ms: int | None, skip: int) -> str:
+    """Gives the token of the page behind one.
+
+    Args:
+        timestamp_ms: Times of the page, oldest first; the first row is one more than the page shows.
+        as_of_ms: Where the page started; so does `skip`.
+        skip: See `_position`.
+    """
+    last = int(timestamp_ms[1])
+    shown = int((timestamp_ms[1:] == last).sum())
+    if as_of_ms is not None and last == as_of_ms - 1:
+        shown += skip
+    return f"{last + 1}.{shown}"
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Answers `lookback.admin.v1.AdminService` for stage one."""
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Searcher, writer: LiveWriter | None = None) -> None:
+        """Reloads a searcher; a writer, where there is one, trims what the new generation has merged."""
         self._searcher = searcher
+        self._writer = writer
 
     def Reload(self, request: admin_pb2.ReloadRequest, context: grpc.ServicerContext) -> admin_pb2.ReloadResponse:  # noqa: N802
         """Opens the published store and index; a bad one is refused and the old ones stay."""
         self._searcher.reload()
+        if self._writer is not None:
+            self._writer.trim()
         return admin_pb2.ReloadResponse(versions=self._versions())
 
     def GetVersions(  # noqa: N802

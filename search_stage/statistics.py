@@ -25,7 +25,7 @@ def match_statistics(
     Args:
         matches: The level matches of the request, of at least `num_levels` levels.
         streams: Every stream of the store generation, (domain, action) names.
-        section_streams: Position in `streams` of each section of the user. (S,)
+        section_streams: Position in `streams` of each section of the user; -1 = it is none of them. (S,)
         as_of_ms: The request's time.
         num_levels: Number of levels to answer.
 
@@ -88,5 +88,6 @@ def _age(newest_ms: I64, as_of_ms: int) -> I64:
 def _spread(by_section: I64, section_streams: I64, num_streams: int, fill: int) -> I64:
     """Puts the last axis from the user's sections to the generation's streams."""
     out = np.full((*by_section.shape[:-1], num_streams), fill, np.int64)
-    out[..., section_streams] = by_section
+    known = section_streams >= 0
+    out[..., section_streams[known]] = by_section[..., known]
     return out

@@ -1,6 +1,7 @@
 """Behaviors on disk: the taxonomy, the generations, and one user's whole past in one read."""
 
 from store.behavior_store import BehaviorStore, Snapshot
+from store.build import BuildReport
 from store.errors import (
     CorruptGenerationError,
     CorruptRecordError,
@@ -12,7 +13,7 @@ from store.errors import (
     StoreIOError,
     TooManyBadRowsError,
 )
-from store.ingest import IngestReport, ingest
+from store.ingest import ingest, rebuild
 from store.tables import CoverTable, FieldTable
 from store.taxonomy import Taxonomy
 from store.types import NO_ID, Section, UserColumns, Vocabulary, parse_id
@@ -21,12 +22,12 @@ from store.verify import verify
 __all__ = [
     "NO_ID",
     "BehaviorStore",
+    "BuildReport",
     "CorruptGenerationError",
     "CorruptRecordError",
     "CoverTable",
     "FieldTable",
     "GenerationError",
-    "IngestReport",
     "InputError",
     "MissingGenerationError",
     "Section",
@@ -40,5 +41,6 @@ __all__ = [
     "Vocabulary",
     "ingest",
     "parse_id",
+    "rebuild",
     "verify",
 ]

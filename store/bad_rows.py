@@ -55,7 +55,8 @@ class BadRows:
             more = "\n  ..." if len(self.rows) > _SHOWN else ""
             raise TooManyBadRowsError(
                 f"more than {self.max_bad_rows} bad rows, nothing was published:\n{shown}{more}\n"
-                "correct the input, or allow more with --max-bad-rows"
+                "correct the input, or allow more with --max-bad-rows",
+                tuple(self.rows),
             )
 
     def write(self, path: Path) -> None:

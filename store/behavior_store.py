@@ -1,33 +1,30 @@
-"""Reads a store: opens the current generation, pins it for a request, follows a new one."""
+"""A store: opens the current generation and the delta, pins both for a request, follows a new generation."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from store.base import DATA_FILE, BaseReader
-from store.codec import decode_user
-from store.errors import CorruptGenerationError, CorruptRecordError, StoreClosedError
-from store.generation import OpenedGeneration, current_name, open_generation
-from store.meta import StoreMeta, read_meta
-from store.retrieval import BehaviorColumns
-from store.tables import CoverTable, FieldTable
-from store.taxonomy import Taxonomy
-from store.types import NO_ID, UserColumns
+from store.base_view import GenerationView
+from store.delta import Delta
+from store.errors import MissingGenerationError, StoreClosedError
+from store.generation import current_name, open_generation
+from store.loaded import LoadedGeneration
+from store.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
     from types import TracebackType
 
-    from store.base import BaseTransaction, NameKind
-    from store.types import Vocabulary
+    from store.retrieval import BehaviorColumns
+
+__all__ = ["BehaviorStore", "Snapshot"]
 
 
 class BehaviorStore:
-    """A store root, read. Thread-safe: every thread takes its own snapshots.
+    """A store root, read: the current generation and the delta behind it. Thread-safe: every thread takes snapshots.
 
     Example::
 
@@ -38,10 +35,11 @@ class BehaviorStore:
     given back when it is no longer current and the last snapshot and array over it are gone.
     """
 
-    def __init__(self, root: Path, generation: _LoadedGeneration) -> None:
+    def __init__(self, root: Path, generation: LoadedGeneration, delta: Delta | None) -> None:
         """Use `open`."""
         self._root = root
-        self._current: _LoadedGeneration | None = generation
+        self._current: LoadedGeneration | None = generation
+        self._delta = delta
         self._reload_lock = threading.Lock()
 
     @classmethod
@@ -54,9 +52,10 @@ class BehaviorStore:
 
         Raises:
             MissingGenerationError: Nothing is published there, or a file is gone.
-            CorruptGenerationError: A file does not match its manifest. Both messages name the file and what to run.
+            CorruptGenerationError: A file does not match its manifest, or the delta is damaged. Both messages name the
+                file and what to run.
         """
-        return cls(root, _LoadedGeneration(open_generation(root, "store", generation)))
+        return cls(root, LoadedGeneration(open_generation(root, "store", generation)), Delta.open(root))
 
     def __enter__(self) -> Self:
         return self
@@ -81,12 +80,41 @@ class BehaviorStore:
         return self._loaded().name
 
     def snapshot(self) -> Snapshot:
-        """Pins the current generation: a few microseconds.
+        """Pins the current generation and the delta as it is: a few microseconds.
+
+        Where the delta has been trimmed of events that the generation lacks, a newer one is current: that is opened.
 
         Raises:
+            MissingGenerationError: There is no newer one: this one was asked for by name.
+            GenerationError: The newer one cannot be opened.
             StoreClosedError: The store was closed.
         """
-        return Snapshot(self._loaded())
+        while True:
+            loaded = self._loaded()
+            delta = None if self._delta is None else self._delta.begin()
+            if delta is None or delta.trimmed <= loaded.meta.delta_sequence:
+                return Snapshot(loaded, delta)
+            delta.close()
+            if not self.reload() and loaded is self._current:
+                raise MissingGenerationError(
+                    f"{self._root}: live events that generation {loaded.name} lacks have been trimmed; "
+                    "open the current one"
+                )
+
+    @contextmanager
+    def base_view(self) -> Iterator[GenerationView]:
+        """Gives the current generation as an append asks it, for the length of the block.
+
+        Raises:
+            GenerationError, StoreClosedError: As `snapshot`.
+        """
+        self.snapshot().close()  # follows a newer generation where that is due
+        loaded = self._loaded()
+        base = loaded.base.begin()
+        try:
+            yield GenerationView(loaded, base)
+        finally:
+            base.close()
 
     def reload(self) -> bool:
         """Follows `CURRENT`: opens the generation it names, if it is another one, and serves it from now on.
@@ -103,169 +131,26 @@ class BehaviorStore:
             name = current_name(self._root, "store")
             if name == self._loaded().name:
                 return False
-            self._current = _LoadedGeneration(open_generation(self._root, "store", name))
+            if self._delta is None:
+                self._delta = Delta.open(self._root)
+            self._current = LoadedGeneration(open_generation(self._root, "store", name))
             return True
 
     def history(
-        self, user: int, *, as_of_ms: int | None = None, limit: int | None = None, skip: int = 0
+        self,
+        user: int,
+        *,
+        as_of_ms: int | None = None,
+        domains: Collection[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
     ) -> BehaviorColumns:
         """Gives a user's behaviors in time order; see `Snapshot.history`."""
         with self.snapshot() as snapshot:
-            return snapshot.history(user, as_of_ms=as_of_ms, limit=limit, skip=skip)
+            return snapshot.history(user, as_of_ms=as_of_ms, domains=domains, limit=limit, skip=skip)
 
-    def _loaded(self) -> _LoadedGeneration:
+    def _loaded(self) -> LoadedGeneration:
         loaded = self._current
         if loaded is None:
             raise StoreClosedError(f"{self._root}: this store was closed; open it again")
         return loaded
-
-
-class Snapshot:
-    """One pinned generation, for one thread at a time; a context manager."""
-
-    def __init__(self, generation: _LoadedGeneration) -> None:
-        """Use `BehaviorStore.snapshot`."""
-        self._generation = generation
-        self._transaction: BaseTransaction | None = generation.base.begin()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Unpins the generation. Closing twice does nothing."""
-        if self._transaction is not None:
-            self._transaction.close()
-            self._transaction = None
-
-    @property
-    def generation(self) -> str:
-        """Name of the generation."""
-        return self._generation.name
-
-    @property
-    def meta(self) -> StoreMeta:
-        """Counts and names of the generation."""
-        return self._generation.meta
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """The numbered category tree and items."""
-        return self._generation.taxonomy
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Names behind the codes of domains, actions and scenes."""
-        return self._generation.vocabulary
-
-    @property
-    def streams(self) -> tuple[tuple[str, str], ...]:
-        """(domain, action) names of every stream of the generation, in the order of their codes."""
-        return self._generation.streams
-
-    @property
-    def items(self) -> FieldTable:
-        """Side-info fields of items."""
-        return self._generation.items
-
-    @property
-    def covers(self) -> CoverTable:
-        """Products that ads cover."""
-        return self._generation.covers
-
-    @property
-    def users(self) -> FieldTable:
-        """Side-info fields of users."""
-        return self._generation.users
-
-    def columns(self, user: int, *, check: bool = False) -> UserColumns:
-        """Gives everything a user did, zero-copy; empty for an unknown user. One LMDB read.
-
-        Args:
-            user: User id.
-            check: Also compare the record's checksum, reading all of it.
-
-        Raises:
-            CorruptRecordError: The record is damaged; the message names the user.
-            StoreClosedError: The snapshot was closed.
-        """
-        record = self._open_transaction().record(user)
-        if record is None:
-            return UserColumns.empty()
-        try:
-            return decode_user(record, check=check)
-        except CorruptRecordError as exc:
-            raise CorruptRecordError(f"{self._generation.data_file}: user {user}: {exc}") from exc
-
-    def history(
-        self, user: int, *, as_of_ms: int | None = None, limit: int | None = None, skip: int = 0
-    ) -> BehaviorColumns:
-        """Gives a user's behaviors in time order, oldest first; new arrays.
-
-        Args:
-            user: User id; an unknown one has an empty history.
-            as_of_ms: Only behaviors strictly before this time; None = all.
-            limit: Only the newest that many; None = all.
-            skip: Leave out this many of the newest: the page before.
-        """
-        columns = self.columns(user)
-        if as_of_ms is not None:
-            columns = columns.before(as_of_ms)
-        stop = max(columns.num_behaviors - skip, 0)
-        rows = columns.order[0 if limit is None else max(stop - limit, 0) : stop]
-        domain, action = columns.domain_and_action(rows)
-        return BehaviorColumns(
-            item=columns.item[rows],
-            category=self.taxonomy.category_of(columns.node[rows]),
-            timestamp_ms=columns.timestamp_ms[rows],
-            domain=domain,
-            action=action,
-            scene=columns.scene[rows],
-        )
-
-    def behavior_category(self, node: int) -> int:
-        """Gives the id of the category a node is or hangs under; `NO_ID` = unmapped."""
-        return int(self.taxonomy.category_of(np.array([node], np.uint32))[0])
-
-    def name_of(self, kind: NameKind, key: int) -> str:
-        """Gives the name of an id as it stood in the input; the decimal id where it had none, empty for `NO_ID`."""
-        if key == NO_ID:
-            return ""
-        name = self._open_transaction().name(kind, key)
-        return str(key) if name is None else name
-
-    def user_ids(self) -> Iterator[int]:
-        """Gives the id of every user with at least one behavior, ascending."""
-        return self._open_transaction().user_ids()
-
-    def _open_transaction(self) -> BaseTransaction:
-        if self._transaction is None:
-            raise StoreClosedError(f"a snapshot of generation {self._generation.name} was closed; take another one")
-        return self._transaction
-
-
-class _LoadedGeneration:
-    """A generation with its files mapped. Immutable; shared by the store and its snapshots."""
-
-    def __init__(self, opened: OpenedGeneration) -> None:
-        self.name = opened.name
-        self.meta = read_meta(opened)
-        self.vocabulary = self.meta.vocabulary
-        self.streams = tuple(
-            (self.vocabulary.domains[domain], self.vocabulary.actions[action]) for domain, action in self.meta.streams
-        )
-        self.taxonomy = Taxonomy.load(opened.path / "taxonomy", self.meta.tree_domains)
-        self.items = FieldTable.load(opened.path / "items", self.meta.item_fields)
-        self.users = FieldTable.load(opened.path / "users", self.meta.user_fields)
-        self.covers = CoverTable.load(opened.path / "covers")
-        self.data_file = opened.path / "base" / DATA_FILE
-        if f"base/{DATA_FILE}" not in opened.manifest.files:
-            # Unlisted means unchecked, and LMDB dies of a truncated file.
-            raise CorruptGenerationError(
-                f"{self.data_file}: not listed in the manifest; run `lookback-store ingest` again"
-            )
-        self.base = BaseReader(opened.path / "base")

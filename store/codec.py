@@ -1,61 +1,82 @@
-"""One user's behaviors as bytes: format version 1 of `FORMAT.md`, decoded without a copy."""
+"""One user's behaviors as bytes: records of format version 2 of `FORMAT.md`, decoded without a copy.
+
+`encode_block` writes the records of many users at once; `encode_user` is its plain twin for one.
+"""
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xxhash
 
-from store.columns import DType
+from store.block_codec import EncodedBlock, encode_block
 from store.errors import CorruptRecordError
-from store.types import Section, UserColumns
+from store.layout import (
+    CATEGORY,
+    CHECKED_FROM,
+    EVENT_KEY,
+    FIRST_FIELD,
+    HEADER,
+    ITEM,
+    MAGIC,
+    MAX_SHORT_ROWS,
+    NODE,
+    ORDER,
+    RANK,
+    SCENE,
+    SECTION,
+    TIMESTAMP_MS,
+    VERSION,
+    checksum,
+    open_record,
+    plan_columns,
+)
+from store.types import Section, UserColumns, UserExtras
 
 if TYPE_CHECKING:
-    Buffer = bytes | memoryview
+    from store.layout import Buffer
+    from store.types import AnyArray
 
-MAGIC = b"LBUC"
-VERSION = 1
+__all__ = [
+    "EncodedBlock",
+    "decode_extras",
+    "decode_user",
+    "encode_block",
+    "encode_user",
+    "num_rows",
+    "subtree_ranges",
+]
 
-_START = struct.Struct("<4sHHQ")  # magic, version, zero, checksum over everything behind these 16 bytes
-_COUNTS = struct.Struct("<IHH")  # rows, sections, columns
-_SECTION = struct.Struct("<BBHI")  # domain, action, zero, stop
-_COLUMN = struct.Struct("<BBHI")  # column, dtype, zero, offset
-_DIRECTORIES = _START.size + _COUNTS.size
-_ENTRY = 8
-assert _SECTION.size == _COLUMN.size == _ENTRY
-
-# Number, name, type code, type, bytes per value. The codes are plain integers: an enum compares ten times slower.
-_COLUMNS = (
-    (1, "node", int(DType.UINT32), np.dtype("<u4"), 4),
-    (2, "timestamp_ms", int(DType.INT64), np.dtype("<i8"), 8),
-    (3, "item", int(DType.UINT64), np.dtype("<u8"), 8),
-    (4, "scene", int(DType.UINT16), np.dtype("<u2"), 2),
-    (5, "rank", int(DType.UINT32), np.dtype("<u4"), 4),
-    (6, "order", int(DType.UINT32), np.dtype("<u4"), 4),
-)
-_PADDING = b"\0" * 8
+_BOUNDS = struct.Struct("<II")
+"""Two numbers of nodes."""
 
 
-def encode_user(columns: UserColumns) -> bytes:
+def encode_user(columns: UserColumns, extras: UserExtras) -> bytes:
     """Gives the record of one user; its length is a multiple of 8.
 
     The rows must already stand in the order that `UserColumns` describes; this is not checked.
     """
     num_rows = columns.num_behaviors
-    offset = _DIRECTORIES + _ENTRY * (len(columns.sections) + len(_COLUMNS))
-    parts = [_COUNTS.pack(num_rows, len(columns.sections), len(_COLUMNS))]
-    parts += [_SECTION.pack(s.domain, s.action, 0, s.stop) for s in columns.sections]
-    data: list[bytes] = []
-    for number, name, code, dtype, _ in _COLUMNS:
-        parts.append(_COLUMN.pack(number, code, 0, offset))
-        values = np.asarray(getattr(columns, name), dtype).tobytes()
-        padding = -len(values) % 8
-        data += (values, _PADDING[:padding])
-        offset += len(values) + padding
-    body = b"".join(parts + data)
-    return _START.pack(MAGIC, VERSION, 0, xxhash.xxh3_64_intdigest(body)) + body
+    position = np.uint16 if num_rows <= MAX_SHORT_ROWS else np.uint32
+    arrays: dict[int, AnyArray] = {
+        NODE: columns.node,
+        TIMESTAMP_MS: columns.timestamp_ms,
+        ITEM: columns.item,
+        SCENE: columns.scene,
+        RANK: columns.rank.astype(position),
+        ORDER: columns.order.astype(position),
+        CATEGORY: extras.category,
+        **{FIRST_FIELD + at: values for at, values in enumerate(extras.fields)},
+    }
+    if extras.key is not None:
+        arrays[EVENT_KEY] = extras.key
+    layout = plan_columns({number: values.dtype for number, values in arrays.items()})
+    body = layout.directory + b"".join(SECTION.pack(s.domain, s.action, 0, s.stop) for s in columns.sections)
+    body += b"".join(arrays[column.number].astype(column.kind).tobytes() for column in layout.columns)
+    header = HEADER.pack(MAGIC, VERSION, 0, 0, num_rows, len(columns.sections), len(layout.columns))
+    record = header + body + bytes(-len(body) % 8)
+    return record[:8] + checksum(record).to_bytes(8, "little") + record[CHECKED_FROM:]
 
 
 def decode_user(buffer: Buffer, *, check: bool = False) -> UserColumns:
@@ -69,47 +90,89 @@ def decode_user(buffer: Buffer, *, check: bool = False) -> UserColumns:
     Raises:
         CorruptRecordError: No record, one of an unknown version, truncated, or damaged.
     """
-    size = len(buffer)
-    if size < _DIRECTORIES or size % 8:
-        raise CorruptRecordError(f"a record of {size} bytes is truncated: run `lookback-store verify`")
-    magic, version, zero, checksum = _START.unpack_from(buffer, 0)
-    if magic != MAGIC or zero != 0:
-        raise CorruptRecordError(f"a record starts with {magic!r}, not {MAGIC!r}: run `lookback-store verify`")
-    if version != VERSION:
-        raise CorruptRecordError(
-            f"a record has format version {version}, this program reads {VERSION}: upgrade the program, "
-            "or run `lookback-store ingest` again"
-        )
-    if check and xxhash.xxh3_64_intdigest(memoryview(buffer)[_START.size :]) != checksum:
-        raise CorruptRecordError("a record does not match its checksum: run `lookback-store ingest` again")
-    num_rows, num_sections, num_columns = _COUNTS.unpack_from(buffer, _START.size)
-    if size < _DIRECTORIES + _ENTRY * (num_sections + num_columns):
-        raise CorruptRecordError("a record ends inside its header: run `lookback-store verify`")
-    columns_start = _DIRECTORIES + _ENTRY * num_sections
-    sections = _decode_sections(buffer[_DIRECTORIES:columns_start], num_rows)
-    directory = {
-        number: (code, offset)
-        for number, code, _, offset in _COLUMN.iter_unpack(buffer[columns_start : columns_start + _ENTRY * num_columns])
-    }
-    views: dict[str, Any] = {}
-    for number, name, expected, dtype, width in _COLUMNS:
-        code, offset = directory.get(number, (0, 0))
-        if code != expected or offset % 8 or offset + num_rows * width > size:
-            raise CorruptRecordError(f"a record's column {name} is absent or damaged: run `lookback-store verify`")
-        views[name] = np.frombuffer(buffer, dtype, num_rows, offset)
-    return UserColumns(sections=sections, **views)
+    layout, num_rows, sections_at, data_at = open_record(buffer)
+    if check and checksum(buffer) != HEADER.unpack_from(buffer)[3]:
+        raise CorruptRecordError("a record does not match its checksum: run `lookback-store ingest --replace`")
+    sections = _decode_sections(buffer[sections_at:data_at], num_rows)
+    node, timestamp_ms, item, scene, rank, order = [
+        np.frombuffer(buffer, kind, num_rows, data_at + num_rows * at) for kind, at in layout.core
+    ]
+    return UserColumns(
+        sections=sections,
+        node=node,
+        timestamp_ms=timestamp_ms,
+        item=item,
+        scene=scene,
+        rank=rank,
+        order=order,
+    )
+
+
+def decode_extras(buffer: Buffer) -> UserExtras:
+    """Gives what a record holds beside the columns, as read-only views of it; copies nothing.
+
+    Raises:
+        CorruptRecordError: As `decode_user` without the check.
+    """
+    layout, num_rows, _, data_at = open_record(buffer)
+    category, *fields = [np.frombuffer(buffer, kind, num_rows, data_at + num_rows * at) for kind, at in layout.extras]
+    key = None
+    if layout.key is not None:
+        kind, at = layout.key
+        key = np.frombuffer(buffer, kind, num_rows, data_at + num_rows * at)
+    return UserExtras(category=category, key=key, fields=tuple(fields))
+
+
+def num_rows(buffer: Buffer) -> int:
+    """Gives the number of rows of a record.
+
+    Raises:
+        CorruptRecordError: As `decode_user` without the check.
+    """
+    return open_record(buffer)[1]
+
+
+def subtree_ranges(buffer: Buffer, first_node: int, end_node: int) -> list[tuple[int, int, int]]:
+    """Gives where the rows of the nodes `[first_node, end_node)` stand in a record.
+
+    Cost: two binary searches a section, whatever the number of rows; nothing but the header and they is read.
+
+    Returns:
+        (domain code * 256 + action code, first row, end row) of each section that has any, in their order.
+
+    Raises:
+        CorruptRecordError: As `decode_user` without the check.
+    """
+    layout, num_rows, sections_at, data_at = open_record(buffer)
+    kind, at = layout.core[0]
+    node = np.frombuffer(buffer, kind, num_rows, data_at + num_rows * at)
+    bounds = np.frombuffer(_BOUNDS.pack(first_node, end_node), kind)
+    ranges = []
+    start = 0
+    for domain, action, _, stop in SECTION.iter_unpack(buffer[sections_at:data_at]):
+        if not start < stop <= num_rows:
+            raise _bad_sections()
+        low, high = node[start:stop].searchsorted(bounds).tolist()
+        if low < high:
+            ranges.append((domain << 8 | action, start + low, start + high))
+        start = stop
+    return ranges
 
 
 def _decode_sections(directory: Buffer, num_rows: int) -> tuple[Section, ...]:
     sections = []
     start = 0
-    for domain, action, _, stop in _SECTION.iter_unpack(directory):
+    for domain, action, _, stop in SECTION.iter_unpack(directory):
         if not start < stop <= num_rows:
-            raise CorruptRecordError("a record's sections do not ascend: run `lookback-store verify`")
-        sections.append(Section(domain=domain, action=action, start=start, stop=stop))
+            raise _bad_sections()
+        sections.append(Section(domain, action, start, stop))
         start = stop
     if start != num_rows:
         raise CorruptRecordError(
             f"a record's sections hold {start} of its {num_rows} rows: run `lookback-store verify`"
         )
     return tuple(sections)
+
+
+def _bad_sections() -> CorruptRecordError:
+    return CorruptRecordError("a record's sections do not ascend: run `lookback-store verify`")

@@ -7,7 +7,9 @@ StoreError
 |   |-- MissingGenerationError   nothing published, or a listed file is gone
 |   `-- CorruptGenerationError   a file does not match its manifest
 |       `-- CorruptRecordError   one user's record does not match its own header or checksum
-|-- StoreIOError          the operator: disk full, map full, read-only file system
+|-- StoreIOError          the operator: disk full, read-only file system
+|   `-- MapFullError          the address space of an LMDB environment is used up
+|-- LockedError           the operator: another process is at work there, the message says which
 `-- StoreClosedError      the program: a store or snapshot was used after it was closed
 """
 
@@ -22,6 +24,14 @@ class InputError(StoreError):
 
 class TooManyBadRowsError(InputError):
     """An ingest met more bad rows than it was allowed; nothing was published."""
+
+    def __init__(self, message: str, rows: tuple[object, ...] = ()) -> None:
+        """Keeps the refused rows, which are `BadRow`s, also across processes."""
+        super().__init__(message, rows)
+        self.rows = rows
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class GenerationError(StoreError):
@@ -42,6 +52,14 @@ class CorruptRecordError(CorruptGenerationError):
 
 class StoreIOError(StoreError):
     """The file system or LMDB refused a write; every earlier commit is intact."""
+
+
+class MapFullError(StoreIOError):
+    """An LMDB environment has used up its address space; every earlier commit is intact."""
+
+
+class LockedError(StoreError):
+    """Somebody else holds a lock; the message says who, since when, and what to do."""
 
 
 class StoreClosedError(StoreError):

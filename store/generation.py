@@ -12,6 +12,7 @@ A root holds the generations and names the one to serve::
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import json
 import os
@@ -37,13 +38,15 @@ Kind = Literal["store", "index", "model"]
 FORMAT_VERSION = 1
 """Version of the layout of a root and of `manifest.json`; each kind versions its own files in `meta`."""
 
-_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+"""What the names of generations look like; their order is that of publication, to the second."""
+_STAMP = "%Y%m%d-%H%M%S"
 _MANIFEST = "manifest.json"
 CURRENT_FILE = "CURRENT"
 """File of a root that names the generation to serve."""
 _BLOCK_BYTES = 1 << 20
 _REBUILD: dict[Kind, str] = {
-    "store": "lookback-store ingest --input DIR --store {root}",
+    "store": "lookback-store ingest --replace --input DIR --store {root}",
     "index": "lookback-search build-index --export FILE --store ROOT --index {root}",
     "model": "lookback-model train (it publishes to {root})",
 }
@@ -135,14 +138,19 @@ class GenerationWriter:
             StoreIOError: The file system refused; `CURRENT` still names the generation it named before.
         """
         with translate_os_errors(f"{self._root}: cannot publish the new generation"):
-            now_ms = time.time_ns() // 1_000_000
+            created_ms = _next_time(self._root / "generations")
             files = {
                 path.relative_to(self.path).as_posix(): FileEntry(size=path.stat().st_size, sha256=_sha256(path))
                 for path in sorted(self.path.rglob("*"))
                 if path.is_file()
             }
             draft = Manifest(
-                kind=self._kind, format_version=FORMAT_VERSION, name="", created_ms=now_ms, files=files, meta=self.meta
+                kind=self._kind,
+                format_version=FORMAT_VERSION,
+                name="",
+                created_ms=created_ms,
+                files=files,
+                meta=self.meta,
             )
             manifest = draft.model_copy(update={"name": _name_of(draft)})
             (self.path / _MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -154,7 +162,7 @@ class GenerationWriter:
             self.path.rename(generations / manifest.name)
             self._path = None
             _fsync(generations)
-            _swap_current(self._root, manifest.name)
+            swap_current(self._root, manifest.name)
         return manifest.name
 
 
@@ -174,7 +182,7 @@ def current_name(root: Path, kind: Kind) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as exc:
         raise CorruptGenerationError(f"{path}: cannot be read ({exc}); run `{_rebuild(root, kind)}`") from exc
-    if _NAME.fullmatch(text) is None:
+    if GENERATION_NAME.fullmatch(text) is None:
         raise CorruptGenerationError(
             f"{path}: {text!r} is no generation's name; write one of {root / 'generations'} into it, "
             f"or run `{_rebuild(root, kind)}`"
@@ -182,7 +190,7 @@ def current_name(root: Path, kind: Kind) -> str:
     return text
 
 
-def open_generation(root: Path, kind: Kind, name: str | None = None) -> OpenedGeneration:
+def open_generation(root: Path, kind: Kind, name: str | None = None, *, check_content: bool = True) -> OpenedGeneration:
     """Checks a generation against its manifest and gives where it lies.
 
     Every listed file is read once to check its size and sha256. Nothing is kept open.
@@ -191,6 +199,7 @@ def open_generation(root: Path, kind: Kind, name: str | None = None) -> OpenedGe
         root: The root of this kind of artefact.
         kind: What must have been published there.
         name: Generation to open; None = the one that `CURRENT` names.
+        check_content: Whether to check the files; without it only the manifest is, and no file may be used.
 
     Raises:
         MissingGenerationError: No such root, generation or listed file.
@@ -200,7 +209,7 @@ def open_generation(root: Path, kind: Kind, name: str | None = None) -> OpenedGe
     name = current_name(root, kind) if name is None else name
     path = root / "generations" / name
     advice = f"run `{_rebuild(root, kind)}` to publish a sound one"
-    if _NAME.fullmatch(name) is None or not path.is_dir():
+    if GENERATION_NAME.fullmatch(name) is None or not path.is_dir():
         raise MissingGenerationError(f"{path}: no such {kind} generation; {advice}")
     manifest = _read_manifest(path / _MANIFEST, advice)
     if manifest.format_version != FORMAT_VERSION:
@@ -215,8 +224,9 @@ def open_generation(root: Path, kind: Kind, name: str | None = None) -> OpenedGe
         )
     if manifest.name != name or _name_of(manifest)[-8:] != name[-8:]:
         raise CorruptGenerationError(f"{path / _MANIFEST}: its content does not match its name; {advice}")
-    for relative, entry in manifest.files.items():
-        _check_file(path, relative, entry, advice)
+    if check_content:
+        for relative, entry in manifest.files.items():
+            _check_file(path, relative, entry, advice)
     return OpenedGeneration(path=path, manifest=manifest)
 
 
@@ -235,8 +245,18 @@ def _rebuild(root: Path, kind: Kind) -> str:
 
 def _name_of(manifest: Manifest) -> str:
     content = json.dumps(manifest.model_dump(exclude={"name"}), sort_keys=True, separators=(",", ":"))
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(manifest.created_ms / 1000))
+    stamp = time.strftime(_STAMP, time.gmtime(manifest.created_ms / 1000))
     return f"{stamp}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _next_time(generations: Path) -> int:
+    """Gives the time for a new generation: now, but behind every other one, also if the clock was set back."""
+    now_ms = time.time_ns() // 1_000_000
+    names = [path.name for path in generations.iterdir() if GENERATION_NAME.fullmatch(path.name)]
+    if not names:
+        return now_ms
+    newest = calendar.timegm(time.strptime(max(names)[:15], _STAMP))
+    return max(now_ms, (newest + 1) * 1000)
 
 
 def _read_manifest(path: Path, advice: str) -> Manifest:
@@ -290,7 +310,12 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _swap_current(root: Path, name: str) -> None:
+def swap_current(root: Path, name: str) -> None:
+    """Makes a generation the current one, at once and durably. Nothing is checked.
+
+    Raises:
+        OSError: The file system refused; `CURRENT` is as it was.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=".current-", dir=root)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(name + "\n")

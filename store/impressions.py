@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from store.readers import Batch
+    from store.batch import Batch
     from store.types import F32, I64, U64, AnyArray
 
 _OWN = {"user", "item", "timestamp_ms"}

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from store.errors import CorruptGenerationError
+from store.events import FieldKind
 from store.types import Vocabulary
 
 if TYPE_CHECKING:
     from store.generation import OpenedGeneration
+
+STORE_FORMAT = 2
+"""Version of the files of a store generation, `FORMAT.md`."""
 
 
 class StoreMeta(BaseModel):
@@ -19,20 +23,25 @@ class StoreMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store_format: Literal[1] = 1
-    """Version of the files of a store generation, `FORMAT.md`."""
+    store_format: Literal[2] = STORE_FORMAT
+    delta_sequence: int = 0
+    """Everything in the delta up to this sequence is merged into the base."""
     domains: tuple[str, ...]
     actions: tuple[str, ...]
     scenes: tuple[str, ...]
     streams: tuple[tuple[int, int], ...]
     """(domain code, action code) pairs that have at least one behavior, ascending."""
     tree_domains: tuple[str, ...]
+    behavior_fields: tuple[tuple[str, FieldKind], ...]
+    """Side-info fields of behaviors, with their kinds; ascending."""
     item_fields: tuple[str, ...]
     user_fields: tuple[str, ...]
     taxonomy_fingerprint: str
     num_users: int
     """Users with at least one behavior."""
     num_behaviors: int
+    num_by_domain: tuple[int, ...]
+    """Behaviors of each domain code."""
     num_unmapped: int
     """Behaviors whose item and category are both unknown."""
     num_categories: int
@@ -40,6 +49,10 @@ class StoreMeta(BaseModel):
     first_ms: int
     """Time of the oldest behavior, milliseconds UTC; 0 when there is none."""
     last_ms: int
+    keyed: bool
+    """Whether any behavior has an event id."""
+    largest_ids: tuple[int, ...]
+    """Largest id among items, categories and the values of each side-info field; -1 = none. Settles the widths."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -53,12 +66,18 @@ def read_meta(generation: OpenedGeneration) -> StoreMeta:
     Raises:
         CorruptGenerationError: One is absent, unknown or of another version than this program reads.
     """
+    found = generation.manifest.meta.get("store_format")
+    where = generation.path / "manifest.json"
+    if found != STORE_FORMAT:
+        raise CorruptGenerationError(
+            f"{where}: store format {found}, this program reads {STORE_FORMAT}: use the program that wrote it, or run "
+            "`lookback-store ingest --replace` with the dataset"
+        )
     try:
         return StoreMeta.model_validate_json(json.dumps(generation.manifest.meta))
     except ValidationError as exc:
         first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"])
         raise CorruptGenerationError(
-            f"{generation.path / 'manifest.json'}: meta.{where}: {first['msg']}; this program reads store format 1: "
-            "upgrade it, or run `lookback-store ingest` again"
+            f"{where}: meta.{field}: {first['msg']}; run `lookback-store ingest --replace` with the dataset"
         ) from exc

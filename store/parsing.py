@@ -17,7 +17,7 @@ from store.types import NO_ID, parse_id
 
 if TYPE_CHECKING:
     from store.bad_rows import RowCheck
-    from store.readers import Batch
+    from store.batch import Batch
     from store.types import F32, I64, U64, Bool
 
 MAX_TIMESTAMP_MS = 253_402_300_799_999
@@ -35,6 +35,14 @@ class IdPool:
         self._known: dict[str, int] = {}
         self.names: dict[int, str] = {}
         """The string behind each hashed id."""
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def drain(self) -> dict[int, str]:
+        """Gives the names and forgets them, with every string seen; two of one hash go unnoticed across calls."""
+        names, self.names, self._known = self.names, {}, {}
+        return names
 
     def column(self, batch: Batch, name: str, *, required: bool) -> U64:
         """Gives a column's ids; `NO_ID` where there is none, which is refused if `required`.
@@ -56,12 +64,12 @@ class IdPool:
             return _integer_ids(column)
         if pa.types.is_null(column.type):
             return np.full(len(column), NO_ID, np.uint64), np.zeros(len(column), np.bool_)
-        if not pa.types.is_string(column.type):
+        if not is_text(column.type):
             raise InputError(
                 f"{label} has type {column.type}; an id is an integer or a string (a table library may have made "
                 "floating-point numbers of integers with gaps)"
             )
-        encoded = column.dictionary_encode()
+        encoded = dictionary(column)
         ids = np.append(self._distinct(label, encoded.dictionary), np.uint64(NO_ID))
         at = encoded.indices.fill_null(-1).to_numpy()
         out = ids[at]
@@ -107,10 +115,13 @@ class WordPool:
         """
         if name not in batch.columns:
             return np.full(len(batch), self._code(""))
-        column = batch.columns[name]
-        encoded = text_column(f"{batch.file}: {name}", column).fill_null("").dictionary_encode()
-        codes = np.array([self._code(word) for word in encoded.dictionary.to_pylist()], np.int64)
-        return codes[encoded.indices.to_numpy()] if len(codes) else np.zeros(0, np.int64)
+        encoded = dictionary(text_column(f"{batch.file}: {name}", batch.columns[name]))
+        words = [word or "" for word in encoded.dictionary.to_pylist()]
+        if encoded.null_count:
+            words.append("")
+        codes = np.array([self._code(word) for word in words], np.int64)
+        at = encoded.indices.fill_null(len(words) - 1) if encoded.null_count else encoded.indices
+        return codes[at.to_numpy()]
 
     def required(self, batch: Batch, name: str) -> I64:
         """Gives a column's codes, refusing rows without a value. Errors: `column`."""
@@ -172,9 +183,19 @@ def text_column(label: str, column: pa.Array) -> pa.Array:
     """
     if pa.types.is_null(column.type):
         return column.cast(pa.string())
-    if not pa.types.is_string(column.type):
+    if not is_text(column.type):
         raise InputError(f"{label} has type {column.type}; it must be a string")
     return column
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Gives whether a type is that of strings, plain or as a dictionary."""
+    return bool(pa.types.is_string(kind) or (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)))
+
+
+def dictionary(column: pa.Array) -> pa.DictionaryArray:
+    """Gives a column as a dictionary of its distinct values."""
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
 def numbers(check: RowCheck, name: str, column: pa.Array) -> F32:
@@ -185,6 +206,44 @@ def numbers(check: RowCheck, name: str, column: pa.Array) -> F32:
         out: F32 = values.astype(np.float32)
     check.refuse(np.isinf(out), lambda row: f"{name}: {column[row].as_py()} is no finite float32")
     return out
+
+
+def id_field(batch: Batch, name: str, values: IdPool) -> U64:
+    """Gives a categorical side-info field: the ids of its strings, `NO_ID` where empty or null.
+
+    Raises:
+        InputError: Two strings share one hash.
+    """
+    column = batch.columns[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    column = column.cast(pa.string())  # a column in which all is null has no type
+    column = pc.if_else(pc.equal(column, ""), None, column)
+    ids, bad = values.parse(f"{batch.file}: {name}", column)
+    batch.check.refuse(bad, partial(no_id, name, column))
+    return ids
+
+
+def number_field(batch: Batch, name: str) -> F32:
+    """Gives a numeric side-info field, NaN where missing; refuses a text that is no number, and infinity."""
+    column = batch.columns[name]
+    if not batch.is_text:
+        return numbers(batch.check, name, column)
+    try:
+        values = column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        good = np.array([value is None or _is_number(value) for value in column.to_pylist()], np.bool_)
+        batch.check.refuse(~good, lambda row: f"{name}: {column[row].as_py()!r} is no number")
+        values = pc.if_else(pa.array(good), column, None).cast(pa.float64())
+    return numbers(batch.check, name, values)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        pa.scalar(text).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def no_id(name: str, column: pa.Array, row: int) -> str:

@@ -5,66 +5,32 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import zlib
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 
-from store.bad_rows import BadRow, RowCheck
+from store.bad_rows import RowCheck
+from store.batch import Batch
+from store.csv_reader import read_csv
 from store.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from store.bad_rows import BadRows
-    from store.types import I64, Bool
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
 _PARQUET_BATCH_ROWS = 1 << 20
-_CSV_CHUNK_BYTES = 1 << 25
+_CSV_BYTES_PER_ROW = 40
+_GZIP_BYTES_PER_ROW = 10
 _UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Some rows of one file."""
-
-    file: str
-    """Name of the file in the dataset folder."""
-    columns: dict[str, pa.Array]
-    """By name; in a CSV file every column is of type string, and an empty value is null."""
-    lines: I64
-    """Line (CSV) or row (Parquet) of each row, as in `BadRow`. (N,)"""
-    check: RowCheck
-    """Marks the rows to refuse; the reader has marked some already."""
-    is_text: bool
-    """Whether the file has no column types."""
-    fraction: float
-    """Part of the file that has been read, 0 to 1."""
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def report(self, bad_rows: BadRows) -> Bool:
-        """Hands the refused rows on and gives a mask of the others.
-
-        Raises:
-            TooManyBadRowsError: See `BadRows`.
-        """
-        self.check.report(bad_rows, self.file, lambda row: int(self.lines[row]))
-        return self.check.good()
 
 
 def find_files(folder: Path, stem: str, *, many: bool = False) -> list[Path]:
@@ -84,8 +50,78 @@ def find_files(folder: Path, stem: str, *, many: bool = False) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowGroups:
+    """A range of a Parquet file's row groups."""
+
+    first: int
+    stop: int
+    first_row: int
+    """Number of its first row in the file, as in `BadRow`."""
+
+
+def row_groups_of(path: Path, rows: int) -> list[RowGroups | None]:
+    """Cuts a file into ranges of about so many rows or more; a CSV file stays whole, which is None.
+
+    Raises:
+        InputError: It is no Parquet file, though its name says so.
+    """
+    if not path.name.endswith(".parquet"):
+        return [None]
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            counts = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
+    except _UNREADABLE as exc:
+        raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
+    out: list[RowGroups | None] = []
+    first = first_row = taken = 0
+    for at, count in enumerate(counts):
+        taken += count
+        if taken >= rows or at == len(counts) - 1:
+            out.append(RowGroups(first=first, stop=at + 1, first_row=1 + first_row))
+            first, first_row, taken = at + 1, first_row + taken, 0
+    return out or [None]
+
+
+def empty_batch(path: Path) -> Batch:
+    """Gives a Parquet file's columns without a row: their types.
+
+    Raises:
+        InputError: It is no Parquet file, though its name says so.
+    """
+    try:
+        schema = pa.parquet.read_schema(path)
+    except _UNREADABLE as exc:
+        raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
+    columns = {field.name: _plain(pa.array([], field.type), keep_dictionary=False) for field in schema}
+    none = np.empty(0, np.int64)
+    return Batch(file=path.name, columns=columns, lines=none, check=RowCheck(0), is_text=False, fraction=1.0)
+
+
+def estimated_rows(path: Path) -> int:
+    """Gives about how many rows a file has: exactly for Parquet, by its size for CSV.
+
+    Raises:
+        InputError: As `row_groups_of`.
+    """
+    if path.name.endswith(".parquet"):
+        try:
+            return int(pa.parquet.read_metadata(path).num_rows)
+        except _UNREADABLE as exc:
+            raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
+    return path.stat().st_size // (_GZIP_BYTES_PER_ROW if path.name.endswith(".gz") else _CSV_BYTES_PER_ROW)
+
+
 def read_batches(
-    path: Path, required: set[str], optional: set[str], bad_rows: BadRows, *, free: bool = False
+    path: Path,
+    required: set[str],
+    optional: set[str],
+    bad_rows: BadRows,
+    *,
+    free: bool = False,
+    words: Collection[str] = (),
+    part: RowGroups | None = None,
+    batch_rows: int = _PARQUET_BATCH_ROWS,
 ) -> Iterator[Batch]:
     """Reads a file in batches, at least one.
 
@@ -95,6 +131,9 @@ def read_batches(
         optional: Columns it may have.
         bad_rows: Takes lines that are no rows.
         free: Allow further columns.
+        words: Columns of few distinct strings: they may come as dictionaries, which spares making the strings.
+        part: Which row groups of a Parquet file; None = all.
+        batch_rows: Rows of a Parquet file to hold at a time.
 
     Raises:
         InputError: It is no such file, or lacks a column, or has one that is not allowed.
@@ -114,9 +153,9 @@ def read_batches(
 
     try:
         if path.name.endswith(".parquet"):
-            yield from _read_parquet(path, check)
+            yield from _read_parquet(path, check, words, part, batch_rows)
         else:
-            yield from _read_csv(path, check, bad_rows)
+            yield from read_csv(path, check, bad_rows)
     except _UNREADABLE as exc:
         raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
 
@@ -140,141 +179,39 @@ def read_table(
     )
 
 
-def _read_parquet(path: Path, check: Callable[[list[str]], None]) -> Iterator[Batch]:
-    with pa.parquet.ParquetFile(path) as file:
+def _read_parquet(
+    path: Path, check: Callable[[list[str]], None], words: Collection[str], part: RowGroups | None, batch_rows: int
+) -> Iterator[Batch]:
+    metadata = pa.parquet.read_metadata(path)
+    found = [word for word in words if word in metadata.schema.names]
+    with pa.parquet.ParquetFile(path, metadata=metadata, read_dictionary=found) as file:
         check(file.schema_arrow.names)
-        start = 1
-        total = max(file.metadata.num_rows, 1)
+        part = part or RowGroups(first=0, stop=file.metadata.num_row_groups, first_row=1)
+        groups = range(part.first, part.stop)
+        start = part.first_row
+        total = max(sum(file.metadata.row_group(at).num_rows for at in groups), 1)
         empty = [pa.RecordBatch.from_pylist([], schema=file.schema_arrow)] if file.metadata.num_rows == 0 else []
-        for batch in chain(empty, file.iter_batches(batch_size=_PARQUET_BATCH_ROWS)):
-            columns = {name: _plain(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        batches = file.iter_batches(batch_size=batch_rows, row_groups=groups, use_threads=False)
+        for batch in chain(empty, batches):
+            columns = {
+                name: _plain(column, keep_dictionary=name in words)
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            }
             yield Batch(
                 file=path.name,
                 columns=columns,
                 lines=np.arange(start, start + batch.num_rows),
                 check=RowCheck(batch.num_rows),
                 is_text=False,
-                fraction=(start - 1 + batch.num_rows) / total,
+                fraction=(start - part.first_row + batch.num_rows) / total,
             )
             start += batch.num_rows
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Gives a dictionary or large-string column as what it stands for."""
+def _plain(column: pa.Array, *, keep_dictionary: bool) -> pa.Array:
+    """Gives a large-string column, or a dictionary that is not to be kept, as what it stands for."""
     if pa.types.is_dictionary(column.type):
+        if keep_dictionary and pa.types.is_string(column.type.value_type):
+            return column
         column = column.dictionary_decode()
     return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
-
-
-def _read_csv(path: Path, check: Callable[[list[str]], None], bad_rows: BadRows) -> Iterator[Batch]:
-    total = max(path.stat().st_size, 1)
-    with ExitStack() as stack:
-        raw = stack.enter_context(path.open("rb"))
-        file = stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.name.endswith(".gz") else raw
-        header = file.readline().decode("utf-8-sig", errors="replace").strip("\r\n")
-        names = next(csv.reader([header]), [])
-        if not names:
-            raise InputError(f"{path}: is empty; the first line must name the columns")
-        check(names)
-        first_line = 2
-        for chunk in _chunks(file):
-            yield _read_chunk(path, names, chunk, first_line, bad_rows, raw.tell() / total)
-            first_line += chunk.count(b"\n")
-
-
-def _chunks(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
-    """Cuts a file at line ends, so that a stray quote can swallow no more than one chunk; at least one chunk."""
-    rest = b""
-    is_empty = True
-    while block := file.read(_CSV_CHUNK_BYTES):
-        end = block.rfind(b"\n") + 1
-        if end:
-            is_empty = False
-            yield rest + block[:end]
-            rest = block[end:]
-        else:
-            rest += block
-    if rest:
-        yield rest + b"\n"
-    elif is_empty:
-        yield b"\n"
-
-
-def _read_chunk(
-    path: Path, names: list[str], chunk: bytes, first_line: int, bad_rows: BadRows, fraction: float
-) -> Batch:
-    invalid: list[tuple[int, int, str]] = []
-
-    def note(row: Any) -> str:  # noqa: ANN401 (pyarrow has no types)
-        invalid.append((row.number, row.actual_columns, row.text))
-        return "skip"
-
-    table = pa.csv.read_csv(
-        io.BytesIO(chunk),
-        read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(chunk) + 1, column_names=names),
-        parse_options=pa.csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=note),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=True, null_values=[""]
-        ),
-    )
-    raw = {name: table.column(name).combine_chunks() for name in names}
-    breaks = np.zeros(table.num_rows, np.int64)
-    if chunk.count(b"\n") > table.num_rows + len(invalid):
-        for column in raw.values():
-            breaks += pc.fill_null(pc.count_substring(column, "\n"), 0).to_numpy()
-    good_lines, invalid_lines = _lines(breaks, invalid, first_line)
-    if len(breaks) + int(breaks.sum()) + sum(1 + text.count("\n") for _, _, text in invalid) != chunk.count(b"\n"):
-        last_line = first_line + chunk.count(b"\n") - 1
-        raise InputError(f"{path}: lines {first_line} to {last_line} hold a quote that is never closed; correct them")
-    for line, (_, actual, text) in zip(invalid_lines, invalid, strict=True):
-        # A stray quote makes one row of several lines: none of them can be trusted, so each counts.
-        for offset in range(1 + text.count("\n")):
-            reason = f"expected {len(names)} values, found {actual}" + (" (a quote is not closed)" if offset else "")
-            bad_rows.add(BadRow(file=path.name, line=line + offset, reason=reason))
-    check = RowCheck(table.num_rows)
-    check.refuse(breaks > 0, lambda row: f"a value runs over {breaks[row] + 1} lines (a quote is not closed?)")
-    columns = {name: _decode(name, column, check) for name, column in raw.items()}
-    return _without_empty_lines(columns, good_lines, check, path.name, fraction)
-
-
-def _lines(breaks: I64, invalid: list[tuple[int, int, str]], first_line: int) -> tuple[I64, list[int]]:
-    """Gives the first line of each row that was read and of each that was not."""
-    is_invalid = np.zeros(len(breaks) + len(invalid), np.bool_)
-    is_invalid[np.array([number - 1 for number, _, _ in invalid], np.int64)] = True
-    height = np.ones(len(is_invalid), np.int64)
-    height[is_invalid] += np.array([text.count("\n") for _, _, text in invalid], np.int64)
-    height[~is_invalid] += breaks
-    line = first_line + np.cumsum(height) - height
-    return line[~is_invalid], line[is_invalid].tolist()
-
-
-def _decode(name: str, column: pa.Array, check: RowCheck) -> pa.Array:
-    """Gives bytes as text; a row with other bytes is refused and its value null."""
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        values = column.to_pylist()
-        valid = np.array([value is None or _is_text(value) for value in values])
-        check.refuse(~valid, lambda row: f"{name}: {values[row]!r} is not UTF-8")
-        return pc.if_else(pa.array(valid), column, None).cast(pa.string())
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _without_empty_lines(
-    columns: dict[str, pa.Array], lines: I64, check: RowCheck, file: str, fraction: float
-) -> Batch:
-    empty = np.logical_and.reduce([column.is_null().to_numpy(zero_copy_only=False) for column in columns.values()])
-    empty &= check.good()
-    if empty.any():
-        keep = ~empty
-        columns = {name: column.filter(pa.array(keep)) for name, column in columns.items()}
-        lines = lines[keep]
-        check = check.only(keep)
-    return Batch(file=file, columns=columns, lines=lines, check=check, is_text=True, fraction=fraction)

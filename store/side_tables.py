@@ -6,28 +6,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from store.arrays import find_sorted
 from store.errors import InputError
 from store.numbering import BridgeRows, CategoryRows, ItemRows, no_bridges, no_items
-from store.parsing import IdPool, no_id, numbers, text_column
-from store.readers import read_table
+from store.parsing import IdPool, id_field, numbers, text_column
+from store.table_reader import TABLE_COLUMNS
 from store.tables import CoverTable, FieldTable
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy.typing as npt
 
-    from store.bad_rows import BadRows
-    from store.readers import Batch
+    from store.base import NameKind
+    from store.batch import Batch
+    from store.table_reader import TableReader
     from store.types import F32, I64, U64, Bool
 
     Strings = npt.NDArray[np.object_]
@@ -42,6 +42,10 @@ class IdPools:
     categories: IdPool = field(default_factory=lambda: IdPool("category"))
     values: IdPool = field(default_factory=lambda: IdPool("side-info value"))
 
+    def of(self, kind: NameKind) -> IdPool:
+        """Gives the pool of one kind."""
+        return {"user": self.users, "item": self.items, "category": self.categories, "value": self.values}[kind]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemInput:
@@ -52,19 +56,20 @@ class ItemInput:
     covers: CoverTable
 
 
-def read_categories(folder: Path, pools: IdPools, bad_rows: BadRows) -> CategoryRows:
+def read_categories(tables: TableReader, pools: IdPools) -> CategoryRows:
     """Reads the taxonomy file.
 
     Raises:
         InputError: There is none, or it cannot be read.
         TooManyBadRowsError: See `BadRows`.
     """
-    batch = read_table(folder, "taxonomy", {"category", "parent"}, {"name", "domain"}, bad_rows)
+    batch = tables.read("taxonomy", {"category", "parent"})
     if batch is None:
-        raise InputError(f"{folder}: has no taxonomy.parquet, .csv or .csv.gz; docs/data.md says what it holds")
+        raise InputError(f"{tables.folder}: has no taxonomy.parquet, .csv or .csv.gz; docs/data.md says what it holds")
     category = pools.categories.column(batch, "category", required=True)
     parent = pools.categories.column(batch, "parent", required=False)
-    good = batch.report(bad_rows)
+    good = batch.report(tables.bad_rows)
+    tables.keep("taxonomy", batch, good)
     category, domain, name = category[good], _texts(batch, "domain")[good], _texts(batch, "name")[good]
     # The ads' tree last, so that its names win where another domain uses the same id.
     for of_ads in (False, True):
@@ -72,23 +77,23 @@ def read_categories(folder: Path, pools: IdPools, bad_rows: BadRows) -> Category
     return CategoryRows(category=category, parent=parent[good], domain=domain, where=_where(batch, good))
 
 
-def read_bridges(folder: Path, pools: IdPools, bad_rows: BadRows) -> BridgeRows:
+def read_bridges(tables: TableReader, pools: IdPools) -> BridgeRows:
     """Reads the bridges file; no rows when there is none. Errors: `read_categories`."""
-    batch = read_table(folder, "bridges", {"domain", "category", "node"}, set(), bad_rows)
+    batch = tables.read("bridges", {"domain", "category", "node"})
     if batch is None:
         return no_bridges()
     category = pools.categories.column(batch, "category", required=True)
     node = pools.categories.column(batch, "node", required=True)
     domain = _texts(batch, "domain")
     batch.check.refuse(domain == "", lambda row: "domain: missing")
-    good = batch.report(bad_rows)
+    good = batch.report(tables.bad_rows)
+    tables.keep("bridges", batch, good)
     return BridgeRows(domain=domain[good], category=category[good], node=node[good], where=_where(batch, good))
 
 
-def read_items(folder: Path, pools: IdPools, bad_rows: BadRows) -> ItemInput:
+def read_items(tables: TableReader, pools: IdPools) -> ItemInput:
     """Reads the items file; nothing when there is none. Errors: `read_categories`."""
-    own = {"item", "category", "name", "domain", "covers"}
-    batch = read_table(folder, "items", {"item"}, own, bad_rows, free=True)
+    batch = tables.read("items", {"item"}, free=True)
     if batch is None:
         nothing = np.empty(0, np.uint64)
         covers = CoverTable(ids=nothing, offsets=np.zeros(1, np.int64), values=nothing)
@@ -98,9 +103,10 @@ def read_items(folder: Path, pools: IdPools, bad_rows: BadRows) -> ItemInput:
     if "category" in batch.columns:
         category = pools.categories.column(batch, "category", required=False)
     covered, cover_rows = _covered(batch, pools.items)
-    fields = side_fields(batch, own, pools.values)
+    fields = side_fields(batch, set(TABLE_COLUMNS["items"]), pools.values)
     _refuse_repeated(batch, "item", item)
-    good = batch.report(bad_rows)
+    good = batch.report(tables.bad_rows)
+    tables.keep("items", batch, good, fields)
     _keep_names(pools.items, item[good], _texts(batch, "name")[good])
     kept = good[cover_rows]
     return ItemInput(
@@ -110,15 +116,23 @@ def read_items(folder: Path, pools: IdPools, bad_rows: BadRows) -> ItemInput:
     )
 
 
-def read_users(folder: Path, pools: IdPools, bad_rows: BadRows) -> FieldTable:
-    """Reads the users file; an empty table when there is none. Errors: `read_categories`."""
-    batch = read_table(folder, "users", {"user"}, set(), bad_rows, free=True)
+def read_users(tables: TableReader, pools: IdPools, deleted: U64) -> FieldTable:
+    """Reads the users file; an empty table when there is none. Errors: `read_categories`.
+
+    Args:
+        tables: Where the file is.
+        pools: Take the names.
+        deleted: Users whose row is passed over, ascending.
+    """
+    batch = tables.read("users", {"user"}, free=True)
     if batch is None:
         return FieldTable(ids=np.empty(0, np.uint64), fields={})
     user = pools.users.column(batch, "user", required=True)
     fields = side_fields(batch, {"user"}, pools.values)
     _refuse_repeated(batch, "user", user)
-    return _field_table(user, fields, batch.report(bad_rows))
+    good = batch.report(tables.bad_rows) & ~find_sorted(deleted, user)[1]
+    tables.keep("users", batch, good, fields)
+    return _field_table(user, fields, good)
 
 
 def _texts(batch: Batch, name: str) -> Strings:
@@ -166,11 +180,8 @@ def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, U64 | 
         kind = column.type
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
             out[name] = numbers(batch.check, name, column)
-        elif pa.types.is_string(kind):
-            column = pc.if_else(pc.equal(column, ""), None, column)
-            ids, bad = values.parse(f"{batch.file}: {name}", column)
-            batch.check.refuse(bad, partial(no_id, name, column))
-            out[name] = ids
+        elif pa.types.is_string(kind) or pa.types.is_null(kind):
+            out[name] = id_field(batch, name, values)
         else:
             raise InputError(f"{batch.file}: {name} has type {kind}; a side-info field is a string or a number")
     return dict(sorted(out.items()))

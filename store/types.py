@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+Unsigned = npt.NDArray[np.unsignedinteger[Any]]
+"""Unsigned integers whose width depends on the data."""
 AnyArray = npt.NDArray[Any]
 
 NO_ID = 2**64 - 1
@@ -62,9 +65,11 @@ class Vocabulary:
     scenes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """One stream of a user's behaviors: the half-open row range of one (domain, action) pair."""
+class Section(NamedTuple):
+    """One stream of a user's behaviors: the half-open row range of one (domain, action) pair.
+
+    A named tuple, for every read of a user makes several, and a frozen dataclass takes three times as long to make.
+    """
 
     domain: int
     action: int
@@ -86,7 +91,8 @@ class UserColumns:
         order 0 3 4 1 6 7 2 5                           row at each position of the time order (inverse of rank)
 
     The arrays may be views into a memory map and are then valid only while the snapshot that gave them is open.
-    They are read-only. `num_behaviors` is their common length N.
+    They are read-only. `num_behaviors` is their common length N. Columns whose type is `Unsigned` are as narrow as the
+    record that they come from: make them wider before any arithmetic.
     """
 
     sections: tuple[Section, ...]
@@ -94,14 +100,14 @@ class UserColumns:
     """Pre-order number of the behavior's item, else of its category, else `Taxonomy.unmapped`. (N,)"""
     timestamp_ms: I64
     """Milliseconds UTC. (N,)"""
-    item: U64
-    """Item id. (N,)"""
-    scene: U16
-    """Code in `Vocabulary.scenes`. (N,)"""
-    rank: U32
-    """Position in time order (ties by event order). (N,)"""
-    order: U32
-    """Row at each position of the time order. (N,)"""
+    item: Unsigned
+    """Item id, uint32 or uint64. (N,)"""
+    scene: Unsigned
+    """Code in `Vocabulary.scenes`, uint8 or uint16. (N,)"""
+    rank: Unsigned
+    """Position in time order (ties by event order), uint16 or uint32. (N,)"""
+    order: Unsigned
+    """Row at each position of the time order, of the type of `rank`. (N,)"""
 
     @property
     def num_behaviors(self) -> int:
@@ -111,23 +117,24 @@ class UserColumns:
     def before(self, as_of_ms: int) -> UserColumns:
         """Gives the rows strictly before a time; itself, without a copy, when that is all of them.
 
-        Cost: O(log N) when nothing is cut, O(N) otherwise. Not a mutation.
+        The columns keep their types. Cost: O(1) when nothing is cut, O(N) otherwise. Not a mutation.
         """
-        count = int(np.searchsorted(self.timestamp_ms, as_of_ms, side="left", sorter=self.order))
-        if count == self.num_behaviors:
+        if self.num_behaviors == 0 or self.timestamp_ms[self.order[-1]] < as_of_ms:
             return self
+        count = bisect_left(self.order, as_of_ms, key=self.timestamp_ms.__getitem__)
         keep = self.rank < count
-        kept_before = np.concatenate(([0], np.cumsum(keep)))
-        sections = tuple(
-            Section(domain=s.domain, action=s.action, start=int(kept_before[s.start]), stop=int(kept_before[s.stop]))
-            for s in self.sections
-            if kept_before[s.start] < kept_before[s.stop]
-        )
+        sections = []
+        start = 0
+        for section in self.sections:
+            stop = start + int(np.count_nonzero(keep[section.start : section.stop]))
+            if start < stop:
+                sections.append(Section(domain=section.domain, action=section.action, start=start, stop=stop))
+            start = stop
         rank = self.rank[keep]
-        order = np.empty(count, dtype=np.uint32)
-        order[rank] = np.arange(count, dtype=np.uint32)
+        order = np.empty(count, dtype=self.order.dtype)
+        order[rank] = np.arange(count, dtype=self.order.dtype)
         return UserColumns(
-            sections=sections,
+            sections=tuple(sections),
             node=self.node[keep],
             timestamp_ms=self.timestamp_ms[keep],
             item=self.item[keep],
@@ -153,6 +160,22 @@ class UserColumns:
             timestamp_ms=np.empty(0, np.int64),
             item=np.empty(0, np.uint64),
             scene=np.empty(0, np.uint16),
-            rank=np.empty(0, np.uint32),
-            order=np.empty(0, np.uint32),
+            rank=np.empty(0, np.uint16),
+            order=np.empty(0, np.uint16),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserExtras:
+    """What a record keeps of one user's behaviors beside `UserColumns`; no search needs it.
+
+    Rows stand as there, and the arrays are views of a record likewise.
+    """
+
+    category: Unsigned
+    """Category ids as the events gave them, any unsigned type; all ones = missing. (N,)"""
+    key: U64 | None
+    """Event ids, `NO_ID` = none; None = the record has no such column, no event of it has an id. (N,)"""
+    fields: tuple[AnyArray, ...]
+    """Side-info fields in the order of `StoreMeta.behavior_fields`: ids of any unsigned type, all ones = missing; or
+    float32, NaN = missing. Each (N,)"""

@@ -1,4 +1,4 @@
-"""Audits a published generation: every hash, every record, every number of the taxonomy."""
+"""Audits a published generation and the delta behind it: every hash, every record, every number of the taxonomy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.audit import find_taxonomy_problem
+from store.audit_block import BlockAudit
+from store.bad_rows import BadRows
 from store.behavior_store import BehaviorStore
-from store.errors import CorruptGenerationError, CorruptRecordError
+from store.digest import EventDigest, finish
+from store.errors import CorruptGenerationError, CorruptRecordError, InputError
+from store.events import STREAMS_PER_DOMAIN
+from store.numbering import build_taxonomy
+from store.resolve import NodeResolver
+from store.scan import scan, user_bounds
+from store.side_tables import IdPools, read_bridges, read_categories, read_items
+from store.table_reader import TableReader
+from store.verify_delta import DeltaAudit, audit_delta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,22 +27,48 @@ if TYPE_CHECKING:
 
     from store.behavior_store import Snapshot
     from store.taxonomy import Taxonomy
-    from store.types import UserColumns
+
+_BLOCK_BYTES = 1 << 22
+_ADVICE = "run `lookback-store rollback`, or `lookback-store ingest --replace` with the dataset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeCoverage:
+    """How much of a domain's own tree leads to the ads' tree."""
+
+    domain: str
+    num_categories: int
+    num_bridged: int
+    """With a bridge of their own or an ancestor's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was audited; a damaged generation raises instead."""
+    """What was audited; a damaged store raises instead."""
 
     generation: str
     num_users: int
+    """Users with at least one behavior, in base or delta."""
     num_behaviors: int
+    """In base and delta, each once."""
+    num_unmapped: int
+    """Behaviors of the base that lead to no node."""
+    coverage: tuple[BridgeCoverage, ...]
+    """Of every domain with a tree of its own."""
+    delta: DeltaAudit | None
+    """None = nothing was ever appended."""
+    digest: str
+    """Of the whole content, see `digest`."""
 
 
 def verify(
     root: Path, generation: str | None = None, *, progress: Callable[[float], None] = lambda done: None
 ) -> VerifyReport:
-    """Reads everything of a generation and checks it: hashes, taxonomy, and each user's record and order.
+    """Reads everything of a generation and of the delta and checks it, then digests what they say together.
+
+    Checked are: size and hash of every file; the taxonomy, also against its own tables; each user's record: checksum,
+    order, codes, and that item and category lead to the node it has; the counts of the manifest; every row of the delta
+    and that its index of duplicates fits.
 
     Args:
         root: Root of the store.
@@ -42,75 +79,105 @@ def verify(
         GenerationError: The first damage found; the message names the file, and the user if it is in a record.
     """
     with BehaviorStore.open(root, generation) as store, store.snapshot() as snapshot:
-        problem = find_taxonomy_problem(snapshot.taxonomy)
-        if not problem and snapshot.taxonomy.fingerprint() != snapshot.meta.taxonomy_fingerprint:
-            problem = "it does not match the fingerprint in the manifest"
-        if problem:
-            raise CorruptGenerationError(f"{root}: taxonomy: {problem}; run `lookback-store ingest` again")
-        num_users = num_behaviors = 0
-        for user in snapshot.user_ids():
-            columns = snapshot.columns(user, check=True)
-            problem = find_columns_problem(columns, snapshot)
-            if problem:
-                raise CorruptRecordError(f"{root}: user {user}: {problem}; run `lookback-store ingest` again")
-            num_users += 1
-            num_behaviors += columns.num_behaviors
-            progress(num_users / max(snapshot.meta.num_users, 1))
-        if (num_users, num_behaviors) != (snapshot.meta.num_users, snapshot.meta.num_behaviors):
-            raise CorruptGenerationError(
-                f"{root}: {num_behaviors} behaviors of {num_users} users, the manifest says "
-                f"{snapshot.meta.num_behaviors} of {snapshot.meta.num_users}; run `lookback-store ingest` again"
-            )
-        return VerifyReport(generation=snapshot.generation, num_users=num_users, num_behaviors=num_behaviors)
+        _check_taxonomy(snapshot)
+        _check_base(snapshot, lambda done: progress(done / 2))
+        delta = audit_delta(root, snapshot.meta.delta_sequence)
+        num_users, num_behaviors, digest = _digest(snapshot, lambda done: progress(0.5 + done / 2))
+        return VerifyReport(
+            generation=snapshot.generation,
+            num_users=num_users,
+            num_behaviors=num_behaviors,
+            num_unmapped=snapshot.meta.num_unmapped,
+            coverage=_coverage(snapshot.taxonomy),
+            delta=delta,
+            digest=digest,
+        )
 
 
-def find_taxonomy_problem(taxonomy: Taxonomy) -> str:
-    """Gives what is wrong with a taxonomy's numbers; empty when it is a pre-order."""
-    problem = taxonomy.find_length_problem()
+def _check_taxonomy(snapshot: Snapshot) -> None:
+    taxonomy, meta = snapshot.taxonomy, snapshot.meta
+    problem = find_taxonomy_problem(taxonomy)
+    if not problem and taxonomy.fingerprint() != meta.taxonomy_fingerprint:
+        problem = "it does not match the fingerprint in the manifest"
+    counts = (len(taxonomy.category_ids), len(taxonomy.item_ids))
+    if not problem and counts != (meta.num_categories, meta.num_items):
+        problem = f"{counts} categories and items, the manifest says {(meta.num_categories, meta.num_items)}"
+    if not problem and _of_tables(snapshot).fingerprint() != meta.taxonomy_fingerprint:
+        problem = "the tables that are kept with it make another one"
     if problem:
-        return problem
-    node = np.arange(taxonomy.num_nodes)
-    parent, end, depth = taxonomy.parent.astype(np.int64), taxonomy.end.astype(np.int64), taxonomy.depth
-    below = np.flatnonzero(parent >= 0)
-    above = parent[below]
-    if not bool(np.all((parent >= -1) & (parent < node) & (end > node) & (end <= taxonomy.num_nodes))):
-        return "a subtree is no interval"
-    if not bool(np.all((end[below] <= end[above]) & (depth[below] == depth[above] + 1))):
-        return "a subtree is not inside its parent's"
-    if not bool(np.all(depth[parent < 0] == 1)) or bool(taxonomy.is_item[above].any()):
-        return "a depth is wrong, or something hangs under an item"
-    for ids, nodes in (
-        (taxonomy.category_ids, taxonomy.category_nodes),
-        (taxonomy.item_ids, taxonomy.item_nodes),
-    ):
-        if not bool(np.all(ids[1:] > ids[:-1])) or not np.array_equal(taxonomy.id[nodes], ids):
-            return "the ids do not ascend, or do not match their nodes"
-    if bool(np.any(taxonomy.domain_category_nodes > taxonomy.unmapped)):
-        return "a bridge leads out of the tree"
-    return ""
+        raise CorruptGenerationError(f"{snapshot.path}: taxonomy: {problem}; {_ADVICE}")
 
 
-def find_columns_problem(columns: UserColumns, snapshot: Snapshot) -> str:
-    """Gives what is wrong with a user's columns; empty when they are as `UserColumns` describes."""
-    num_rows = columns.num_behaviors
-    if not np.array_equal(np.sort(columns.order), np.arange(num_rows)):
-        return "the time order is no permutation"
-    if not np.array_equal(columns.rank[columns.order], np.arange(num_rows)):
-        return "rank is not the inverse of order"
-    in_time = columns.timestamp_ms[columns.order]
-    if not bool(np.all(in_time[1:] >= in_time[:-1])):
-        return "the time order is not in order"
-    streams = [(section.domain, section.action) for section in columns.sections]
-    if streams != sorted(set(streams)) or not set(streams) <= set(snapshot.meta.streams):
-        return "the sections are not in order, or of no known stream"
-    inside = np.ones(max(num_rows - 1, 0), np.bool_)
-    inside[[section.stop - 1 for section in columns.sections[:-1]]] = False
-    node, rank = columns.node.astype(np.int64), columns.rank.astype(np.int64)
-    ascends = (np.diff(node) > 0) | ((np.diff(node) == 0) & (np.diff(rank) > 0))
-    if not bool(np.all(ascends | ~inside)):
-        return "the rows of a section are not ordered by node and time"
-    if int(node.max(initial=0)) > snapshot.taxonomy.unmapped:
-        return "a node is outside the taxonomy"
-    if int(columns.scene.max(initial=0)) >= max(len(snapshot.vocabulary.scenes), 1):
-        return "a scene is outside the vocabulary"
-    return ""
+def _of_tables(snapshot: Snapshot) -> Taxonomy:
+    pools, tables = IdPools(), TableReader([snapshot.path / "tables"], BadRows(0))
+    try:
+        categories, bridges = read_categories(tables, pools), read_bridges(tables, pools)
+        return build_taxonomy(categories, bridges, read_items(tables, pools).rows)
+    except InputError as exc:
+        raise CorruptGenerationError(f"{snapshot.path}: tables: {exc}; {_ADVICE}") from exc
+
+
+def _check_base(snapshot: Snapshot, progress: Callable[[float], None]) -> None:
+    meta = snapshot.meta
+    resolver = NodeResolver(snapshot.taxonomy, meta.domains)
+    audit = BlockAudit(meta, snapshot.taxonomy, resolver)
+    users: list[int] = []
+    records: list[memoryview] = []
+    num_users = pending = 0
+    for user, record in snapshot.base.records(None, None):
+        users.append(user)
+        records.append(record)
+        num_users += 1
+        pending += len(record)
+        if pending >= _BLOCK_BYTES:
+            _check_records(snapshot, audit, users, records)
+            progress(min(audit.num_rows / max(meta.num_behaviors, 1), 1.0))
+            users, records, pending = [], [], 0
+    _check_records(snapshot, audit, users, records)
+    _check_counts(snapshot, audit, num_users)
+
+
+def _check_records(snapshot: Snapshot, audit: BlockAudit, users: list[int], records: list[memoryview]) -> None:
+    found = audit.find_problem(records) if records else None
+    if found:
+        at, problem = found
+        raise CorruptRecordError(f"{snapshot.path}: user {users[at]}: {problem}; {_ADVICE}")
+
+
+def _check_counts(snapshot: Snapshot, audit: BlockAudit, num_users: int) -> None:
+    meta = snapshot.meta
+    domains = audit.by_stream.reshape(STREAMS_PER_DOMAIN, STREAMS_PER_DOMAIN).sum(axis=1)[: len(meta.domains)]
+    streams = [divmod(stream, STREAMS_PER_DOMAIN) for stream in np.flatnonzero(audit.by_stream).tolist()]
+    first_ms = audit.first_ms if audit.num_rows else 0
+    facts = (
+        ("users", num_users, meta.num_users),
+        ("behaviors", audit.num_rows, meta.num_behaviors),
+        ("behaviors by domain", tuple(domains.tolist()), meta.num_by_domain),
+        ("unmapped behaviors", audit.num_unmapped, meta.num_unmapped),
+        ("streams", tuple(streams), meta.streams),
+        ("time of the oldest behavior", first_ms, meta.first_ms),
+        ("time of the newest behavior", audit.last_ms, meta.last_ms),
+    )
+    for name, found, expected in facts:
+        if found != expected:
+            raise CorruptGenerationError(f"{snapshot.path}: {name}: {found}, the manifest says {expected}; {_ADVICE}")
+
+
+def _digest(snapshot: Snapshot, progress: Callable[[float], None]) -> tuple[int, int, str]:
+    events = EventDigest(snapshot.vocabulary, snapshot.meta.behavior_fields)
+    num_users = num_rows = 0
+    for rows in scan(snapshot):
+        events.add(rows)
+        num_users += len(user_bounds(rows)) - 1
+        num_rows += len(rows)
+        progress(min(num_rows / max(snapshot.meta.num_behaviors, 1), 1.0))
+    return num_users, num_rows, finish(events, snapshot)
+
+
+def _coverage(taxonomy: Taxonomy) -> tuple[BridgeCoverage, ...]:
+    out = []
+    for at, domain in enumerate(taxonomy.tree_domains):
+        nodes = taxonomy.domain_category_nodes[taxonomy.domain_offsets[at] : taxonomy.domain_offsets[at + 1]]
+        bridged = int(np.count_nonzero(nodes != taxonomy.unmapped))
+        out.append(BridgeCoverage(domain=domain, num_categories=len(nodes), num_bridged=bridged))
+    return tuple(out)

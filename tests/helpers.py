@@ -60,9 +60,9 @@ def build_store(
 
     Rows are dicts by column name, e.g. `dict(user=1, item=7, category=3, domain="ads", action="click",
     timestamp_ms=5)`; `scene` and `event_id` may be left out. Called again with the same folder it publishes a second
-    generation of new rows.
+    generation, of the new rows only.
     """
     tables = {"behaviors": behaviors, "taxonomy": taxonomy, "bridges": bridges, "items": items, "users": users}
     dataset = write_dataset(folder / "dataset", suffix=suffix, **tables)
-    ingest(dataset, folder / "store")
+    ingest(dataset, folder / "store", replace=True)
     return folder / "store"

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from scripts.datasets import journey_impressions, journey_products
 from scripts.datasets.journey_files import Journey, read_journey
-from scripts.datasets.output import dataset_directory, write_json
+from scripts.datasets.output import dataset_directory, print_counts, write_json
+
+TITLE = "Complete Journey in the input contract"
 
 SPLITS = {"train_from": "2017-02-01", "validation_from": "2017-08-01", "test_from": "2017-10-01"}
 """First campaign start of each split; campaigns before the first are history only."""
@@ -120,15 +121,6 @@ def count(journey: Journey, tables: dict[str, pa.Table], splits: dict[str, int])
     return counts
 
 
-def print_counts(counts: dict[str, int], console: Console) -> None:
-    """Prints the counts as a table."""
-    table = Table("what", "count", title="Complete Journey in the input contract")
-    table.columns[1].justify = "right"
-    for name, value in counts.items():
-        table.add_row(name, f"{value:,}")
-    console.print(table)
-
-
 def main(
     data: Annotated[Path, typer.Option(help="Folder of the original CSV files.")],
     out: Annotated[Path, typer.Option(help="Dataset directory to write.")],
@@ -142,7 +134,7 @@ def main(
         raise typer.BadParameter(str(error), param_hint="--out") from error
     except FileNotFoundError as error:
         raise typer.BadParameter(str(error), param_hint="--data") from error
-    print_counts(counts, console)
+    print_counts(TITLE, counts, console)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@
 | MissingGenerationError, CorruptGenerationError, GenerationError | FAILED_PRECONDITION | the message (what to run) |
 | CorruptRecordError | DATA_LOSS | the request id |
 | StoreClosedError | UNAVAILABLE | the request id |
+| LockedError | FAILED_PRECONDITION | the request id |
+| MapFullError | RESOURCE_EXHAUSTED | the request id |
 | StoreIOError, StoreError | INTERNAL | the request id |
 | OverloadedError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
 | DrainingError | UNAVAILABLE | the message |
@@ -43,6 +45,8 @@ COMMON_ROWS = (
     Row(store_errors.CorruptGenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.CorruptRecordError, StatusCode.DATA_LOSS, tell=False),
     Row(store_errors.StoreIOError, StatusCode.INTERNAL, tell=False),
+    Row(store_errors.MapFullError, StatusCode.RESOURCE_EXHAUSTED, tell=False),
+    Row(store_errors.LockedError, StatusCode.FAILED_PRECONDITION, tell=False),
     Row(store_errors.StoreClosedError, StatusCode.UNAVAILABLE, tell=False),
     Row(serving_errors.ServingError, StatusCode.INTERNAL, tell=False),
     Row(serving_errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED),

@@ -1,61 +1,71 @@
-"""Round trips of the record format, and `UserColumns` against plain lists."""
+"""Round trips of the record format, the fast encoder against its plain twin, and `UserColumns` against plain lists."""
+
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.codec import decode_user, encode_user
+from store import block_codec
+from store.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
 from store.errors import CorruptRecordError
-from store.types import NO_ID, Section, UserColumns, parse_id
+from store.keys import user_key
+from store.types import NO_ID, parse_id
+from tests.unit.store.blocks import random_block, user_of
+
+WIDTHS = [np.uint8, np.uint16, np.uint32, np.uint64]
 
 
 @st.composite
-def user_columns(draw):
-    """Columns as the base orders them, from random events."""
-    size = draw(st.integers(0, 40))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    stream = rng.integers(0, draw(st.integers(1, 6)), size)
-    node = rng.integers(0, 5, size).astype(np.uint32)
-    time = rng.integers(0, draw(st.integers(1, 2**50)), size)
-    by_time = np.argsort(time, kind="stable")
-    rank = np.empty(size, np.uint32)
-    rank[by_time] = np.arange(size, dtype=np.uint32)
-    rows = np.lexsort((rank, node, stream))
-    order = np.empty(size, np.uint32)
-    order[rank[rows]] = np.arange(size, dtype=np.uint32)
-    sections = tuple(
-        Section(domain=int(s) * 40, action=255 - int(s), start=int(rows_of[0]), stop=int(rows_of[-1]) + 1)
-        for s in np.unique(stream)
-        for rows_of in [np.flatnonzero(stream[rows] == s)]
-    )
-    return UserColumns(
-        sections=sections,
-        node=node[rows],
-        timestamp_ms=time[rows],
-        item=rng.integers(0, 2**64, size, np.uint64)[rows],
-        scene=rng.integers(0, 2**16, size, np.uint16)[rows],
-        rank=rank[rows],
-        order=order,
+def blocks(draw, min_users=0, max_users=8):
+    return random_block(
+        draw(st.lists(st.integers(0, 40), min_size=min_users, max_size=max_users)),
+        draw(st.integers(0, 2**32 - 1)),
+        item=draw(st.sampled_from([np.uint32, np.uint64])),
+        scene=draw(st.sampled_from([np.uint8, np.uint16])),
+        category=draw(st.sampled_from(WIDTHS)),
+        keyed=draw(st.booleans()),
+        fields=draw(st.lists(st.sampled_from([*WIDTHS, np.float32]), max_size=4)),
     )
 
 
-def as_lists(columns):
-    arrays = (columns.node, columns.timestamp_ms, columns.item, columns.scene, columns.rank, columns.order)
-    return (columns.sections, *(array.tolist() for array in arrays))
+def users():
+    return blocks(min_users=1, max_users=1).map(lambda block: user_of(block, 0))
 
 
-@given(user_columns())
-def test_a_record_gives_back_what_was_written(columns):
-    record = encode_user(columns)
+def as_bytes(columns, extras):
+    arrays = [columns.node, columns.timestamp_ms, columns.item, columns.scene, columns.rank, columns.order]
+    arrays += [extras.category, *extras.fields] + ([] if extras.key is None else [extras.key])
+    short = [array.astype(np.uint16) if array is columns.rank or array is columns.order else array for array in arrays]
+    return columns.sections, [(array.dtype, array.tobytes()) for array in short]
+
+
+@given(blocks(), st.sampled_from([1, 16, 10**9]), st.sampled_from([1, 30, 65536]))
+@settings(max_examples=200)
+def test_a_block_holds_the_records_of_the_plain_encoder(block, rows_to_slice, chunk_rows):
+    with mock.patch.multiple(block_codec, _ROWS_TO_SLICE=rows_to_slice, _CHUNK_ROWS=chunk_rows):
+        encoded = encode_block(block)
+    records = list(encoded.records())
+    assert [key for key, _ in records] == [user_key(user) for user in block.users.tolist()] == encoded.keys()
+    for at, (_, record) in enumerate(records):
+        assert bytes(record) == encode_user(*user_of(block, at))
+    assert encoded.data.tobytes() == b"".join(record for _, record in records)
+
+
+@given(users())
+def test_a_record_gives_back_what_was_written(user):
+    record = encode_user(*user)
+    decoded = decode_user(memoryview(record), check=True), decode_extras(memoryview(record))
     assert len(record) % 8 == 0
-    assert as_lists(decode_user(record, check=True)) == as_lists(columns)
-    assert encode_user(decode_user(memoryview(record))) == record
+    assert num_rows(record) == user[0].num_behaviors
+    assert as_bytes(*decoded) == as_bytes(*user)
+    assert encode_user(*decoded) == record
 
 
-@given(user_columns(), st.data())
-def test_damage_anywhere_is_found(columns, data):
-    record = bytearray(encode_user(columns))
+@given(users(), st.data())
+def test_damage_anywhere_is_found(user, data):
+    record = bytearray(encode_user(*user))
     bit = data.draw(st.integers(0, len(record) * 8 - 1))
     record[bit // 8] ^= 1 << bit % 8
     with pytest.raises(CorruptRecordError):
@@ -66,13 +76,27 @@ def test_damage_anywhere_is_found(columns, data):
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_record_never_do_worse_than_raise(data):
-    with pytest.raises(CorruptRecordError):
-        decode_user(data, check=True)
+    for read in (decode_user, decode_extras, num_rows, lambda buffer: subtree_ranges(buffer, 0, 9)):
+        with pytest.raises(CorruptRecordError):
+            read(data)
 
 
-@given(user_columns(), st.integers(-1, 2**50 + 1))
+@given(users(), st.integers(0, 2001), st.integers(0, 2001))
+def test_a_subtree_is_where_its_nodes_stand(user, first, size):
+    columns, _ = user
+    expected = []
+    for section in columns.sections:
+        inside = [row for row in range(section.start, section.stop) if first <= int(columns.node[row]) < first + size]
+        if inside:
+            assert inside == list(range(inside[0], inside[-1] + 1))
+            expected.append((section.domain * 256 + section.action, inside[0], inside[-1] + 1))
+    assert subtree_ranges(encode_user(*user), first, first + size) == expected
+
+
+@given(users(), st.integers(-1, 2**45 + 1))
 @settings(max_examples=200)
-def test_before_equals_leaving_the_rows_out(columns, as_of_ms):
+def test_before_equals_leaving_the_rows_out(user, as_of_ms):
+    columns = decode_user(encode_user(*user))
     cut = columns.before(as_of_ms)
     rows = [row for row in range(columns.num_behaviors) if columns.timestamp_ms[row] < as_of_ms]
     assert cut.item.tolist() == columns.item[rows].tolist()

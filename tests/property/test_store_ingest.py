@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import BehaviorStore, ingest, parse_id, verify
-from store.events import stable_order
+from store.ordering import stable_order
 from tests.helpers import build_store, write_dataset, write_table
 
 TAXONOMY = [
@@ -69,8 +69,9 @@ def test_a_store_holds_exactly_the_rows(tmp_path_factory, rows):
     verify(root)
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         words = snapshot.vocabulary
-        assert words.domains == tuple(sorted({row["domain"] for row in kept}))
-        assert words.scenes == tuple(sorted({row["scene"] or "" for row in kept}))
+        # A word of a duplicate may stand there too: codes are settled before duplicates are known.
+        assert words.domains == tuple(sorted({row["domain"] for row in rows}))
+        assert words.scenes == tuple(sorted({row["scene"] or "" for row in rows}))
         assert set(snapshot.streams) == {(row["domain"], row["action"]) for row in kept}
         assert sorted(snapshot.user_ids()) == sorted({parse_id(row["user"]) for row in kept})
         for name in ("1", "2", "zoe"):

@@ -514,6 +514,7 @@ class AppendRequest(google.protobuf.message.Message):
     ACTIONS_FIELD_NUMBER: builtins.int
     SCENES_FIELD_NUMBER: builtins.int
     EVENT_KEY_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
     @property
     def user(self) -> global___Column:
         """User ids, UINT64."""
@@ -544,7 +545,11 @@ class AppendRequest(google.protobuf.message.Message):
 
     @property
     def event_key(self) -> global___Column:
-        """Event keys, UINT64, against duplicates. Default: absent, (user, item, action, time) is the key."""
+        """Event keys, UINT64, against duplicates; 2^64 - 1 = none. Default: absent, (user, item, action, time) is the key."""
+
+    @property
+    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+        """Side-info fields of the events, columns of length N. Default: none, all values are missing."""
 
     def __init__(
         self,
@@ -557,9 +562,10 @@ class AppendRequest(google.protobuf.message.Message):
         actions: collections.abc.Iterable[builtins.str] | None = ...,
         scenes: collections.abc.Iterable[builtins.str] | None = ...,
         event_key: global___Column | None = ...,
+        fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["category", b"category", "event_key", b"event_key", "item", b"item", "timestamp_ms", b"timestamp_ms", "user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actions", b"actions", "category", b"category", "domains", b"domains", "event_key", b"event_key", "item", b"item", "scenes", b"scenes", "timestamp_ms", b"timestamp_ms", "user", b"user"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actions", b"actions", "category", b"category", "domains", b"domains", "event_key", b"event_key", "fields", b"fields", "item", b"item", "scenes", b"scenes", "timestamp_ms", b"timestamp_ms", "user", b"user"]) -> None: ...
 
 global___AppendRequest = AppendRequest
 

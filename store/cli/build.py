@@ -1,0 +1,75 @@
+"""Commands that publish a generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from store.cli.shared import StoreOption, add_row, console, errors, facts, steps
+from store.ingest import KEPT, MEMORY_BYTES
+from store.ingest import ingest as run_ingest
+
+if TYPE_CHECKING:
+    from store.build import BuildReport
+
+_MIB = 1 << 20
+_SHOWN_BAD_ROWS = 10
+
+MemoryOption = Annotated[int, typer.Option("--memory", min=64, help="Memory to use beside the tables, MiB, about.")]
+KeepOption = Annotated[int, typer.Option(min=1, help="Generations to keep, the new one included.")]
+
+
+def ingest(
+    dataset: Annotated[Path, typer.Option("--input", help="Folder of the input files, see docs/data.md.")],
+    store: StoreOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Start anew instead of adding to what is there.")] = False,
+    max_bad_rows: Annotated[int, typer.Option(min=0, help="Refuse up to this many rows and go on.")] = 0,
+    bad_rows: Annotated[Path | None, typer.Option(help="CSV file to list the refused rows in.")] = None,
+    memory_mib: MemoryOption = MEMORY_BYTES // _MIB,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes to use; by default one per core if the input is large.")
+    ] = None,
+    keep: KeepOption = KEPT,
+) -> None:
+    """Checks a dataset folder, adds it to the store and publishes the result as the current generation."""
+    with steps() as progress:
+        report = run_ingest(
+            dataset,
+            store,
+            replace=replace,
+            max_bad_rows=max_bad_rows,
+            bad_rows_file=bad_rows,
+            memory_bytes=memory_mib * _MIB,
+            processes=processes,
+            keep=keep,
+            progress=progress,
+        )
+    print_report(report)
+
+
+def print_report(report: BuildReport) -> None:
+    """Prints what a build did."""
+    meta, counts = report.meta, report.counts
+    table = facts("published", report.generation)
+    for name, count in (
+        ("users", meta.num_users),
+        ("behaviors", meta.num_behaviors),
+        ("  read from files", report.num_read),
+        ("  merged from the delta", report.num_live),
+        ("  duplicates left out", counts.num_duplicates),
+        ("  expired", counts.num_expired),
+        ("  of deleted users", counts.num_deleted),
+        ("  unmapped", meta.num_unmapped),
+        ("categories", meta.num_categories),
+        ("items", meta.num_items),
+        ("bad rows refused", len(report.bad_rows)),
+        ("parts read by an earlier run", report.num_resumed),
+    ):
+        add_row(table, name, f"{count:,}")
+    add_row(table, "generations removed", ", ".join(report.removed) or "none")
+    add_row(table, "seconds", f"{report.duration_s:.1f}")
+    console.print(table)
+    for row in report.bad_rows[:_SHOWN_BAD_ROWS]:
+        errors.print(f"refused {row}", markup=False, highlight=False)

@@ -1,0 +1,168 @@
+"""Commands around the category trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from store.behavior_store import BehaviorStore
+from store.category_use import snapshot_use
+from store.cli.shared import (
+    OPERATOR,
+    JsonOption,
+    StoreOption,
+    add_row,
+    bar,
+    console,
+    print_json,
+    say,
+    share_text,
+)
+from store.errors import InputError
+from store.taxonomy_check import check_dataset, check_tables
+from store.types import parse_id
+
+if TYPE_CHECKING:
+    from store.behavior_store import Snapshot
+    from store.taxonomy_report import Finding, TaxonomyReport
+    from store.types import I64
+
+app = typer.Typer(no_args_is_help=True, help="Checks and shows the category trees.")
+
+
+@app.command()
+def check(
+    dataset: Annotated[Path | None, typer.Option("--input", help="Dataset folder to check before an ingest.")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="Store to check, with its live events.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Show that many cases of each kind.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Reports every problem of taxonomy, bridges and items at once; fails if there is one that ingest refuses.
+
+    Give --input or --store.
+    """
+    if dataset is not None and store is None:
+        with bar("read behaviors") as progress:
+            report = check_dataset(dataset, progress=progress)
+    elif store is not None and dataset is None:
+        report = _check_store(store)
+    else:
+        raise InputError("give either --input or --store")
+    if as_json:
+        print_json(report.as_json())
+    else:
+        _print(report, limit)
+    if report.num_errors:
+        raise typer.Exit(OPERATOR)
+
+
+def _check_store(root: Path) -> TaxonomyReport:
+    with bar("count events") as progress, BehaviorStore.open(root) as opened, opened.snapshot() as snapshot:
+        return check_tables(
+            snapshot.path / "tables",
+            snapshot_use(snapshot, progress),
+            lambda key: snapshot.name_of("category", key),
+            lambda key: snapshot.name_of("item", key),
+        )
+
+
+def _print(report: TaxonomyReport, limit: int) -> None:
+    table = Table("tree", "categories", "top level", "leaves by depth")
+    for tree in report.trees:
+        leaves = ", ".join(f"{depth}: {count:,}" for depth, count in tree.leaf_depths.items())
+        add_row(table, tree.domain or "ads", f"{tree.num_categories:,}", f"{tree.num_top:,}", leaves)
+    console.print(table)
+    items = f"{report.num_items:,} items, {report.num_items_in_tree:,} of them under a category"
+    say(f"{report.num_bridges:,} bridges, {items}")
+    places = report.places
+    if places is not None:
+        say(
+            f"{places.total:,} events: {share_text(places.in_tree, places.total)} under a category, "
+            f"{share_text(places.item_only, places.total)} found as their item only, "
+            f"{share_text(places.unmapped, places.total)} unmapped"
+        )
+    for finding in report.findings:
+        _print_finding(finding, limit, None if places is None else places.total)
+    errors = f"{report.num_errors:,} errors" if report.num_errors else "no errors"
+    say(f"{errors}, {sum(not finding.is_error for finding in report.findings)} kinds of warnings")
+
+
+def _print_finding(finding: Finding, limit: int, total: int | None) -> None:
+    events = ""
+    if finding.num_events is not None and total is not None:
+        events = f", {finding.num_events:,} events ({share_text(finding.num_events, total)})"
+    severity = "[red]error[/red]" if finding.is_error else "[yellow]warning[/yellow]"
+    console.print(f"{severity} {finding.kind}, {len(finding.cases):,} cases{events}: ", end="")
+    console.print(finding.message, markup=False, highlight=False)
+    for case in finding.cases[:limit]:
+        suffix = ""
+        if case.num_events is not None and total is not None:
+            suffix = f": {case.num_events:,} events ({share_text(case.num_events, total)})"
+        console.print(f"  {case.text}{suffix}", markup=False, highlight=False)
+    if limit and len(finding.cases) > limit:
+        console.print(f"  and {len(finding.cases) - limit:,} more (--limit, --json)")
+
+
+@app.command()
+def show(
+    store: StoreOption,
+    category: Annotated[
+        str | None, typer.Option(help="Show only what is under this category of the ads' tree.")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Levels to show.")] = 2,
+) -> None:
+    """Shows the ads' tree: names, node numbers [first, end), and items under each category."""
+    with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
+        taxonomy = snapshot.taxonomy
+        painter = _Painter(snapshot)
+        tops = np.flatnonzero((taxonomy.parent < 0) & ~taxonomy.is_item)
+        if category is not None:
+            node = int(taxonomy.category_node(np.array([parse_id(category, "category")], np.uint64))[0])
+            if node == taxonomy.unmapped:
+                raise InputError(f"category: {category!r} is no category of the ads' tree")
+            tops = np.array([node])
+        root = Tree(f"{len(taxonomy.category_ids):,} categories, {len(taxonomy.item_ids):,} items", highlight=False)
+        for node in tops.tolist():
+            painter.add(root, node, depth)
+        console.print(root)
+        lost = taxonomy.num_nodes - taxonomy.num_tree_nodes
+        if lost and category is None:
+            say(f"{lost:,} items stand under no category")
+
+
+class _Painter:
+    """Draws subtrees."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._taxonomy = snapshot.taxonomy
+        self._items_before: I64 = np.concatenate(([0], np.cumsum(snapshot.taxonomy.is_item)))
+
+    def add(self, above: Tree, node: int, levels: int) -> None:
+        """Adds a category and the levels below it, that many in all."""
+        taxonomy = self._taxonomy
+        end = int(taxonomy.end[node])
+        items = int(self._items_before[end] - self._items_before[node])
+        key = int(taxonomy.id[node])
+        name = self._snapshot.name_of("category", key)
+        shown = name if name == str(key) else f"{name} ({key})"
+        children = self._children(node, end)
+        hidden = f", {len(children):,} categories below" if levels == 1 and children else ""
+        branch = above.add(
+            f"{escape(shown)}  [dim]\\[{node:,}, {end:,}), {items:,} items{hidden}[/dim]", highlight=False
+        )
+        if levels > 1:
+            for child in children:
+                self.add(branch, child, levels - 1)
+
+    def _children(self, node: int, end: int) -> list[int]:
+        taxonomy = self._taxonomy
+        below = slice(node + 1, end)
+        children: list[int] = np.flatnonzero((taxonomy.parent[below] == node) & ~taxonomy.is_item[below]).tolist()
+        return [node + 1 + child for child in children]

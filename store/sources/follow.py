@@ -1,0 +1,170 @@
+"""Takes a source into a store, for ever or until told to stop: nothing twice, nothing lost, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from store.append_rows import parse_rows
+from store.errors import InputError
+from store.generation import translate_os_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from store.append_types import AppendResult, EventBatch
+    from store.events import FieldKinds
+    from store.sources.base import EventSource, SourceBatch
+
+MAX_EVENTS = 10_000
+_POLL_S = 1.0
+_PROBLEMS_KEPT = 20
+
+
+class FollowingStore(Protocol):
+    """What takes the events."""
+
+    def append_from(self, source: str, batch: EventBatch, offset: bytes) -> AppendResult:
+        """Writes events together with how far their source has been taken in; durable when it returns."""
+        ...
+
+    def offset(self, source: str) -> bytes | None:
+        """Gives how far a source has been taken in; None = not at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineProblem:
+    """A line that did not become an event."""
+
+    partition: str
+    position: int
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class FollowReport:
+    """What became of the lines so far."""
+
+    num_accepted: int = 0
+    num_duplicates: int = 0
+    num_refused: int = 0
+    """Lines that are no event, or that the store refused."""
+    problems: list[LineProblem] = field(default_factory=list)
+    """The first refused lines."""
+
+    @property
+    def num_lines(self) -> int:
+        """Lines read; empty ones do not count."""
+        return self.num_accepted + self.num_duplicates + self.num_refused
+
+
+def follow(
+    store: FollowingStore,
+    source: EventSource,
+    *,
+    stop: Callable[[], bool],
+    kinds: FieldKinds | None = None,
+    max_events: int = MAX_EVENTS,
+    dead_letters: Path | None = None,
+    progress: Callable[[FollowReport], None] = lambda report: None,
+) -> FollowReport:
+    """Appends what a source has and goes on waiting for more.
+
+    How far each partition has been read is stored in the transaction that stores its events. A line that is no event
+    is counted and reported, and does not stop anything.
+
+    Args:
+        store: Takes the events.
+        source: Where they come from.
+        stop: Asked after every batch, and about every second while nothing comes.
+        kinds: The store's side-info fields; None = as `parse_rows` guesses.
+        max_events: Lines of one transaction.
+        dead_letters: File to which every refused line is added, as a JSON object; None = nowhere.
+        progress: Told after every batch.
+
+    Raises:
+        InputError: The source no longer has what comes next.
+        StoreError: The store cannot write. Starting again goes on where it was.
+    """
+    report = FollowReport()
+    for partition in source.partitions():
+        stored = store.offset(_offset_name(source, partition))
+        source.seek(partition, _parse_offset(source, partition, stored))
+    while not stop():
+        batch = source.poll(max_events, _POLL_S)
+        if batch is not None:
+            _take(store, source, batch, report, kinds, dead_letters)
+            progress(report)
+    return report
+
+
+def _take(
+    store: FollowingStore,
+    source: EventSource,
+    batch: SourceBatch,
+    report: FollowReport,
+    kinds: FieldKinds | None,
+    dead_letters: Path | None,
+) -> None:
+    rows: list[object] = []
+    at: list[int] = []
+    broken: dict[int, str] = {}
+    for number, line in enumerate(batch.lines):
+        if line.strip():
+            at.append(number)
+            rows.append(_parse(line, len(rows), broken))
+    events = parse_rows(rows, kinds)
+    reasons = {**events.refused, **broken}
+    # Written before the offset moves on: after a crash some letters may be there twice, none is missing.
+    _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in reasons.items()}, with_line=True)
+    offset = str(batch.next_offset).encode()
+    result = store.append_from(_offset_name(source, batch.partition), events, offset)
+    late = {row: reason for row, reason in result.reasons.items() if row not in reasons}
+    # Without the line: what a store refuses may be of a user who was deleted, and must not be kept.
+    _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in late.items()}, with_line=False)
+    report.num_accepted += result.num_accepted
+    report.num_duplicates += result.num_duplicates
+    report.num_refused += result.num_refused
+    for row, reason in sorted({**reasons, **late}.items())[: _PROBLEMS_KEPT - len(report.problems)]:
+        position = batch.positions[at[row]]
+        report.problems.append(LineProblem(partition=batch.partition, position=position, reason=reason))
+
+
+def _parse(line: bytes, row: int, broken: dict[int, str]) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        broken[row] = f"the line is no JSON ({exc})"
+        return None
+
+
+def _write_letters(
+    path: Path | None, source: EventSource, batch: SourceBatch, reasons: dict[int, str], *, with_line: bool
+) -> None:
+    if path is None or not reasons:
+        return
+    letters = []
+    for number, reason in sorted(reasons.items()):
+        letter = {"source": source.name, "partition": batch.partition, "position": batch.positions[number]}
+        line = {"line": batch.lines[number].decode(errors="replace")} if with_line else {}
+        letters.append(json.dumps({**letter, "reason": reason, **line}) + "\n")
+    with translate_os_errors(f"{path}: cannot write the refused lines"), path.open("a") as file:
+        file.writelines(letters)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _offset_name(source: EventSource, partition: str) -> str:
+    return f"{source.name}/{partition}"
+
+
+def _parse_offset(source: EventSource, partition: str, stored: bytes | None) -> int:
+    if stored is None:
+        return 0
+    if not stored.isdigit():
+        raise InputError(f"{source.name}: the stored offset {stored!r} of partition {partition} is no number")
+    return int(stored)

@@ -1,0 +1,110 @@
+"""Looks for a user in every file of a store: what is left of somebody who was deleted, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.arrays import find_sorted
+from store.codec import num_rows
+from store.delta import Delta
+from store.digest import table_batches
+from store.generation import current_name, open_generation
+from store.kept import kept_generations
+from store.loaded import LoadedGeneration
+from store.types import parse_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from store.delta_layout import Tombstone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One generation, or the delta."""
+
+    name: str
+    """Name of the generation, or `delta`."""
+    found: tuple[str, ...]
+    """What of the user is there; empty = nothing."""
+    must_go: bool
+    """Whether the user was deleted and what is found is from before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTrace:
+    """Where a user is."""
+
+    tombstone: Tombstone | None
+    """None = never deleted."""
+    places: tuple[Place, ...]
+    """Every kept generation, oldest first, and the delta if there is one."""
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        """Names of the places that still hold what was deleted."""
+        return tuple(place.name for place in self.places if place.must_go)
+
+
+def trace_user(root: Path, user: int) -> UserTrace:
+    """Looks for a user in every kept generation and in the delta, physically: hidden rows are found too.
+
+    A tombstone itself says that the user with this key was deleted, and when; it stays for good.
+
+    Args:
+        root: The store.
+        user: User id.
+
+    Raises:
+        GenerationError: Nothing is published, or a generation or the delta is damaged, so that nobody can say.
+    """
+    current_name(root, "store")
+    delta = Delta.open(root)
+    tombstone = None
+    places: list[Place] = []
+    if delta is not None:
+        with delta.begin() as transaction:
+            tombstone = transaction.tombstone(user)
+    for name in kept_generations(root):
+        generation = LoadedGeneration(open_generation(root, "store", name))
+        places.append(_in_generation(generation, user, tombstone))
+    if delta is not None:
+        places.append(_in_delta(delta, user, tombstone))
+    return UserTrace(tombstone=tombstone, places=tuple(places))
+
+
+def _in_generation(generation: LoadedGeneration, user: int, tombstone: Tombstone | None) -> Place:
+    transaction = generation.base.begin()
+    try:
+        record, name = transaction.record(user), transaction.name("user", user)
+    finally:
+        transaction.close()
+    found = []
+    if record is not None:
+        found.append(f"{num_rows(record):,} behaviors")
+    if name is not None:
+        found.append("the name")
+    if find_sorted(generation.users.ids, np.array([user], np.uint64))[1].any():
+        found.append("side-info")
+    for batch in table_batches(generation.path / "tables", "users"):
+        if any(parse_id(text, "user") == user for text in batch.column("user").to_pylist()):
+            found.append("a row of the users table")
+    # A generation built after the deletion can hold what came after it, and with it the name.
+    is_older = tombstone is not None and generation.meta.delta_sequence < tombstone.sequence
+    is_orphan = tombstone is not None and record is None and bool(found)
+    return Place(name=generation.name, found=tuple(found), must_go=bool(found) and (is_older or is_orphan))
+
+
+def _in_delta(delta: Delta, user: int, tombstone: Tombstone | None) -> Place:
+    with delta.begin() as transaction:
+        sequences = transaction.rows(user).sequence.tolist()
+        has_name = transaction.name("user", user) is not None
+    found = [f"{len(sequences):,} events"] if sequences else []
+    found += ["the name"] if has_name else []
+    must_go = tombstone is not None and (
+        any(sequence <= tombstone.sequence for sequence in sequences) or (has_name and not sequences)
+    )
+    return Place(name="delta", found=tuple(found), must_go=must_go)
