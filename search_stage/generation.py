@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from search_stage.errors import CorruptIndexError, ExportError, IndexMismatchError
-from store.generation import CURRENT_FILE, GenerationWriter, open_generation
+from store.arrays import write_npy
+from store.generation import CURRENT_FILE, GenerationWriter, open_generation, translate_os_errors
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -132,8 +133,9 @@ def build_index(export: Path, store: BehaviorStore, root: Path) -> str:
     tensors = _read_export(path)
     with store.snapshot() as snapshot, GenerationWriter(root, kind="index") as writer:
         table, representative = _fill_table(tensors, snapshot.taxonomy)
-        np.save(writer.path / _TABLE, table, allow_pickle=False)
-        np.save(writer.path / _REPRESENTATIVE, representative, allow_pickle=False)
+        with translate_os_errors(f"{writer.path}: cannot write"):
+            write_npy(writer.path / _TABLE, table)
+            write_npy(writer.path / _REPRESENTATIVE, representative)
         writer.meta["dim"] = int(table.shape[1])
         writer.meta["taxonomy_fingerprint"] = snapshot.meta.taxonomy_fingerprint
         writer.meta["store_generation"] = snapshot.generation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,11 +86,12 @@ def _block(rows: EventRows, by_time: I64, bounds: I64, resolver: NodeResolver, w
         order=order,
         category=narrow_to(rows.category[taken], widths.category),
         key=_keys(rows, taken) if widths.keyed else None,
-        fields=tuple(
-            field[taken] if field.dtype.kind == "f" else narrow_to(field[taken], width)
-            for field, width in zip(rows.fields, widths.fields, strict=True)
-        ),
+        fields=tuple(_narrowed(field[taken], width) for field, width in zip(rows.fields, widths.fields, strict=True)),
     )
+
+
+def _narrowed(field: AnyArray, width: np.dtype[Any]) -> AnyArray:
+    return field if field.dtype.kind == "f" else narrow_to(field, width)
 
 
 def _keys(rows: EventRows, taken: I64) -> U64:

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 def save_array(path: Path, array: AnyArray) -> None:
     """Writes an array, little-endian, as a .npy file; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
+    write_npy(path, array.astype(array.dtype.newbyteorder("<"), copy=False))
+
+
+def write_npy(path: Path, array: AnyArray) -> None:
+    """Writes an array as `np.save` does, which says nothing when the disk has no room for the last bytes.
+
+    Raises:
+        OSError: The file could not be written whole.
+    """
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def load_array(path: Path, *dtypes: npt.DTypeLike) -> npt.NDArray[Any]:

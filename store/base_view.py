@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from store.base import BaseTransaction
     from store.events import FieldKinds
     from store.loaded import LoadedGeneration
-    from store.types import I64, Bool, UserColumns, Vocabulary
+    from store.types import I64, U64, Bool, UserColumns, Vocabulary
 
 
 class GenerationView:
@@ -68,7 +68,7 @@ class GenerationView:
         return out
 
 
-def _holds(columns: UserColumns, keys: I64 | None, item: int, action: int, timestamp_ms: int) -> bool:
+def _holds(columns: UserColumns, keys: U64 | None, item: int, action: int, timestamp_ms: int) -> bool:
     """Gives whether an event without an event id, of one item, action and time, is there."""
     order, time = columns.order, columns.timestamp_ms
     at = bisect_left(order, timestamp_ms, key=time.__getitem__)

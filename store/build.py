@@ -22,7 +22,7 @@ from store.build_work import Work, encode_partitions, partition_bits, spill_piec
 from store.delta import Delta
 from store.delta_part import spill_delta
 from store.delta_writer import DeltaWriter
-from store.errors import GenerationError, InputError, LockedError, MissingGenerationError
+from store.errors import GenerationError, InputError, LockedError, MissingGenerationError, StoreError
 from store.event_files import BehaviorFiles, join_kinds
 from store.generation import GenerationWriter, current_name, open_generation, translate_os_errors
 from store.kept import LOCK_FILE, kept_generations, remove_generations, remove_leftovers, smallest_sequence
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from store.spill import SpillPart
     from store.tables import FieldTable
     from store.taxonomy import Taxonomy
+    from store.types import U64
 
 _NO_FILES = BehaviorFiles(pieces=(), kinds=(), estimated_rows=0)
 _TABLES = "tables"
@@ -96,6 +97,8 @@ class BuildReport:
     """Refused rows, of all files."""
     removed: tuple[str, ...]
     """Generations removed."""
+    leftover: str
+    """Why something that is not needed any more could not be removed after the publication; empty = all was."""
     duration_s: float
 
     @property
@@ -159,7 +162,7 @@ class _Build:
         deleted = dict(transaction.deleted())
         with GenerationWriter(self._root, kind="store") as writer:
             self._progress("read tables", 0.0)
-            taxonomy, items, users = self._tables(writer, deleted)
+            taxonomy, items, users = self._tables(writer, transaction, deleted)
             self._progress("read tables", 1.0)
             if self._options.files is not None and not self._files.pieces:
                 folder = self._options.tables[0]
@@ -177,7 +180,7 @@ class _Build:
             writer.meta.update(meta.model_dump(mode="json"))
             self._progress("publish", 0.0)
             name = writer.publish()
-        removed = self._clean_up(work, deleted)
+        removed, leftover = self._clean_up(work, deleted)
         self._progress("publish", 1.0)
         return BuildReport(
             generation=name,
@@ -188,6 +191,7 @@ class _Build:
             num_resumed=sum(resumed for _, resumed in parts),
             bad_rows=tuple(self._bad_rows.rows),
             removed=tuple(removed),
+            leftover=leftover,
             duration_s=time.monotonic() - self._started,
         )
 
@@ -196,7 +200,7 @@ class _Build:
         return join_kinds(kinds, transaction.words().fields, "the delta")
 
     def _tables(
-        self, writer: GenerationWriter, deleted: dict[int, Tombstone]
+        self, writer: GenerationWriter, transaction: DeltaTransaction, deleted: dict[int, Tombstone]
     ) -> tuple[Taxonomy, FieldTable, FieldTable]:
         folders = list(self._options.tables)
         if self._opened is not None and self._base is not None:
@@ -205,7 +209,7 @@ class _Build:
         categories = read_categories(tables, self._pools)
         bridges = read_bridges(tables, self._pools)
         items = read_items(tables, self._pools)
-        users = read_users(tables, self._pools, np.array(sorted(deleted), np.uint64))
+        users = read_users(tables, self._pools, self._gone(transaction, deleted))
         taxonomy = build_taxonomy(categories, bridges, items.rows)
         with translate_os_errors(f"{writer.path}: cannot write"):
             tables.save(writer.path / _TABLES)
@@ -214,6 +218,20 @@ class _Build:
             items.covers.save(writer.path / "covers")
             users.save(writer.path / "users")
         return taxonomy, items.fields, users
+
+    def _gone(self, transaction: DeltaTransaction, deleted: dict[int, Tombstone]) -> U64:
+        """Gives the users whose side-info must go: deleted, and not come back since. Ascending."""
+        base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
+        gone = []
+        for user, grave in sorted(deleted.items()):
+            is_back = len(transaction.rows(user, after=max(self._merged, grave.sequence))) > 0
+            if base is not None and grave.sequence <= self._merged:
+                is_back |= base.record(user) is not None
+            if not is_back:
+                gone.append(user)
+        if base is not None:
+            base.close()
+        return np.array(gone, np.uint64)
 
     def _plan(
         self,
@@ -301,8 +319,15 @@ class _Build:
             largest_ids=plan.widths.largest,
         )
 
-    def _clean_up(self, work: Work, deleted: dict[int, Tombstone]) -> list[str]:
+    def _clean_up(self, work: Work, deleted: dict[int, Tombstone]) -> tuple[list[str], str]:
+        """Removes what nobody needs any more. The generation is published: no failure here changes that."""
         shutil.rmtree(work.folder, ignore_errors=True)
+        try:
+            return self._remove_and_trim(deleted), ""
+        except StoreError as exc:
+            return [], str(exc)
+
+    def _remove_and_trim(self, deleted: dict[int, Tombstone]) -> list[str]:
         newest = max((grave.sequence for grave in deleted.values()), default=0)
         # A deletion is for good: an older generation that may still hold a deleted user goes, whatever `keep` says.
         doomed = frozenset(name for name in kept_generations(self._root) if _sequence_of(self._root, name) < newest)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from store.types import U64
 
 _FIRST_VALUES = 8
-_GROWTH = 8
+_GROWTH = 2
 _BLOCK_ROWS = 65_536
 _LAST_NUMBER = 2**64 - 1
 

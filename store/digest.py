@@ -4,6 +4,9 @@ Equal digests mean equal content: it does not depend on codes, numbering, widths
 and what in the delta, on the files the tables came from or on the order of their rows.
 """
 
+# pyarrow makes its compute functions at import time: no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json

@@ -6,6 +6,7 @@ closes by itself when the last one who holds it is gone.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 DATA_FILE = "data.mdb"
+_LOCK_FILE = "lock.mdb"
+_READER_BYTES = 64
+"""What a reader takes in the lock file, which begins with a head of twice that."""
 
 _INGEST_AGAIN = "run `lookback-store ingest --replace`"
 _DAMAGED = (
@@ -230,8 +234,8 @@ class _Translation:
             raise CorruptGenerationError(f"{file}: LMDB cannot read it ({exc}); {self._advice}") from exc
         if isinstance(exc, lmdb.MapFullError):
             raise MapFullError(
-                f"{file}: the map is full, and every earlier commit intact ({exc}); run `lookback-store rebuild`, "
-                "which empties the delta, or open it with a larger map"
+                f"{file}: the map is full, and every earlier commit intact ({exc}); run `lookback-store rebuild "
+                "--keep 1`, which empties the delta, or open it with a larger map"
             ) from exc
         if isinstance(exc, lmdb.ReadersFullError):
             raise StoreIOError(f"{file}: too many readers at once ({exc}); close some, or raise max_readers") from exc
@@ -241,7 +245,27 @@ class _Translation:
 def _open(name: str, writable: bool, options: dict[str, Any]) -> lmdb.Environment:
     if not writable and _identity(name) is None:
         raise MissingGenerationError(f"{os.path.join(name, DATA_FILE)}: is not there; {_INGEST_AGAIN}")
+    if options["lock"]:
+        _allocate_lock_file(os.path.join(name, _LOCK_FILE), options["max_readers"])
     return lmdb.open(name, readonly=not writable, create=writable, max_spare_txns=1, **options)
+
+
+def _allocate_lock_file(path: str, max_readers: int) -> None:
+    """Takes the room that the lock file needs on the disk: it is written through a map, which on a full disk is fatal.
+
+    The environment must not be open in this process, for to close a file gives up the process's locks on it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as exc:
+        if exc.errno in (errno.EROFS, errno.EACCES):
+            return  # LMDB sees to that
+        raise
+    try:
+        # A file that is there keeps its size: others have mapped as much of it.
+        os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size or _READER_BYTES * (max_readers + 2))
+    finally:
+        os.close(descriptor)
 
 
 def _identity(name: str) -> tuple[int, int] | None:

@@ -13,6 +13,13 @@ StoreError
 `-- StoreClosedError      the program: a store or snapshot was used after it was closed
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from store.bad_rows import BadRow
+
 
 class StoreError(Exception):
     """Root of every error raised by `store`."""
@@ -25,8 +32,8 @@ class InputError(StoreError):
 class TooManyBadRowsError(InputError):
     """An ingest met more bad rows than it was allowed; nothing was published."""
 
-    def __init__(self, message: str, rows: tuple[object, ...] = ()) -> None:
-        """Keeps the refused rows, which are `BadRow`s, also across processes."""
+    def __init__(self, message: str, rows: tuple[BadRow, ...] = ()) -> None:
+        """Keeps the refused rows, also across processes."""
         super().__init__(message, rows)
         self.rows = rows
 

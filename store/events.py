@@ -71,7 +71,7 @@ class EventRows:
             stream=np.concatenate([part.stream for part in parts]),
             scene=np.concatenate([part.scene for part in parts]),
             key=np.concatenate([_keys(part) for part in parts]) if keyed else None,
-            fields=tuple(np.concatenate([part.fields[at] for part in parts]) for at in range(len(kinds))),
+            fields=tuple(_field(parts, at) for at in range(len(kinds))),
         )
 
 
@@ -97,6 +97,12 @@ def missing_field(kind: FieldKind, length: int) -> U64 | F32:
 def field_kind(column: AnyArray) -> FieldKind:
     """Gives the kind of a side-info column by its element type."""
     return "number" if column.dtype.kind == "f" else "id"
+
+
+def _field(parts: Sequence[EventRows], at: int) -> U64 | F32:
+    columns: list[AnyArray] = [part.fields[at] for part in parts]
+    joined: AnyArray = np.concatenate(columns)
+    return joined
 
 
 def _keys(part: EventRows) -> U64:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from store.rows import narrow, narrow_to, widen
+from store.rows import widen
 from store.types import NO_ID, Section, UserColumns
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Merge:
     """Where a user's live rows go among the base rows.
 
     Rows are ordered as `UserColumns` says; of one time, base rows come first, then live rows in the order of their
-    sequence numbers. With few live rows nothing is sorted: columns are copied in slices between the insertions.
+    sequence numbers. With few live rows nothing is sorted but these: columns are copied in slices between them.
     """
 
     def __init__(self, base: UserColumns, live: LiveRows) -> None:
@@ -64,15 +64,8 @@ class Merge:
         """
         self._base = base
         self._live = live
-        # Live rows in the order of the record, and their places in time order.
-        by_time = np.argsort(live.timestamp_ms, kind="stable")
-        rank = _inverse(by_time)
-        self._record = np.lexsort((rank, live.node, live.stream))
-        self._places: _Places
-        if len(live) * _MANY > base.num_behaviors:
-            self._places = _Sorted(base, live, self._record)
-        else:
-            self._places = _Inserted(base, live, self._record, by_time)
+        few = len(live) * _MANY <= base.num_behaviors
+        self._places: _Places = _Inserted(base, live) if few else _Sorted(base, live)
 
     def columns(self) -> UserColumns:
         """Gives the rows of both; N + K of them, in new arrays."""
@@ -80,8 +73,8 @@ class Merge:
         rank, order = places.rank_and_order()
         return UserColumns(
             sections=_sections(base.sections, live.stream),
-            node=places.weave(base.node, live.node[self._record]),
-            timestamp_ms=places.weave(base.timestamp_ms, live.timestamp_ms[self._record]),
+            node=places.weave(base.node, live.node),
+            timestamp_ms=places.weave(base.timestamp_ms, live.timestamp_ms),
             item=self._ids(base.item, live.item),
             scene=self._codes(base.scene, live.scene),
             rank=rank,
@@ -90,27 +83,23 @@ class Merge:
 
     def _ids(self, base: Unsigned, live: U64) -> Unsigned:
         """Weaves ids, in the type of the base's where the live ones fit in, all ones still meaning none."""
-        fresh = live[self._record]
         if base.dtype == np.uint64:
-            return self._places.weave(base, fresh)
-        if int(fresh.max(initial=0)) < _LARGEST[base.itemsize]:
-            return self._places.weave(base, fresh.astype(base.dtype))
-        fitting = narrow(fresh)
-        if fitting.itemsize > base.itemsize:
-            return self._places.weave(narrow_to(widen(base), fitting.dtype), fitting)
-        return self._places.weave(base, narrow_to(fresh, base.dtype))
+            return self._places.weave(base, live)
+        if int(live.max(initial=0)) < _LARGEST[base.itemsize]:
+            return self._places.weave(base, live.astype(base.dtype))
+        return self._places.weave(widen(base), live)
 
     def _codes(self, base: Unsigned, live: U16) -> Unsigned:
         """Weaves codes, in the type of the base's where the live ones fit in."""
         dtype = base.dtype if int(live.max(initial=0)) <= _LARGEST[base.itemsize] else live.dtype
-        return self._places.weave(base.astype(dtype, copy=False), live[self._record].astype(dtype))
+        return self._places.weave(base.astype(dtype, copy=False), live.astype(dtype, copy=False))
 
 
 class _Places(Protocol):
     """How to put live rows among base rows."""
 
     def weave(self, base: AnyArray, live: AnyArray) -> AnyArray:
-        """Gives a column of all rows from two of one type; `live` in the order of the record."""
+        """Gives a column of all rows from two of one type, new."""
         ...
 
     def rank_and_order(self) -> tuple[Unsigned, Unsigned]:
@@ -121,49 +110,58 @@ class _Places(Protocol):
 class _Sorted:
     """Sorts all rows again."""
 
-    def __init__(self, base: UserColumns, live: LiveRows, record: I64) -> None:
-        num_base = base.num_behaviors
+    def __init__(self, base: UserColumns, live: LiveRows) -> None:
+        num_base, num_rows = base.num_behaviors, base.num_behaviors + len(live)
         # The rank stands for time and arrival; live rows arrived after all base rows.
-        arrival = np.concatenate((base.rank.astype(np.int64), num_base + record))
-        time = np.concatenate((base.timestamp_ms, live.timestamp_ms[record]))
+        arrival = np.concatenate((base.rank, np.arange(num_base, num_rows)))
+        time = np.concatenate((base.timestamp_ms, live.timestamp_ms))
         streams = np.array([s.domain << 8 | s.action for s in base.sections], np.uint16)
-        stream = np.concatenate((np.repeat(streams, [s.stop - s.start for s in base.sections]), live.stream[record]))
-        node = np.concatenate((base.node, live.node[record]))
+        stream = np.concatenate((np.repeat(streams, [s.stop - s.start for s in base.sections]), live.stream))
+        node = np.concatenate((base.node, live.node))
         rank = _inverse(np.lexsort((arrival, time)))
         self._rows = np.lexsort((rank, node, stream))
-        self._rank = rank[self._rows].astype(_row_type(len(rank)))
+        self._rank = rank[self._rows]
 
     def weave(self, base: AnyArray, live: AnyArray) -> AnyArray:
         woven: AnyArray = np.concatenate((base, live))[self._rows]
         return woven
 
     def rank_and_order(self) -> tuple[Unsigned, Unsigned]:
-        return self._rank, _inverse(self._rank.astype(np.int64)).astype(self._rank.dtype)
+        dtype = _row_type(len(self._rank))
+        return self._rank.astype(dtype), _inverse(self._rank).astype(dtype)
 
 
 class _Inserted:
-    """Copies the base rows in slices, with the live rows between them."""
+    """Copies the base rows in slices, with the live rows between them.
 
-    def __init__(self, base: UserColumns, live: LiveRows, record: I64, by_time: I64) -> None:
+    Plain lists and bisection: for a few rows each call of numpy costs more than all of the work.
+    """
+
+    def __init__(self, base: UserColumns, live: LiveRows) -> None:
         self._base = base
-        self._rows = _Gaps(_row_places(base, live, record), base.num_behaviors)
-        self._times = _Gaps(_time_places(base, live, by_time), base.num_behaviors)
-        self._time_of_record = _inverse(by_time)[record]
+        stream, node, time = live.stream.tolist(), live.node.tolist(), live.timestamp_ms.tolist()
+        # Sorting is stable: rows of one place stay in time order, rows of one time in the order of arrival.
+        by_time = sorted(range(len(time)), key=time.__getitem__)
+        record = sorted(by_time, key=lambda row: (stream[row], node[row]))
+        places = _row_places(base, [(stream[row], node[row], time[row]) for row in record])
+        self._record = np.array(record, np.intp)
+        self._rows = _Gaps(places, base.num_behaviors)
+        self._times = _Gaps(_time_places(base, [time[row] for row in by_time]), base.num_behaviors)
+        self._live_rank = np.empty(len(by_time), np.intp)
+        self._live_rank[by_time] = self._times.at
 
     def weave(self, base: AnyArray, live: AnyArray) -> AnyArray:
-        return self._rows.fill(base, live)
+        return self._rows.fill(base, live[self._record])
 
     def rank_and_order(self) -> tuple[Unsigned, Unsigned]:
-        rows, times, base = self._rows, self._times, self._base
-        dtype = _row_type(rows.num_rows)
-        numbers = np.arange(rows.num_rows, dtype=dtype)
-        rank = base.rank.astype(dtype, copy=False)
-        if not times.all_at_end:
-            rank = times.leave_out(numbers)[rank.astype(np.intp)]
-        order = rows.leave_out(numbers)[base.order.astype(np.intp)]
-        live_order = np.empty(len(self._time_of_record), dtype)
-        live_order[self._time_of_record] = rows.at
-        return rows.fill(rank, times.at[self._time_of_record]), times.fill(order, live_order)
+        dtype = _row_type(self._rows.num_rows)
+        rank = self._base.rank.astype(dtype, copy=False)
+        if not self._times.are_at_end:
+            rank = self._times.old_positions(dtype)[rank.astype(np.intp)]
+        rank = self.weave(rank, self._live_rank)
+        order = np.empty(len(rank), dtype)
+        order[rank.astype(np.intp)] = np.arange(len(rank), dtype=dtype)
+        return rank, order
 
 
 class _Gaps:
@@ -176,10 +174,10 @@ class _Gaps:
         at          2  3        6
     """
 
-    def __init__(self, places: Sequence[int], num_old: int) -> None:
-        self.at = np.array(places, np.intp) + np.arange(len(places))
+    def __init__(self, places: list[int], num_old: int) -> None:
+        self.at = np.array([place + shift for shift, place in enumerate(places)], np.intp)
         self.num_rows = num_old + len(places)
-        self.all_at_end = places[0] == num_old if places else True
+        self.are_at_end = not places or places[0] == num_old
         bounds = enumerate(pairwise([0, *places, num_old]))
         self._slices = [
             (slice(start, stop), slice(start + shift, stop + shift)) for shift, (start, stop) in bounds if start < stop
@@ -195,42 +193,43 @@ class _Gaps:
         out[self.at] = new
         return out
 
-    def leave_out(self, values: AnyArray) -> AnyArray:
-        """Gives those of N + K values that stand at places of old ones."""
-        out: AnyArray = np.empty(self.num_rows - len(self.at), values.dtype)
-        source, target = values.data, out.data
+    def old_positions(self, dtype: np.dtype[Any]) -> AnyArray:
+        """Gives the new position of each old value, (N,)."""
+        out: AnyArray = np.empty(self.num_rows - len(self.at), dtype)
+        source, target = np.arange(self.num_rows, dtype=dtype).data, out.data
         for start, shifted in self._slices:
             target[start] = source[shifted]
         return out
 
 
-def _row_places(base: UserColumns, live: LiveRows, record: I64) -> list[int]:
-    """Gives before which base row each live row goes, in the order of the record."""
+def _row_places(base: UserColumns, live: list[tuple[int, int, int]]) -> list[int]:
+    """Gives before which base row each live row (stream, node, time) goes; they are in the order of the record."""
     streams = [s.domain << 8 | s.action for s in base.sections]
     node, time = base.node.data, base.timestamp_ms.data
     places = []
-    for row in record.tolist():
-        stream = int(live.stream[row])
+    for stream, number, moment in live:
         at = bisect_left(streams, stream)
         if at == len(streams):
             places.append(base.num_behaviors)
         elif streams[at] != stream:
             places.append(base.sections[at].start)
         else:
-            section, number = base.sections[at], int(live.node[row])
-            first = bisect_left(node, number, section.start, section.stop)
-            last = bisect_right(node, number, first, section.stop)
-            places.append(bisect_right(time, int(live.timestamp_ms[row]), first, last))
+            section = base.sections[at]
+            place = bisect_left(node, number, section.start, section.stop)
+            if place < section.stop and node[place] == number:
+                last = bisect_right(node, number, place, section.stop)
+                place = bisect_right(time, moment, place, last)
+            places.append(place)
     return places
 
 
-def _time_places(base: UserColumns, live: LiveRows, by_time: I64) -> list[int]:
-    """Gives before which base row of the time order each live row goes, in time order."""
+def _time_places(base: UserColumns, moments: list[int]) -> list[int]:
+    """Gives before which base row of the time order each live row goes; they are in time order."""
     order, time = base.order.data, base.timestamp_ms.data
     newest = time[order[-1]] if base.num_behaviors else -1
     return [
         base.num_behaviors if moment >= newest else bisect_right(order, moment, key=time.__getitem__)
-        for moment in live.timestamp_ms[by_time].tolist()
+        for moment in moments
     ]
 
 
@@ -246,7 +245,7 @@ def _sections(base: Sequence[Section], live: U16) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _row_type(num_rows: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+def _row_type(num_rows: int) -> np.dtype[Any]:
     return np.dtype(np.uint16) if num_rows <= 1 << 16 else np.dtype(np.uint32)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,7 +14,7 @@ from store.types import Vocabulary
 if TYPE_CHECKING:
     from store.generation import OpenedGeneration
 
-STORE_FORMAT = 2
+STORE_FORMAT: Final = 2
 """Version of the files of a store generation, `FORMAT.md`."""
 
 

@@ -121,7 +121,8 @@ class WordPool:
             words.append("")
         codes = np.array([self._code(word) for word in words], np.int64)
         at = encoded.indices.fill_null(len(words) - 1) if encoded.null_count else encoded.indices
-        return codes[at.to_numpy()]
+        out: I64 = codes[at.to_numpy()]
+        return out
 
     def required(self, batch: Batch, name: str) -> I64:
         """Gives a column's codes, refusing rows without a value. Errors: `column`."""

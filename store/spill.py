@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from store.arrays import write_npy
 from store.bad_rows import BadRow
 from store.events import EventRows, FieldKind
 from store.generation import translate_os_errors
@@ -44,6 +45,9 @@ class SpillPart(BaseModel):
 
     num_rows: int
     keyed: bool
+    """Whether the rows have a column of event ids."""
+    has_keys: bool
+    """Whether any row has an event id."""
     kinds: tuple[tuple[str, FieldKind], ...]
     domains: tuple[str, ...]
     actions: tuple[str, ...]
@@ -76,7 +80,7 @@ class SpillWriter:
         self._index: list[I64] = []
         self._hash = xxhash.xxh3_64()
         self._size = self._num_rows = 0
-        self._keyed = False
+        self._keyed = self._has_keys = False
         self._streams = np.zeros(1 << 16, np.bool_)
         self._scenes = np.zeros(1 << 16, np.bool_)
         self._largest = [-1, -1, *(-1 for _ in kinds)]
@@ -103,6 +107,7 @@ class SpillWriter:
             return
         assert not self._num_rows or self._keyed == (rows.key is not None), "all rows of a part have a key, or none"
         self._keyed = rows.key is not None
+        self._has_keys |= rows.key is not None and bool((rows.key != np.uint64(NO_ID)).any())
         partition = partition_of(rows.user, self._bits)
         order = np.argsort(partition, kind="stable")
         self._index.append(np.searchsorted(partition[order], np.arange((1 << self._bits) + 1)))
@@ -129,6 +134,7 @@ class SpillWriter:
         part = SpillPart(
             num_rows=self._num_rows,
             keyed=self._keyed,
+            has_keys=self._has_keys,
             kinds=self._kinds,
             domains=domains,
             actions=actions,
@@ -144,14 +150,14 @@ class SpillWriter:
         )
         index = np.array(self._index, np.int64).reshape(len(self._index), (1 << self._bits) + 1)
         with translate_os_errors(f"{self._folder}: cannot write"):
-            np.save(self._folder / _INDEX_FILE, index)
+            write_npy(self._folder / _INDEX_FILE, index)
             temporary = self._folder / f"{PART_FILE}.tmp"
             temporary.write_text(part.model_dump_json(), encoding="utf-8")
             temporary.rename(self._folder / PART_FILE)
         return part
 
     def _put(self, column: AnyArray) -> None:
-        data = memoryview(np.ascontiguousarray(column)).cast("B")
+        data = np.ascontiguousarray(column).view(np.uint8).data
         self._hash.update(data)
         self._size += len(data)
         while data:  # an unbuffered write may be cut short

@@ -132,29 +132,32 @@ def stats(
         for rows in scan(snapshot):
             counter.add(rows)
             progress(min(counter.num_rows / total, 1.0))
-        words, meta = snapshot.vocabulary, snapshot.meta
-        streams = [divmod(stream, STREAMS_PER_DOMAIN) for stream in np.flatnonzero(counter.by_stream).tolist()]
-        return StoreStats(
-            generation=snapshot.generation,
-            num_users=len(counter.lengths()),
-            num_behaviors=counter.num_rows,
-            lengths=_percentiles(counter.lengths()),
-            domains=counter.domains(),
-            streams=tuple(sorted(f"{words.domains[domain]}/{words.actions[action]}" for domain, action in streams)),
-            first_ms=counter.first_ms if counter.num_rows else 0,
-            last_ms=counter.last_ms if counter.num_rows else 0,
-            num_unmapped=sum(counter.unmapped.values()),
-            unmapped=counter.unmapped_categories(),
-            num_categories=meta.num_categories,
-            num_items=meta.num_items,
-            num_covers=len(snapshot.covers.ids),
-            behavior_fields=tuple(name for name, _ in meta.behavior_fields),
-            item_fields=meta.item_fields,
-            user_fields=meta.user_fields,
-            delta=_delta_stats(root, snapshot, now_ms),
-            disk_bytes=_disk(root, snapshot.path),
-            generations=tuple(kept_generations(root)),
-        )
+        return _report(root, snapshot, counter, now_ms)
+
+
+def _report(root: Path, snapshot: Snapshot, counter: _Counter, now_ms: int) -> StoreStats:
+    meta = snapshot.meta
+    return StoreStats(
+        generation=snapshot.generation,
+        num_users=len(counter.lengths()),
+        num_behaviors=counter.num_rows,
+        lengths=_percentiles(counter.lengths()),
+        domains=counter.domains(),
+        streams=counter.streams(),
+        first_ms=counter.first_ms if counter.num_rows else 0,
+        last_ms=counter.last_ms if counter.num_rows else 0,
+        num_unmapped=sum(counter.unmapped.values()),
+        unmapped=counter.unmapped_categories(),
+        num_categories=meta.num_categories,
+        num_items=meta.num_items,
+        num_covers=len(snapshot.covers.ids),
+        behavior_fields=tuple(name for name, _ in meta.behavior_fields),
+        item_fields=meta.item_fields,
+        user_fields=meta.user_fields,
+        delta=_delta_stats(root, snapshot, now_ms),
+        disk_bytes=_disk(root, snapshot.path),
+        generations=tuple(kept_generations(root)),
+    )
 
 
 class _Counter:
@@ -197,6 +200,12 @@ class _Counter:
     def lengths(self) -> I64:
         """Gives the number of behaviors of every user."""
         return np.concatenate([np.empty(0, np.int64), *self._lengths])
+
+    def streams(self) -> tuple[str, ...]:
+        """Gives the streams that have behaviors, `domain/action`, ascending."""
+        words = self._snapshot.vocabulary
+        found = [divmod(stream, STREAMS_PER_DOMAIN) for stream in np.flatnonzero(self.by_stream).tolist()]
+        return tuple(sorted(f"{words.domains[domain]}/{words.actions[action]}" for domain, action in found))
 
     def domains(self) -> tuple[DomainStats, ...]:
         """Gives the domains, by name."""

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
     from store.delta_layout import Tombstone
 
+_UNFINISHED = (".building-", ".ingest-", ".removed-")
+"""How the folders of builds begin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One generation, or the delta."""
+    """One place where something of a user may be."""
 
     name: str
-    """Name of the generation, or `delta`."""
+    """Name of the generation, `delta`, or name of a folder in which a build works."""
     found: tuple[str, ...]
     """What of the user is there; empty = nothing."""
     must_go: bool
@@ -41,7 +44,7 @@ class UserTrace:
     tombstone: Tombstone | None
     """None = never deleted."""
     places: tuple[Place, ...]
-    """Every kept generation, oldest first, and the delta if there is one."""
+    """Every kept generation, oldest first, the delta if there is one, and what is left of unfinished builds."""
 
     @property
     def remains(self) -> tuple[str, ...]:
@@ -73,7 +76,13 @@ def trace_user(root: Path, user: int) -> UserTrace:
         places.append(_in_generation(generation, user, tombstone))
     if delta is not None:
         places.append(_in_delta(delta, user, tombstone))
+    places += [_unfinished(path) for path in sorted(root.glob(".*-*")) if path.name.startswith(_UNFINISHED)]
     return UserTrace(tombstone=tombstone, places=tuple(places))
+
+
+def _unfinished(path: Path) -> Place:
+    # Spilled rows of a build that runs, or was killed; the next build removes what nobody needs.
+    return Place(name=path.name, found=("an unfinished build, not looked into",), must_go=False)
 
 
 def _in_generation(generation: LoadedGeneration, user: int, tombstone: Tombstone | None) -> Place:

@@ -190,8 +190,9 @@ def _too_deep(tree: CheckedTree) -> Finding:
 def _same_names(tree: CheckedTree) -> Finding:
     by_name: defaultdict[str, list[int]] = defaultdict(list)
     for at, row in enumerate(tree.row.tolist()):
-        if tree.rows.name[row]:
-            by_name[tree.rows.name[row]].append(at)
+        name = str(tree.rows.name[row])
+        if name:
+            by_name[name].append(at)
     cases: list[Case] = []
     for name, places in sorted(by_name.items()):
         if len(places) > 1:

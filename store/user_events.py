@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from store.delta_rows import DeltaRows
     from store.loaded import LiveWords
-    from store.types import F32, I64, U8, U16, U64, UserColumns, UserExtras
+    from store.types import F32, I64, U8, U16, U64, AnyArray, UserColumns, UserExtras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +104,13 @@ def join_events(first: UserEvents | None, second: UserEvents) -> UserEvents:
     parts = [second] if first is None else [first, second]
     order = np.argsort(np.concatenate([part.timestamp_ms for part in parts]), kind="stable")
 
-    def joined(name: str) -> np.ndarray:
+    def joined(name: str) -> AnyArray:
         return np.concatenate([getattr(part, name) for part in parts])[order]
+
+    def field(name: str) -> U64 | F32:
+        columns: list[AnyArray] = [part.fields[name] for part in parts]
+        out: AnyArray = np.concatenate(columns)[order]
+        return out
 
     return UserEvents(
         item=joined("item"),
@@ -115,5 +120,5 @@ def join_events(first: UserEvents | None, second: UserEvents) -> UserEvents:
         action=joined("action"),
         scene=joined("scene"),
         key=joined("key"),
-        fields={name: np.concatenate([part.fields[name] for part in parts])[order] for name in second.fields},
+        fields={name: field(name) for name in second.fields},
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from store.delta_rows import DeltaRows
     from store.environment import Transaction
+    from store.events import FieldKind
     from store.types import I64, U8, U64, AnyArray, Bool
 
 _BLOCK_ROWS = 1 << 16
@@ -114,7 +115,7 @@ class _Audit:
         return self._find_event_problem() or self._find_repeated() or self._find_tombstone_problem()
 
     def _find_event_problem(self) -> str:
-        kinds = [kind for _, kind in self._words.fields]
+        kinds: list[FieldKind] = [kind for _, kind in self._words.fields]
         items = self._transaction.cursor(self._databases.events).iternext()
         found: list[_Events] = []
         while block := list(islice(items, _BLOCK_ROWS)):

@@ -58,7 +58,7 @@ def widths_of(kinds: FieldKinds, vocabulary: Vocabulary, base: StoreMeta | None,
             np.dtype(np.float32) if kind == "number" else _width(value)
             for (_, kind), value in zip(kinds, largest[2:], strict=True)
         ),
-        keyed=any(part.keyed and part.num_rows for part in parts) or (base is not None and base.keyed),
+        keyed=any(part.has_keys for part in parts) or (base is not None and base.keyed),
         largest=tuple(largest),
     )
 

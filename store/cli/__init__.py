@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from store.cli import build, copies, reports, taxonomy
+from store.cli import build, copies, live, reports, taxonomy
 from store.cli.shared import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 for command in (
     build.ingest,
+    build.rebuild,
+    build.rollback,
+    live.append,
+    live.follow,
+    live.delete_user,
     reports.stats,
     reports.history,
     reports.verify,

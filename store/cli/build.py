@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from store.cli.shared import StoreOption, add_row, console, errors, facts, steps
+from store.cli.shared import StoreOption, add_row, console, errors, facts, say, steps
 from store.ingest import KEPT, MEMORY_BYTES
 from store.ingest import ingest as run_ingest
+from store.ingest import rebuild as run_rebuild
+from store.kept import LOCK_FILE, roll_back
+from store.lock import FileLock
+from store.retention import Retention
 
 if TYPE_CHECKING:
     from store.build import BuildReport
 
 _MIB = 1 << 20
+_DAY_MS = 86_400_000
 _SHOWN_BAD_ROWS = 10
 
 MemoryOption = Annotated[int, typer.Option("--memory", min=64, help="Memory to use beside the tables, MiB, about.")]
@@ -49,6 +55,44 @@ def ingest(
     print_report(report)
 
 
+def rebuild(
+    store: StoreOption,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Folder with tables to take the place of the store's."),
+    ] = None,
+    max_age_days: Annotated[int | None, typer.Option(min=1, help="Drop behaviors that are older than that.")] = None,
+    max_per_domain: Annotated[
+        int | None, typer.Option(min=1, help="Keep only the newest that many of a user's behaviors in each domain.")
+    ] = None,
+    memory_mib: MemoryOption = MEMORY_BYTES // _MIB,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 1,
+    keep: KeepOption = KEPT,
+) -> None:
+    """Merges live events into the next generation and publishes it; erases deleted users, removes old generations."""
+    not_before_ms = None if max_age_days is None else time.time_ns() // 1_000_000 - max_age_days * _DAY_MS
+    with steps() as progress:
+        report = run_rebuild(
+            store,
+            tables=tables,
+            retention=Retention(not_before_ms=not_before_ms, max_per_domain=max_per_domain),
+            memory_bytes=memory_mib * _MIB,
+            processes=processes,
+            keep=keep,
+            progress=progress,
+        )
+    print_report(report)
+
+
+def rollback(
+    store: StoreOption,
+    to: Annotated[str | None, typer.Option(help="Generation to go back to; default: the one before.")] = None,
+) -> None:
+    """Makes an older generation current again; live events stay visible."""
+    with FileLock(store / LOCK_FILE, "roll back"):
+        say(f"current is {roll_back(store, to)}; servers follow when they reload")
+
+
 def print_report(report: BuildReport) -> None:
     """Prints what a build did."""
     meta, counts = report.meta, report.counts
@@ -71,5 +115,7 @@ def print_report(report: BuildReport) -> None:
     add_row(table, "generations removed", ", ".join(report.removed) or "none")
     add_row(table, "seconds", f"{report.duration_s:.1f}")
     console.print(table)
+    if report.leftover:
+        errors.print(f"published, but something old is left: {report.leftover}", markup=False, highlight=False)
     for row in report.bad_rows[:_SHOWN_BAD_ROWS]:
         errors.print(f"refused {row}", markup=False, highlight=False)

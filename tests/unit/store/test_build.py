@@ -14,9 +14,11 @@ from store import (
     rebuild,
     verify,
 )
+from store.append_rows import parse_rows
 from store.errors import LockedError
 from store.generation import current_name
 from store.kept import LOCK_FILE, kept_generations, roll_back
+from store.live_writer import LiveWriter
 from store.lock import FileLock
 from store.retention import Retention
 from store.types import NO_ID
@@ -175,6 +177,19 @@ def test_new_tables_move_old_behaviors(tmp_path):
     assert rebuild(root, tables=tables).meta.num_unmapped == 1
     with BehaviorStore.open(root) as store:
         assert store.history(1).category.tolist() == [2, NO_ID]
+
+
+def test_a_column_of_event_ids_is_there_only_where_an_event_has_one(tmp_path):
+    rows = [event(1, 7, 2, 3, event_id=None), event(1, 8, 9, 4, event_id=None)]
+    folder = write_dataset(tmp_path / "in", taxonomy=TAXONOMY)
+    write_table(folder, "behaviors", rows, suffix=".csv")
+    assert not ingest(folder, tmp_path / "store").meta.keyed
+    with BehaviorStore.open(tmp_path / "store") as store, LiveWriter(store) as writer:
+        writer.append(parse_rows([event(1, 7, 2, 5)]))
+    assert not rebuild(tmp_path / "store").meta.keyed
+    more = write_dataset(tmp_path / "more", behaviors=[event(1, 7, 2, 6, event_id="a")])
+    assert ingest(more, tmp_path / "store").meta.keyed
+    assert rebuild(tmp_path / "store").meta.keyed
 
 
 def test_retention_drops_by_age_and_by_number(tmp_path):

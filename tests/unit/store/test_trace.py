@@ -85,6 +85,13 @@ def test_a_name_that_was_forgotten_is_a_remainder(root):
     assert trace_user(root, ANNA).remains == ("delta",)
 
 
+def test_what_is_left_of_a_build_is_named(root):
+    (root / ".ingest-0123456789abcdef").mkdir()
+    trace = trace_user(root, 404)
+    assert places_of(trace)[".ingest-0123456789abcdef"] == ("an unfinished build, not looked into",)
+    assert trace.remains == ()
+
+
 def test_nothing_published_is_no_answer(tmp_path):
     with pytest.raises(MissingGenerationError):
         trace_user(tmp_path, 1)

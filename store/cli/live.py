@@ -1,0 +1,172 @@
+"""Commands that write live events and deletions: only one process at a time may, whoever has the store's lock."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from store.append_rows import parse_rows
+from store.behavior_store import BehaviorStore
+from store.cli.shared import CALLER, StoreOption, console, errors, facts, say
+from store.errors import InputError
+from store.live_writer import LiveWriter
+from store.sources import FileLogSource, FollowReport, KafkaSource
+from store.sources import follow as run_follow
+from store.types import parse_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.sources import EventSource
+
+_BATCH_LINES = 10_000
+_SHOWN = 10
+
+DeadLettersOption = Annotated[Path | None, typer.Option(help="File to add refused lines to, as JSON objects.")]
+
+
+def append(
+    store: StoreOption,
+    file: Annotated[Path | None, typer.Option("--input", help="JSONL file; default: standard input.")] = None,
+) -> None:
+    """Appends events, one JSON object a line with the columns of behaviors (docs/data.md); durable when it returns.
+
+    The exit status is 2 if a line was refused; all others are in.
+    """
+    report = FollowReport()
+    with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
+        with opened.snapshot() as snapshot:
+            kinds = snapshot.meta.behavior_fields
+        for first, lines in _batches(file):
+            rows = [_parse(line) for line in lines]
+            result = writer.append(parse_rows(rows, kinds))
+            report.num_accepted += result.num_accepted
+            report.num_duplicates += result.num_duplicates
+            report.num_refused += result.num_refused
+            for row in sorted(result.reasons):
+                errors.print(f"refused line {first + row}: {result.reasons[row]}", markup=False, highlight=False)
+    _print(report)
+    if report.num_refused:
+        raise typer.Exit(CALLER)
+
+
+def follow(
+    store: StoreOption,
+    source: Annotated[str, typer.Option(help="file:PATH, a JSONL file that grows, or kafka:TOPIC.")],
+    name: Annotated[str | None, typer.Option(help="Keep the position under this name; default: the source's.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Setting of the Kafka client, KEY=VALUE; repeat it.")] = None,
+    dead_letters: DeadLettersOption = None,
+    until_end: Annotated[bool, typer.Option("--until-end", help="Stop when there is nothing more to read.")] = False,
+) -> None:
+    """Takes a log of events in, and goes on until SIGTERM; a replay or a kill changes nothing.
+
+    How far it has read is stored in the transaction that stores the events.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    opened_source = _open_source(source, name, option or [])
+    try:
+        with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
+            with opened.snapshot() as snapshot:
+                kinds = snapshot.meta.behavior_fields
+            watch = _Watch(stopped, until_end=until_end)
+            report = run_follow(
+                writer, opened_source, stop=watch.stop, kinds=kinds, dead_letters=dead_letters, progress=watch.saw
+            )
+    finally:
+        opened_source.close()
+    for problem in report.problems[:_SHOWN]:
+        errors.print(f"refused {problem.partition}:{problem.position}: {problem.reason}", markup=False, highlight=False)
+    _print(report)
+
+
+def delete_user(
+    store: StoreOption,
+    user: Annotated[str, typer.Option(help="User id as it stands in the input.")],
+) -> None:
+    """Deletes everything of a user, at once and for good; the next rebuild erases it from the disk."""
+    with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
+        count = writer.delete_user(parse_id(user, "user"))
+    say(f"deleted {count:,} behaviors of user {user}; `lookback-store rebuild` erases them from the disk")
+
+
+class _Watch:
+    """Says when to stop: when told to, or when a poll brought nothing and that is the end."""
+
+    def __init__(self, stopped: threading.Event, *, until_end: bool) -> None:
+        self._stopped = stopped
+        self._until_end = until_end
+        self._is_waiting = False
+
+    def saw(self, report: FollowReport) -> None:
+        """Takes note of a batch."""
+        self._is_waiting = False
+
+    def stop(self) -> bool:
+        """Is asked before every poll."""
+        is_over = self._until_end and self._is_waiting
+        self._is_waiting = True
+        return is_over or self._stopped.is_set()
+
+
+def _print(report: FollowReport) -> None:
+    table = facts("accepted", f"{report.num_accepted:,}")
+    table.add_row("duplicates", f"{report.num_duplicates:,}")
+    table.add_row("refused", f"{report.num_refused:,}")
+    console.print(table)
+
+
+def _batches(file: Path | None) -> Iterator[tuple[int, list[bytes]]]:
+    """Gives lines, some at a time, with the number of the first."""
+    if file is None:
+        yield from _lines(sys.stdin.buffer)
+        return
+    try:
+        with file.open("rb") as opened:
+            yield from _lines(opened)
+    except OSError as exc:
+        raise InputError(f"input: {file} cannot be read ({exc})") from exc
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
+    lines: list[bytes] = []
+    first = 1
+    for line in stream:
+        lines.append(line)
+        if len(lines) == _BATCH_LINES:
+            yield first, lines
+            first += len(lines)
+            lines = []
+    if lines:
+        yield first, lines
+
+
+def _parse(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None  # refused as no JSON object
+
+
+def _open_source(text: str, name: str | None, options: list[str]) -> EventSource:
+    kind, _, where = text.partition(":")
+    if kind == "file" and where:
+        return FileLogSource(Path(where), name)
+    if kind == "kafka" and where:
+        settings = dict(_setting(option) for option in options)
+        return KafkaSource(where, settings)
+    raise InputError(f"source: must be file:PATH or kafka:TOPIC, is {text!r}")
+
+
+def _setting(option: str) -> tuple[str, str]:
+    key, equals, value = option.partition("=")
+    if not key or not equals:
+        raise InputError(f"option: must be KEY=VALUE, is {option!r}")
+    return key, value
