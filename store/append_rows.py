@@ -54,7 +54,7 @@ class _Parser:
         self._takes_any = kinds is None
         self._fields: dict[str, U64 | F32] = {}
         self._parsed: dict[str, int] = {}
-        self._names: dict[NameKind, dict[int, str]] = {"user": {}, "item": {}, "category": {}}
+        self._names: dict[NameKind, dict[int, str]] = {"user": {}, "item": {}, "category": {}, "value": {}}
         self.refused: dict[int, str] = {}
 
     def take(self, at: int, row: object) -> None:
@@ -123,7 +123,7 @@ class _Parser:
                 raise InputError(f"{name}: is no column of this store's behaviors")
             kind = self._kinds[name] = "id" if isinstance(value, str) else "number"
         if kind == "id":
-            return self._id(name, value, None)
+            return self._id(name, value, "value")
         if not isinstance(value, int | float):
             raise InputError(f"{name}: {value!r} is no number")
         if abs(value) > _LARGEST_NUMBER:

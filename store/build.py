@@ -31,6 +31,7 @@ from store.meta import StoreMeta, read_meta
 from store.names import NAME_KINDS, merge_names, sorted_names, spilled_names
 from store.numbering import build_taxonomy
 from store.partition import BaseSource, Counts, PartSource, Plan, by_domain
+from store.readers import find_files
 from store.recoding import join_vocabularies, recode, used_words
 from store.retention import Retention
 from store.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
@@ -220,7 +221,13 @@ class _Build:
         return taxonomy, items.fields, users
 
     def _gone(self, transaction: DeltaTransaction, deleted: dict[int, Tombstone]) -> U64:
-        """Gives the users whose side-info must go: deleted, and not come back since. Ascending."""
+        """Gives the users whose side-info must go, ascending.
+
+        From the store's own table these are all who were deleted since it was built. A table that is given anew may
+        know nothing of deletions: from it go all who were ever deleted and have not come back.
+        """
+        if not any(find_files(folder, "users") for folder in self._options.tables):
+            return np.array(sorted(u for u, grave in deleted.items() if grave.sequence > self._merged), np.uint64)
         base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
         gone = []
         for user, grave in sorted(deleted.items()):

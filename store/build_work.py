@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,7 +128,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor | None]:
         yield None
         return
     # Spawned, not forked: LMDB and Arrow have threads and locks that a fork would tear.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         yield pool
     except BrokenProcessPool as exc:
@@ -136,6 +138,21 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor | None]:
         ) from exc
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Makes this process end with the one that started it, also when that is killed.
+
+    It would wait for work for ever, and before that write on into a part that the next run makes anew.
+    """
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _spill_quietly(job: tuple[Piece, Path, FieldKinds, int, int, int]) -> tuple[SpillPart, bool]:

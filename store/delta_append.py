@@ -90,12 +90,13 @@ class Append:
             ("action", self._words.action, events.action, known.actions),
             ("scene", self._words.scene, events.scene, known.scenes),
         )
-        listed = rows.tolist()
+        listed: list[int] = rows.tolist()
         for name, codes, words, generation in kinds:
             taken, refused = codes.take([words[row] for row in listed], generation)
             self._codes[name][rows] = taken
             if refused:
-                self._refuse(rows[taken < 0], {row: refused[words[row]] for row in rows[taken < 0].tolist()})
+                without_code: list[int] = rows[taken < 0].tolist()
+                self._refuse(rows[taken < 0], {row: refused[words[row]] for row in without_code})
 
     def _refuse_deleted(self) -> None:
         """Refuses what happened up to the deletion of its user, and notes whose base rows do not count."""
@@ -195,15 +196,24 @@ class Append:
         return fields
 
     def _put_names(self, rows: I64) -> None:
-        events = self._intake.events
-        ids: dict[NameKind, U64] = {"user": events.user, "item": events.item, "category": events.category}
         items: list[tuple[bytes, bytes]] = []
-        for kind, names in events.names.items():
+        for kind, names in self._intake.events.names.items():
             if names:
-                kept = names.keys() & set(ids[kind][rows].tolist())
+                kept = names.keys() & self._ids(kind, rows)
                 items += [(NAME_BYTES[kind] + key.to_bytes(8, "big"), names[key].encode()) for key in kept]
         if items:
             self._transaction.cursor(self._databases.names).putmulti(sorted(items), overwrite=False)
+
+    def _ids(self, kind: NameKind, rows: I64) -> set[int]:
+        """Gives the ids of a kind that some events have."""
+        events = self._intake.events
+        columns: dict[NameKind, list[U64 | F32]] = {
+            "user": [events.user],
+            "item": [events.item],
+            "category": [events.category],
+            "value": [column for column in events.fields.values() if column.dtype.kind != "f"],
+        }
+        return {key for column in columns[kind] for key in column[rows].tolist()}
 
     def _put_words(self) -> int:
         items = list(self._words.new_items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,11 +65,12 @@ class DeltaDatabases:
         Raises:
             CorruptGenerationError: One is not there, and not to be created.
         """
-        names = DeltaDatabases.__slots__
-        return DeltaDatabases(*(environment.open_db(name.encode(), create=create) for name in names))
+        return DeltaDatabases(
+            *(environment.open_db(field.name.encode(), create=create) for field in fields(DeltaDatabases))
+        )
 
 
-NUM_DATABASES = len(DeltaDatabases.__slots__)
+NUM_DATABASES = len(fields(DeltaDatabases))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,19 +102,19 @@ NO_WORDS = DeltaWords(version=0, domains=(), actions=(), scenes=(), fields=())
 def decode_words(version: int, items: Iterable[tuple[bytes, bytes]]) -> DeltaWords:
     """Gives the words of the sub-database `words`, whose items come in the order of their keys."""
     found: dict[bytes, list[str]] = {DOMAIN: [], ACTION: [], SCENE: []}
-    fields: dict[int, tuple[str, FieldKind]] = {}
+    by_code: dict[int, tuple[str, FieldKind]] = {}
     for key, value in items:
         if key[:1] in found:
             found[key[:1]].append(value.decode())
         else:
             kind: FieldKind = "id" if key[:1] == FIELD_BYTES["id"] else "number"
-            fields[int.from_bytes(key[1:], "big")] = (value.decode(), kind)
+            by_code[int.from_bytes(key[1:], "big")] = (value.decode(), kind)
     return DeltaWords(
         version=version,
         domains=tuple(found[DOMAIN]),
         actions=tuple(found[ACTION]),
         scenes=tuple(found[SCENE]),
-        fields=tuple(fields[code] for code in sorted(fields)),
+        fields=tuple(by_code[code] for code in sorted(by_code)),
     )
 
 

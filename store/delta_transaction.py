@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from store.delta_layout import DeltaWords
     from store.delta_rows import DeltaRows
     from store.environment import Cursor, Database
+    from store.events import FieldKind
     from store.types import U64
 
 _FIRST_VALUES = 8
@@ -251,7 +252,7 @@ class DeltaTransaction:
         return self._first
 
     def _decode(self, values: list[bytes], keys: U64, whose: str) -> DeltaRows:
-        kinds = [kind for _, kind in self.words().fields]
+        kinds: list[FieldKind] = [kind for _, kind in self.words().fields]
         try:
             return decode_rows(values, keys, kinds)
         except CorruptRecordError as exc:

@@ -98,22 +98,22 @@ def table_digest(rows: Iterator[dict[str, Any]]) -> bytes:
     return count.to_bytes(8, "little") + (total % 2**128).to_bytes(16, "little")
 
 
-def table_rows(folder: Path, stem: str, deleted: Collection[int] = frozenset()) -> Iterator[dict[str, Any]]:
+def table_rows(folder: Path, stem: str, hidden: Collection[int] = frozenset()) -> Iterator[dict[str, Any]]:
     """Gives the rows of a table of a generation; none where there is no such table.
 
     Args:
         folder: `tables` of the generation.
         stem: Name of the table.
-        deleted: Users whose rows of `users` are left out.
+        hidden: Users whose rows of `users` are left out.
 
     Raises:
         CorruptGenerationError: The file cannot be read.
     """
-    for batch in table_batches(folder, stem, deleted):
+    for batch in table_batches(folder, stem, hidden):
         yield from batch.to_pylist()
 
 
-def table_batches(folder: Path, stem: str, deleted: Collection[int] = frozenset()) -> Iterator[pa.RecordBatch]:
+def table_batches(folder: Path, stem: str, hidden: Collection[int] = frozenset()) -> Iterator[pa.RecordBatch]:
     """Gives a table of a generation in batches. Arguments and errors: `table_rows`."""
     path = folder / f"{stem}.parquet"
     if not path.is_file():
@@ -121,9 +121,9 @@ def table_batches(folder: Path, stem: str, deleted: Collection[int] = frozenset(
     try:
         with pa.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                if stem == "users" and deleted:
+                if stem == "users" and hidden:
                     users = batch.column("user").to_pylist()
-                    batch = batch.filter(pa.array([parse_id(user, "user") not in deleted for user in users]))
+                    batch = batch.filter(pa.array([parse_id(user, "user") not in hidden for user in users]))
                 yield batch
     except (OSError, pa.ArrowException) as exc:
         raise CorruptGenerationError(f"{path}: cannot be read ({exc}); run `lookback-store rebuild`") from exc
@@ -143,15 +143,20 @@ def digest(snapshot: Snapshot) -> str:
 
 def finish(events: EventDigest, snapshot: Snapshot) -> str:
     """Gives the digest of a snapshot whose events have all been taken. Errors: `digest`."""
-    deleted = deleted_users(snapshot)
-    tables = [table_digest(table_rows(snapshot.path / "tables", stem, deleted)) for stem in TABLES]
+    hidden = hidden_users(snapshot)
+    tables = [table_digest(table_rows(snapshot.path / "tables", stem, hidden)) for stem in TABLES]
     return xxhash.xxh3_128_hexdigest(b"".join([events.value(), *tables]))
 
 
-def deleted_users(snapshot: Snapshot) -> frozenset[int]:
-    """Gives every user that was deleted, ids."""
-    delta = snapshot.delta
-    return frozenset() if delta is None else frozenset(user for user, _ in delta.deleted())
+def hidden_users(snapshot: Snapshot) -> frozenset[int]:
+    """Gives the users deleted since the generation was built, ids: rows of its tables that are theirs must not be seen.
+
+    Rows of users deleted before are gone, and a row of one who came back is there because a dataset brought it.
+    """
+    delta, merged = snapshot.delta, snapshot.meta.delta_sequence
+    return (
+        frozenset() if delta is None else frozenset(user for user, grave in delta.deleted() if grave.sequence > merged)
+    )
 
 
 def _hashes(words: Sequence[str]) -> U64:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from store.base import NameKind
-from store.digest import TABLES, deleted_users, table_batches
+from store.digest import TABLES, hidden_users, table_batches
 from store.events import STREAMS_PER_DOMAIN
 from store.folders import building_folder
 from store.scan import scan, user_bounds
@@ -181,14 +181,14 @@ def _texts(codes: AnyArray, words: tuple[str, ...] | list[str | None]) -> pa.Arr
 
 
 def _copy_tables(snapshot: Snapshot, folder: Path) -> None:
-    deleted = deleted_users(snapshot)
+    hidden = hidden_users(snapshot)
     for stem in TABLES:
         source = snapshot.path / "tables" / f"{stem}.parquet"
         if not source.is_file():
             continue
-        if stem != "users" or not deleted:
+        if stem != "users" or not hidden:
             shutil.copyfile(source, folder / source.name)
             continue
         with pa.parquet.ParquetWriter(folder / source.name, pa.parquet.read_schema(source)) as file:
-            for batch in table_batches(snapshot.path / "tables", stem, deleted):
+            for batch in table_batches(snapshot.path / "tables", stem, hidden):
                 file.write_batch(batch)

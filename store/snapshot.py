@@ -160,12 +160,12 @@ class Snapshot:
             InputError: There is no such node.
             CorruptRecordError: As `columns`.
         """
-        taxonomy = self._generation.taxonomy
-        if not 0 <= node <= taxonomy.unmapped:
-            raise InputError(f"node: {node} is outside 0 .. {taxonomy.unmapped}")
-        end = int(taxonomy.end[node]) if node < taxonomy.unmapped else node + 1
+        unmapped = self._generation.unmapped
+        if not 0 <= node <= unmapped:
+            raise InputError(f"node: {node} is outside 0 .. {unmapped}")
+        end = self._generation.end_of_node[node] if node < unmapped else node + 1
         record = self._record(user)
-        if self._live_rows(user) is not None:
+        if self._has_live and self._live_rows(user) is not None:
             return Subtree.of_columns(self.columns(user), node, end)
         if record is None:
             return Subtree.of_columns(UserColumns.empty(), node, end)

@@ -5,12 +5,13 @@ A part is one folder, made by one reader of one piece of the input::
     part-0003/
       rows.bin     blocks; a block holds some rows ordered by partition, column after column
       index.npy    (blocks, partitions + 1) int64: where each partition starts among the rows of the block
-      part.json    what the part holds, with size and xxh3 of rows.bin; written last: a part without it is not done
+      part.json    what the part holds, with the xxh3 of every other file; written last: a part without it is not done
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,7 +63,11 @@ class SpillPart(BaseModel):
     """Largest id of each side-info field; -1 = none, or a field of numbers."""
     bad_rows: tuple[BadRow, ...]
     size: int
+    """Bytes of `rows.bin`."""
     xxh3: str
+    """Of `rows.bin`."""
+    others: dict[str, str]
+    """xxh3 of every other file of the folder: the index, and names."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -88,7 +93,9 @@ class SpillWriter:
 
     def __enter__(self) -> Self:
         with translate_os_errors(f"{self._folder}: cannot make a work folder"):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if self._folder.exists():  # what a run left that was killed, its names too
+                shutil.rmtree(self._folder)
+            self._folder.mkdir(parents=True)
             self._file = self._stack.enter_context((self._folder / _ROWS_FILE).open("wb", buffering=0))
         return self
 
@@ -131,6 +138,10 @@ class SpillWriter:
             scenes: Word of each scene code.
             bad_rows: Rows of the input that were refused.
         """
+        index = np.array(self._index, np.int64).reshape(len(self._index), (1 << self._bits) + 1)
+        with translate_os_errors(f"{self._folder}: cannot write"):
+            write_npy(self._folder / _INDEX_FILE, index)
+            others = {path.name: _digest(path)[1] for path in self._folder.iterdir() if path.name != _ROWS_FILE}
         part = SpillPart(
             num_rows=self._num_rows,
             keyed=self._keyed,
@@ -147,10 +158,9 @@ class SpillWriter:
             bad_rows=bad_rows,
             size=self._size,
             xxh3=self._hash.hexdigest(),
+            others=others,
         )
-        index = np.array(self._index, np.int64).reshape(len(self._index), (1 << self._bits) + 1)
         with translate_os_errors(f"{self._folder}: cannot write"):
-            write_npy(self._folder / _INDEX_FILE, index)
             temporary = self._folder / f"{PART_FILE}.tmp"
             temporary.write_text(part.model_dump_json(), encoding="utf-8")
             temporary.rename(self._folder / PART_FILE)
@@ -200,15 +210,22 @@ def finished_part(folder: Path) -> SpillPart | None:
     """Gives a part that an earlier run finished and that is whole; None otherwise."""
     try:
         part = SpillPart.model_validate_json((folder / PART_FILE).read_bytes())
-        digest, size = xxhash.xxh3_64(), 0
-        with (folder / _ROWS_FILE).open("rb") as file:
-            while block := file.read(_CHECK_BYTES):
-                digest.update(block)
-                size += len(block)
-        sound = (size, digest.hexdigest()) == (part.size, part.xxh3) and (folder / _INDEX_FILE).is_file()
+        sound = _digest(folder / _ROWS_FILE) == (part.size, part.xxh3) and all(
+            _digest(folder / name)[1] == xxh3 for name, xxh3 in part.others.items()
+        )
     except (OSError, ValidationError):
         return None
     return part if sound else None
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    """Gives the size and the xxh3 of a file."""
+    digest, size = xxhash.xxh3_64(), 0
+    with path.open("rb") as file:
+        while block := file.read(_CHECK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
 
 
 def largest_id(column: AnyArray) -> int:

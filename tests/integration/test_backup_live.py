@@ -11,7 +11,7 @@ from tests.helpers import build_store
 from tests.unit.store import sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NUM_BACKUPS = 4
+NUM_BACKUPS = 3
 WRITER = """
 import sys
 from pathlib import Path

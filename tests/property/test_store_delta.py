@@ -3,12 +3,16 @@
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+import store.delta_removal
+import store.delta_repeats
+import store.delta_transaction
 from store.append_types import ACCEPTED, DUPLICATE, REFUSED
 from store.delta import Delta
 from store.delta_layout import META_SEQUENCE, NUMBER, event_key, event_keys, split_event_keys
@@ -50,11 +54,29 @@ def identity(row):
     return row["user"], row["item"], row["action"], row["timestamp_ms"]
 
 
+class KeylessBase(EmptyBase):
+    """Holds some users' item 0, whatever the action and time, where it has no event id."""
+
+    def repeated(self, events, rows):
+        return super().repeated(events, rows) & (events.key[rows] == np.uint64(NO_ID))
+
+
 class DeltaMachine(RuleBasedStateMachine):
     """`self.rows` is what the delta must hold: (sequence, event) in the order of the sequence numbers."""
 
     @initialize()
     def open(self):
+        # Small steps, so that a few rows cross every border.
+        self.patches = [
+            patch.object(store.delta_transaction, "_BLOCK_ROWS", 3),
+            patch.object(store.delta_transaction, "_FIRST_VALUES", 1),
+            patch.object(store.delta_removal, "_TRIM_ROWS", 3),
+            patch.object(store.delta_repeats, "_BLOCK_ROWS", 4),
+            patch.object(store.delta_repeats, "_FEW", 2),
+            patch.object(store.delta_repeats, "_MANY", 4),
+        ]
+        for each in self.patches:
+            each.start()
         self.root = Path(tempfile.mkdtemp())
         self.now_ms = NOW_MS
         self.rows = []
@@ -71,13 +93,15 @@ class DeltaMachine(RuleBasedStateMachine):
         if hasattr(self, "writer"):
             self.writer.close()
             shutil.rmtree(self.root)
+            for each in self.patches:
+                each.stop()
 
     @rule(
         batches=st.lists(st.lists(events(), max_size=6), min_size=1, max_size=3), held=st.sets(st.sampled_from(USERS))
     )
     def append(self, batches, held):
         """`held`: users of whom the generation has item 0 already."""
-        base = EmptyBase(fields=FIELDS, delta_sequence=self.trimmed, held={(user, 0) for user in held})
+        base = KeylessBase(fields=FIELDS, delta_sequence=self.trimmed, held={(user, 0) for user in held})
         self.offset = str(self.last).encode()
         results = self.writer.append([batch(*rows) for rows in batches], base, {"log": self.offset})
         for rows, result in zip(batches, results, strict=True):
@@ -91,7 +115,7 @@ class DeltaMachine(RuleBasedStateMachine):
             return REFUSED
         if any(identity(row) == identity(other) for _, other in self.rows):
             return DUPLICATE
-        if row["user"] in held and row["item"] == 0 and sequence <= self.trimmed:
+        if (row["user"] in held, row["item"], row["key"]) == (True, 0, NO_ID) and sequence <= self.trimmed:
             return DUPLICATE
         self.last += 1
         self.rows.append((self.last, row))

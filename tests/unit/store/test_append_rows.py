@@ -26,7 +26,7 @@ def test_rows_become_columns():
     assert batch.timestamp_ms.tolist() == [12, 12]
     assert batch.key.tolist() == [xxhash.xxh3_64_intdigest(b"e"), NO_ID]
     assert (batch.domain, batch.action, batch.scene) == (["ads", "ads"], ["click", "click"], ["top", ""])
-    assert batch.names == {"user": {anna: "anna"}, "item": {}, "category": {}}
+    assert batch.names == {"user": {anna: "anna"}, "item": {}, "category": {}, "value": {}}
     assert batch.fields == {}
     assert batch.refused == {}
 
@@ -78,6 +78,8 @@ def test_further_columns_are_fields_of_the_kind_of_their_first_value():
 
 def test_fields_of_a_known_kind():
     kinds = (("os", "id"), ("price", "number"))
+    linux = parse_rows([{**GOOD, "os": "linux"}], kinds)
+    assert linux.names["value"] == {int(linux.fields["os"][0]): "linux"}
     assert reason(kinds, os=5, price=1.5) is None
     assert reason(kinds, os=None, price=None) is None
     assert reason(kinds, os=5.5) == "os: 5.5 is no id"

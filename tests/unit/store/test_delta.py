@@ -1,13 +1,15 @@
+import gc
 import os
 import threading
 
 import numpy as np
 import pytest
 
-from store.delta import Delta, Tombstone
+import store.delta
+from store.delta import Delta, Tombstone, missing_bytes
 from store.delta_layout import META_FORMAT, META_SEQUENCE, NUMBER
 from store.delta_writer import DeltaWriter
-from store.environment import DATA_FILE
+from store.environment import DATA_FILE, open_shared
 from store.errors import CorruptGenerationError, CorruptRecordError, StoreIOError
 from store.keys import mix_one, user_key
 from store.types import NO_ID
@@ -109,6 +111,16 @@ def test_users_stand_in_the_order_of_their_keys_over_all_segments(writer, tmp_pa
         assert [len(transaction.rows(user, after=131_100)) for user in users] == [1] * 40
 
 
+def test_a_user_with_more_events_than_are_read_at_once(writer, tmp_path, monkeypatch):
+    monkeypatch.setattr("store.delta_transaction._BLOCK_ROWS", 10)
+    for start in (0, 65_500):
+        jump(writer, start)
+        append(writer, *[event(1, at, start + 1) for at in range(100)], event(2, 0, start + 1))
+    with Delta.open(tmp_path).begin() as transaction:
+        assert {user: len(rows) for user, rows in transaction.scan()} == {1: 200, 2: 2}
+        assert transaction.rows(1).item.tolist() == [*range(100)] * 2
+
+
 def test_a_transaction_sees_one_moment(writer, tmp_path):
     append(writer, event(1, 10))
     before = Delta.open(tmp_path).begin()
@@ -143,8 +155,8 @@ def test_readers_do_not_wait_for_the_writer(writer, tmp_path):
 
 
 def test_names_and_offsets(writer, tmp_path):
-    names = {"user": {1: "anna", 9: "not in the batch"}, "item": {10: "apple"}}
-    writer.append([batch(event(1, 10), names=names)], BASE, {"log/0": b"12"})
+    names = {"user": {1: "anna", 9: "not in the batch"}, "item": {10: "apple"}, "value": {8: "linux", 10: "no"}}
+    writer.append([batch(event(1, 10, os=8, price=10.0), names=names)], BASE, {"log/0": b"12"})
     writer.append([batch(event(1, 11), names={"user": {1: "other"}})], BASE, {"log/0": b"13", "log/1": b""})
     with Delta.open(tmp_path).begin() as transaction:
         assert transaction.name("user", 1) == "anna"
@@ -152,6 +164,7 @@ def test_names_and_offsets(writer, tmp_path):
         assert list(transaction.names("user")) == [(1, "anna")]
         assert list(transaction.names("item")) == [(10, "apple")]
         assert list(transaction.names("category")) == []
+        assert list(transaction.names("value")) == [(8, "linux")]
         assert transaction.offset("log/0") == b"13"
         assert list(transaction.offsets()) == [("log/0", b"13"), ("log/1", b"")]
 
@@ -200,13 +213,54 @@ def test_another_format_is_refused(writer, tmp_path):
         Delta.open(tmp_path)
 
 
-def test_one_that_is_just_being_made_counts_as_none(writer, tmp_path):
+def test_pages_that_were_never_written_are_no_damage(writer, tmp_path):
+    append(writer, *[event(user) for user in range(100)])
     delta = writer.delta
-    with delta.environment.begin(write=True) as transaction:
-        transaction.drop(delta.databases.meta, delete=False)
-    assert Delta.open(tmp_path) is None
+    keys = [at.to_bytes(8, "big") * 2 for at in np.random.default_rng(0).permutation(3000).tolist()]
+    for _ in range(20):
+        with delta.environment.begin(delta.databases.offsets, write=True) as transaction:
+            for key in keys:
+                transaction.put(key, bytes(48))
+            for key in keys:
+                transaction.delete(key)
+        if missing_bytes(delta.environment):
+            break
+    assert missing_bytes(delta.environment)
+    assert len(Delta.open(tmp_path).begin().rows(1)) == 1
+    writer.delete_user(1)
+    assert not missing_bytes(delta.environment)
+
+
+def test_where_it_cannot_be_written_it_is_read(writer, tmp_path, monkeypatch):
+    append(writer, event(1, 10))
     writer.close()
-    del delta
+    gc.collect()
+    open_shared = store.delta.open_shared
+
+    def read_only(folder, *, writable, **options):
+        if writable:
+            raise StoreIOError("read-only file system")
+        return open_shared(folder, writable=False, **options)
+
+    monkeypatch.setattr(store.delta, "open_shared", read_only)
+    with Delta.open(tmp_path).begin() as transaction:
+        assert transaction.rows(1).item.tolist() == [10]
+    with pytest.raises(StoreIOError):
+        DeltaWriter(tmp_path)
+    monkeypatch.setattr(store.delta, "open_shared", lambda folder, **options: read_only(folder, writable=True))
+    with pytest.raises(StoreIOError):
+        Delta.open(tmp_path, writable=False)
+
+
+def test_one_that_is_half_made_counts_as_none(tmp_path):
+    folder = tmp_path / "delta"
+    folder.mkdir()
+    environment = open_shared(folder, writable=True, max_dbs=8, map_size_bytes=1 << 20)
+    environment.open_db(b"events", create=True)
+    assert Delta.open(tmp_path) is None
+    environment.open_db(b"meta", create=True)
+    with pytest.raises(CorruptGenerationError):
+        Delta.open(tmp_path)
     with DeltaWriter(tmp_path) as writer:
         append(writer, event(1, 10))
     assert Delta.open(tmp_path) is not None

@@ -6,9 +6,9 @@ import pytest
 
 from store.append_types import ACCEPTED, DUPLICATE, REFUSED
 from store.delta import Delta, Tombstone
-from store.delta_layout import META_SEQUENCE, NUMBER
+from store.delta_layout import META_FORMAT, META_SEQUENCE, NUMBER
 from store.delta_writer import DeltaWriter
-from store.errors import GenerationError, LockedError, MapFullError, StoreClosedError
+from store.errors import CorruptGenerationError, GenerationError, LockedError, MapFullError, StoreClosedError
 from store.types import NO_ID, Vocabulary
 
 from .appends import NOW_MS, EmptyBase, batch, event
@@ -319,6 +319,16 @@ def test_one_writer_at_a_time(writer, tmp_path, clock):
     with pytest.raises(StoreClosedError):
         writer.trim(1)
     DeltaWriter(tmp_path).close()
+
+
+def test_a_writer_that_cannot_open_the_delta_leaves_the_lock(writer, tmp_path):
+    delta = writer.delta
+    with delta.environment.begin(delta.databases.meta, write=True) as transaction:
+        transaction.put(META_FORMAT, NUMBER.pack(9))
+    writer.close()
+    for _ in range(2):
+        with pytest.raises(CorruptGenerationError, match="format version 9"):
+            DeltaWriter(tmp_path)
 
 
 KILLED = """

@@ -154,6 +154,22 @@ def test_a_deleted_user_is_out_of_the_digest_at_once(tmp_path):
     assert digest_of(root) == digest_of(without)
 
 
+def test_a_user_who_came_back_brings_nothing_from_before(tmp_path):
+    rows = [event for event in living.BEHAVIORS if event["user"] != "anna"]
+    users = [user for user in sample.USERS if user["user"] != "anna"]
+    back = sample.event("anna", 70, 2, living.NOW_MS + 50)
+    expected = digest_of(build_store(tmp_path / "fresh", **living.tables(behaviors=[*rows, back], users=users)))
+    root = build_store(tmp_path / "old", **living.tables())
+    living.delete(root, parse_id("anna"))
+    living.append(root, [back], now_ms=living.NOW_MS + 100)
+    assert digest_of(root) == expected
+    for _ in range(2):
+        rebuild(root)
+        assert digest_of(root) == expected
+        with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
+            assert snapshot.name_of("user", parse_id("anna")) == "anna"
+
+
 def test_an_empty_store_has_a_digest(tmp_path):
     empty = build_store(tmp_path, **{**sample.tables(), "behaviors": []})
     assert len(digest_of(empty)) == 32
