@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from store.base import BaseTransaction
     from store.events import FieldKinds
     from store.loaded import LoadedGeneration
-    from store.types import I64, U64, Bool, UserColumns, Vocabulary
+    from store.types import I64, Bool, UserColumns, Vocabulary
+
+_FEW = 4
+"""So many event ids of one user are each compared with all; for more, a set of all is made."""
 
 
 class GenerationView:
@@ -42,41 +46,58 @@ class GenerationView:
         keyed = events.key[rows] != np.uint64(NO_ID)
         possible = np.where(keyed, self._meta.keyed, events.timestamp_ms[rows] <= self._meta.last_ms)
         out = np.zeros(len(rows), np.bool_)
-        at = np.flatnonzero(possible)
-        users = events.user[rows[at]]
-        for group in np.split(at, np.flatnonzero(users[1:] != users[:-1]) + 1):
-            if len(group):
-                out[group] = self._repeated_of_user(events, rows[group])
+        # Plain lists: most users have one event here, and a call of numpy costs as much as the whole look-up.
+        wanted = zip(np.flatnonzero(possible).tolist(), rows[possible].tolist(), strict=True)
+        users: list[int] = events.user.tolist()
+        for user, group in groupby(wanted, key=lambda pair: users[pair[1]]):
+            record = self._base.record(user)
+            if record is not None:
+                user_rows = _UserRows(record)
+                for at, row in group:
+                    out[at] = self._holds(user_rows, events, row)
         return out
 
-    def _repeated_of_user(self, events: EventBatch, rows: I64) -> Bool:
-        out = np.zeros(len(rows), np.bool_)
-        record = self._base.record(int(events.user[rows[0]]))
-        if record is None:
-            return out
-        keyed = events.key[rows] != np.uint64(NO_ID)
-        if keyed.any():
-            known = decode_extras(record).key
-            if known is not None:
-                out[keyed] = np.isin(events.key[rows[keyed]], known)
-        if not keyed.all():
-            columns, keys = decode_user(record), decode_extras(record).key
-            for at in np.flatnonzero(~keyed).tolist():
-                row = int(rows[at])
-                action = self._actions.get(events.action[row], -1)
-                out[at] = _holds(columns, keys, int(events.item[row]), action, int(events.timestamp_ms[row]))
-        return out
+    def _holds(self, rows: _UserRows, events: EventBatch, row: int) -> bool:
+        key = int(events.key[row])
+        if key != NO_ID:
+            return rows.has_key(key)
+        action = self._actions.get(events.action[row], -1)
+        return rows.has_plain(int(events.item[row]), action, int(events.timestamp_ms[row]))
 
 
-def _holds(columns: UserColumns, keys: U64 | None, item: int, action: int, timestamp_ms: int) -> bool:
-    """Gives whether an event without an event id, of one item, action and time, is there."""
-    order, time = columns.order, columns.timestamp_ms
-    at = bisect_left(order, timestamp_ms, key=time.__getitem__)
-    while at < len(order) and time[order[at]] == timestamp_ms:
-        row = int(order[at])
-        if columns.item[row] == item and (keys is None or keys[row] == np.uint64(NO_ID)):
-            section = next(section for section in columns.sections if row < section.stop)
-            if section.action == action:
-                return True
-        at += 1
-    return False
+class _UserRows:
+    """What a record says of some events; decoded as far as it is asked."""
+
+    def __init__(self, record: memoryview) -> None:
+        self._record = record
+        self._keys = decode_extras(record).key
+        self._columns: UserColumns | None = None
+        self._known: set[int] | None = None
+        self._num_asked = 0
+
+    def has_key(self, key: int) -> bool:
+        """Gives whether an event with this id is there."""
+        if self._keys is None:
+            return False
+        self._num_asked += 1
+        if self._num_asked <= _FEW:
+            return bool((self._keys == np.uint64(key)).any())
+        if self._known is None:
+            self._known = set(self._keys.tolist())
+        return key in self._known
+
+    def has_plain(self, item: int, action: int, timestamp_ms: int) -> bool:
+        """Gives whether an event without an event id, of one item, action and time, is there."""
+        if self._columns is None:
+            self._columns = decode_user(self._record)
+        columns = self._columns
+        order, time = columns.order.data, columns.timestamp_ms.data
+        at = bisect_left(order, timestamp_ms, key=time.__getitem__)
+        while at < len(order) and time[order[at]] == timestamp_ms:
+            row = order[at]
+            if columns.item[row] == item and (self._keys is None or self._keys[row] == np.uint64(NO_ID)):
+                section = next(section for section in columns.sections if row < section.stop)
+                if section.action == action:
+                    return True
+            at += 1
+        return False

@@ -39,7 +39,7 @@ from store.table_reader import TableReader
 from store.widths import widths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from store.base import NameKind
@@ -291,7 +291,9 @@ class _Build:
         ]
         live = sorted_names(dict(transaction.names(kind)))
         if kind == "user":
-            shown = [_without(names, deleted) for names in shown]
+            # The base has names of users who came back before it was built; those deleted since are out.
+            since = {user for user, grave in deleted.items() if grave.sequence > self._merged}
+            shown = [_without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
             ids = [_without(names, deleted) for names in ids]
         try:
             yield from merge_names(kind, shown, [*ids, live])
@@ -378,5 +380,5 @@ def _sequence_of(root: Path, name: str) -> int:
         return 0
 
 
-def _without(names: Iterator[tuple[int, str]], deleted: dict[int, Tombstone]) -> Iterator[tuple[int, str]]:
+def _without(names: Iterator[tuple[int, str]], deleted: Collection[int]) -> Iterator[tuple[int, str]]:
     return ((key, name) for key, name in names if key not in deleted)

@@ -56,6 +56,7 @@ class Append:
         num_rows = len(intake.events)
         self._codes = {name: np.zeros(num_rows, np.int64) for name in ("domain", "action", "scene")}
         self._hidden = np.zeros(num_rows, np.bool_)
+        self._hashes = np.empty(num_rows, np.uint64)
         self.written = np.empty(0, np.uint64), np.empty(0, np.uint64)
         """Sequence numbers and hashes of the accepted events."""
 
@@ -138,7 +139,9 @@ class Append:
     def _fresh_in_delta(self, rows: I64) -> Bool:
         """Gives which rows neither stand in the delta nor repeat an earlier row."""
         fresh = np.ones(len(rows), np.bool_)
-        suspect, places = self._seen.suspects(event_hashes(*self._identifying(rows)))
+        hashes = event_hashes(*self._identifying(rows))
+        self._hashes[rows] = hashes
+        suspect, places = self._seen.suspects(hashes)
         if not suspect.any():
             return fresh
         cursor = self._transaction.cursor(self._databases.events)
@@ -162,6 +165,7 @@ class Append:
             recode = codes.forget_unused(self._codes[name][rows])
             if recode is not None:
                 self._codes[name][rows] = recode[self._codes[name][rows]]
+                self._hashes[rows] = event_hashes(*self._identifying(rows))
 
     def _put_events(self, rows: I64, sequence: int) -> None:
         events = self._intake.events
@@ -184,7 +188,7 @@ class Append:
         crosses = sequence + 1 >> SEGMENT_BITS != sequence + len(rows) >> SEGMENT_BITS
         # In one segment the rows are in the order of the keys already.
         self._put(self._databases.events, sorted(items) if crosses else items)
-        self.written = numbers, event_hashes(*self._identifying(rows))
+        self.written = numbers, self._hashes[rows]
 
     def _coded_fields(self, rows: I64) -> dict[int, U64 | F32]:
         fields: dict[int, U64 | F32] = {}

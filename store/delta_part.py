@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from store.delta import DeltaTransaction
     from store.delta_rows import DeltaRows
-    from store.types import F32, U64
+    from store.types import F32, U64, AnyArray
 
 _FLUSH_ROWS = 1 << 18
 
@@ -70,11 +70,14 @@ def _event_rows(users: U64, parts: list[DeltaRows], codes: dict[str, int], kinds
         stream=domain * np.uint16(STREAMS_PER_DOMAIN) + action,
         scene=np.concatenate([part.scene for part in parts]),
         key=np.concatenate([part.key for part in parts]),
-        fields=tuple(
-            np.concatenate([_field(part, codes.get(name, -1), kind == "number") for part in parts])
-            for name, kind in kinds
-        ),
+        fields=tuple(_joined_field(parts, codes.get(name, -1), kind == "number") for name, kind in kinds),
     )
+
+
+def _joined_field(parts: list[DeltaRows], code: int, is_number: bool) -> U64 | F32:
+    columns: list[AnyArray] = [_field(part, code, is_number) for part in parts]
+    joined: AnyArray = np.concatenate(columns)
+    return joined
 
 
 def _field(part: DeltaRows, code: int, is_number: bool) -> U64 | F32:

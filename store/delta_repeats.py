@@ -6,6 +6,7 @@ them is new; where it is, the events of its user are read and compared, so that 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from store.delta_rows import peek_rows
 from store.types import NO_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from store.environment import Cursor
     from store.types import I64, U8, U64, AnyArray, Bool
 
@@ -100,25 +103,34 @@ class SeenEvents:
         Args:
             hashes: (N,)
         """
+        suspect = np.zeros(len(hashes), np.bool_)
         order = np.argsort(hashes)
         ordered = hashes[order]
         same = ordered[1:] == ordered[:-1]
-        suspect = np.zeros(len(hashes), np.bool_)
         suspect[order[1:][same]] = True
         suspect[order[:-1][same]] = True
-        places = []
-        for segment, known in self._segments.items():
-            at = np.searchsorted(known, ordered)
-            found = order[known[np.minimum(at, len(known) - 1)] == ordered]
-            if len(found):
-                places.append((segment, found))
-                suspect[found] = True
+        find = self._find_one if len(hashes) == 1 else self._find_sorted
+        places = [(segment, found) for segment, found in find(ordered, order) if len(found)]
         for row, number in enumerate(hashes.tolist()) if self._recent else ():
             segment = self._recent.get(number, -1)
             if segment >= 0:
                 places.append((segment, np.array([row])))
-                suspect[row] = True
+        for _, found in places:
+            suspect[found] = True
         return suspect, places
+
+    def _find_sorted(self, ordered: U64, order: I64) -> Iterator[tuple[int, I64]]:
+        for segment, known in self._segments.items():
+            at = np.searchsorted(known, ordered)
+            yield segment, order[known[np.minimum(at, len(known) - 1)] == ordered]
+
+    def _find_one(self, ordered: U64, order: I64) -> Iterator[tuple[int, I64]]:
+        """Does for a single event what `_find_sorted` does for any: many events come alone."""
+        number = int(ordered[0])
+        for segment, known in self._segments.items():
+            at = bisect_left(known.data, number)
+            if at < len(known) and known[at] == number:
+                yield segment, order
 
     def _sort_in(self, segment: U64, hashes: U64) -> None:
         for number in np.unique(segment).tolist():

@@ -56,7 +56,7 @@ class LoadedGeneration:
         )
         self.taxonomy = Taxonomy.load(opened.path / "taxonomy", self.meta.tree_domains)
         self.unmapped = self.taxonomy.unmapped
-        self.end_of_node = memoryview(self.taxonomy.end)
+        self.end_of_node = self.taxonomy.end.data
         """`Taxonomy.end`; gives a number in a tenth of the time that the array takes."""
         self.items = FieldTable.load(opened.path / "items", self.meta.item_fields)
         self.users = FieldTable.load(opened.path / "users", self.meta.user_fields)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from store.delta_layout import event_keys
 from store.delta_rows import NO_ROWS, DeltaRows, decode_rows, encode_rows, peek_rows
 from store.errors import CorruptRecordError
+from store.keys import mix_one
 from store.types import NO_ID
 
 USERS = np.array([7, 2**64 - 1], np.uint64)
@@ -52,6 +54,27 @@ def test_golden_bytes(rows):
         data = bytes.fromhex(golden)
         assert row[:45] + row[48:] == data
         assert int.from_bytes(row[45:48], "little") == checksum(user, row)
+
+
+def test_golden_bytes_of_format_md():
+    rows = DeltaRows(
+        item=np.array([5], np.uint64),
+        category=np.array([9], np.uint64),
+        timestamp_ms=np.array([1000]),
+        key=np.array([NO_ID], np.uint64),
+        sequence=np.array([65538], np.uint64),
+        domain=np.array([1], np.uint8),
+        action=np.array([2], np.uint8),
+        scene=np.array([3], np.uint16),
+        fields={1: np.array([1.5], np.float32)},
+    )
+    user = np.array([mix_one(7)], np.uint64)
+    [row] = encode_rows(user, rows)
+    assert event_keys(user, rows.sequence) == [bytes.fromhex("000000000001 12ae30237b17df14 0002")]
+    assert row == bytes.fromhex(
+        "0500000000000000 0900000000000000 e803000000000000 ffffffffffffffff"
+        "0200010000000000 0102030001810406 0100000000000000 0000c03f00000000"
+    )
 
 
 def test_rows_come_back(rows):
