@@ -22,7 +22,7 @@ class LiveWriter:
     Example::
 
         with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
-            result = writer.append(EventBatch.from_rows(rows))
+            result = writer.append(parse_rows(rows))
     """
 
     def __init__(

@@ -44,8 +44,8 @@ class Snapshot:
         self._generation = generation
         self._base: BaseTransaction | None = generation.base.begin()
         self._delta = delta
-        self._has_live = delta is not None and not delta.is_empty
         self._merged = generation.meta.delta_sequence
+        self._has_live = delta is not None and delta.last_sequence > self._merged
         self._words: LiveWords | None = None
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ def as_bytes(columns, extras):
 
 
 @given(blocks(), st.sampled_from([1, 16, 10**9]), st.sampled_from([1, 30, 65536]))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_block_holds_the_records_of_the_plain_encoder(block, rows_to_slice, chunk_rows):
     with mock.patch.multiple(block_codec, _ROWS_TO_SLICE=rows_to_slice, _CHUNK_ROWS=chunk_rows):
         encoded = encode_block(block)
@@ -94,7 +94,7 @@ def test_a_subtree_is_where_its_nodes_stand(user, first, size):
 
 
 @given(users(), st.integers(-1, 2**45 + 1))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_before_equals_leaving_the_rows_out(user, as_of_ms):
     columns = decode_user(encode_user(*user))
     cut = columns.before(as_of_ms)
