@@ -9,12 +9,15 @@ Sub-databases; numbers are big-endian in keys and little-endian in values::
     offsets  name of a source                                                     -> what the source makes of it
     meta     b"format" -> 1, b"sequence" -> the last one given, b"words" -> version of `words`, b"trimmed" -> events up
              to this sequence number may be gone
+
+Behind every value but a row stands a checksum (`seals`); rows have their own.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from store.delta_check import check_delta, check_head
 from store.delta_layout import (
     ADVICE,
     DELTA_FOLDER,
@@ -30,7 +33,7 @@ from store.delta_layout import (
     Tombstone,
 )
 from store.delta_transaction import DeltaTransaction
-from store.environment import DATA_FILE, find_damage, open_shared, translate
+from store.environment import DATA_FILE, open_shared, translate
 from store.errors import CorruptGenerationError, StoreIOError
 
 if TYPE_CHECKING:
@@ -146,7 +149,8 @@ class Delta:
 
 
 def _open_environment(folder: Path, writable: bool, map_size_bytes: int) -> Environment:
-    """Opens the environment, read-only where it cannot be written; checks that the whole file is there."""
+    """Opens the environment, if need be, and checks all of it when this process opens it for the first time."""
+    check_head(folder)
     try:
         environment = open_shared(
             folder,
@@ -157,24 +161,5 @@ def _open_environment(folder: Path, writable: bool, map_size_bytes: int) -> Envi
         )
     except CorruptGenerationError as exc:
         raise CorruptGenerationError(f"{folder / DATA_FILE}: is no delta ({exc.__cause__}); {ADVICE}") from exc
-    _check_size(environment)
+    check_delta(environment)
     return environment
-
-
-def missing_bytes(environment: Environment) -> int:
-    """Gives by how much the file is shorter than its number of pages says.
-
-    LMDB does not write pages at the end that it has freed before they were written, so that this is no damage yet.
-    """
-    with translate(environment.folder, advice=ADVICE), environment.begin() as transaction:
-        needed = (environment.info()["last_pgno"] + 1) * transaction.stat()["psize"]
-        return max(needed - (environment.folder / DATA_FILE).stat().st_size, 0)
-
-
-def _check_size(environment: Environment) -> None:
-    """Refuses a file that was cut short: to touch what is missing of a mapped file kills the process."""
-    missing = missing_bytes(environment)
-    if missing and (damage := find_damage(environment.folder)):
-        raise CorruptGenerationError(
-            f"{environment.folder / DATA_FILE}: {missing} bytes are missing: {damage}; {ADVICE}"
-        )

@@ -12,12 +12,13 @@ from store.delta_layout import (
     NAME_BYTES,
     NUMBER,
     SEGMENT_BITS,
-    TOMBSTONE,
+    Tombstone,
     event_keys,
 )
 from store.delta_repeats import event_hashes, event_identities, stored_identities
 from store.delta_rows import DeltaRows, encode_rows
 from store.events import field_kind
+from store.seals import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from store.delta_words import WordCodes, WriterWords
     from store.environment import Database, Transaction
     from store.types import F32, I64, U8, U64, Bool
+
+_NO_GRAVE = Tombstone(sequence=0, deleted_ms=-1)
 
 
 class Append:
@@ -110,9 +113,9 @@ class Append:
         found = dict(self._transaction.cursor(deleted).getmulti(keys))
         if not found:
             return
-        graves = [TOMBSTONE.unpack(found[key]) if key in found else (0, -1) for key in keys]
-        sequence = np.array([sequence for sequence, _ in graves], np.uint64)
-        deleted_ms = np.array([moment for _, moment in graves], np.int64)[owner]
+        graves = [Tombstone.unpack(key, found[key]) if key in found else _NO_GRAVE for key in keys]
+        sequence = np.array([grave.sequence for grave in graves], np.uint64)
+        deleted_ms = np.array([grave.deleted_ms for grave in graves], np.int64)[owner]
         self._hidden[rows] = (sequence > np.uint64(self._base.delta_sequence))[owner]
         times = self._intake.events.timestamp_ms[rows]
         late = times <= deleted_ms
@@ -204,7 +207,7 @@ class Append:
         for kind, names in self._intake.events.names.items():
             if names:
                 kept = names.keys() & self._ids(kind, rows)
-                items += [(NAME_BYTES[kind] + key.to_bytes(8, "big"), names[key].encode()) for key in kept]
+                items += [_name_item(kind, key, names[key]) for key in kept]
         if items:
             self._transaction.cursor(self._databases.names).putmulti(sorted(items), overwrite=False)
 
@@ -235,3 +238,8 @@ class Append:
         mask = np.zeros(len(self._intake.events), np.bool_)
         mask[rows] = True
         self._intake.check.refuse(mask, reasons.__getitem__)
+
+
+def _name_item(kind: NameKind, number: int, name: str) -> tuple[bytes, bytes]:
+    key = NAME_BYTES[kind] + number.to_bytes(8, "big")
+    return key, seal(key, name.encode())

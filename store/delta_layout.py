@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.seals import SealedNumber, seal, unseal
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,8 +37,11 @@ META_SEQUENCE = b"sequence"
 META_WORDS = b"words"
 META_TRIMMED = b"trimmed"
 
-NUMBER = struct.Struct("<Q")
-TOMBSTONE = struct.Struct("<Qq")  # sequence number, time of the deletion
+META_NAMES = frozenset({META_FORMAT, META_SEQUENCE, META_WORDS, META_TRIMMED})
+
+NUMBER = SealedNumber()
+"""Values of `meta`."""
+_TOMBSTONE = struct.Struct("<Qq")  # sequence number, time of the deletion
 
 NAME_BYTES: dict[NameKind, bytes] = {"user": b"u", "item": b"i", "category": b"c", "value": b"v"}
 
@@ -82,6 +87,16 @@ class Tombstone:
     deleted_ms: int
     """Events up to this time never come back, milliseconds UTC."""
 
+    def pack(self, key: bytes) -> bytes:
+        """Gives the value for the key of a user."""
+        return seal(key, _TOMBSTONE.pack(self.sequence, self.deleted_ms))
+
+    @staticmethod
+    def unpack(key: bytes, value: bytes) -> Tombstone:
+        """Reads the value that stands under a key; raises `CorruptRecordError`."""
+        sequence, deleted_ms = _TOMBSTONE.unpack(unseal(key, value))
+        return Tombstone(sequence=sequence, deleted_ms=deleted_ms)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaWords:
@@ -105,10 +120,10 @@ def decode_words(version: int, items: Iterable[tuple[bytes, bytes]]) -> DeltaWor
     by_code: dict[int, tuple[str, FieldKind]] = {}
     for key, value in items:
         if key[:1] in found:
-            found[key[:1]].append(value.decode())
+            found[key[:1]].append(unseal(key, value).decode())
         else:
             kind: FieldKind = "id" if key[:1] == FIELD_BYTES["id"] else "number"
-            by_code[int.from_bytes(key[1:], "big")] = (value.decode(), kind)
+            by_code[int.from_bytes(key[1:], "big")] = (unseal(key, value).decode(), kind)
     return DeltaWords(
         version=version,
         domains=tuple(found[DOMAIN]),

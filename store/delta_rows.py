@@ -126,10 +126,40 @@ def decode_rows(values: Sequence[bytes], user_keys: U64, kinds: Sequence[FieldKi
     data = b"".join(values)
     words = np.frombuffer(data, "<u8") if len(data) % 8 == 0 else _refuse()
     if len(words) == _ROW_WORDS * len(values):
-        heads = words.reshape(-1, _ROW_WORDS).T.copy()  # a copy also of a single row, which is contiguous as it is
-        _check_plain(heads, user_keys)
-        return _columns(heads, {})
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
+        return _columns(_plain_heads(words, user_keys), {})
+    starts, heads = _heads(words, np.fromiter(map(len, values), np.int64, len(values)), user_keys)
+    counts = ((heads[5] & _UNCHECKED) >> np.uint64(32)).astype(np.int64)
+    return _columns(heads, _decode_fields(words, starts + _ROW_WORDS, counts, kinds))
+
+
+def find_row_damage(words: U64, lengths: I64, user_keys: U64, sequence: U64) -> str:
+    """Gives what is wrong with some rows, empty when nothing is; their side-info codes are not looked at.
+
+    Args:
+        words: The bytes of the rows, one after another.
+        lengths: Bytes of each row, multiples of 16. (N,)
+        user_keys: Mixed id of each row's user. (N,)
+        sequence: Number of each row. (N,)
+    """
+    try:
+        if (lengths == ROW_BYTES).all():
+            heads = _plain_heads(words, user_keys)
+        else:
+            _, heads = _heads(words, lengths, user_keys)
+    except CorruptRecordError as exc:
+        return str(exc)
+    return "" if np.array_equal(heads[4], sequence) else "a row of the delta stands under another number"
+
+
+def _plain_heads(words: U64, user_keys: U64) -> U64:
+    """Gives the head words of rows without side-info, checked, as columns."""
+    heads = words.reshape(-1, _ROW_WORDS).T.copy()  # a copy also of a single row, which is contiguous as it is
+    _check_plain(heads, user_keys)
+    return heads
+
+
+def _heads(words: U64, lengths: I64, user_keys: U64) -> tuple[I64, U64]:
+    """Gives where each row begins, and the head words of all of them, checked, as columns."""
     starts = (np.cumsum(lengths) - lengths) // 8
     if ((lengths < ROW_BYTES) | (lengths % FIELD_BYTES != 0)).any() or lengths.max() > ROW_BYTES + 255 * FIELD_BYTES:
         _refuse()
@@ -139,7 +169,7 @@ def decode_rows(values: Sequence[bytes], user_keys: U64, kinds: Sequence[FieldKi
         _refuse()
     if not np.array_equal(_checksums(words, starts, user_keys), heads[5] >> _CHECK_SHIFT):
         _refuse()
-    return _columns(heads, _decode_fields(words, starts + _ROW_WORDS, found.astype(np.int64), kinds))
+    return starts, heads
 
 
 def peek_rows(values: Sequence[bytes]) -> DeltaRows:

@@ -19,7 +19,6 @@ from store.delta_layout import (
     NO_WORDS,
     NUMBER,
     SEGMENT_BITS,
-    TOMBSTONE,
     Tombstone,
     decode_words,
     event_key,
@@ -30,6 +29,7 @@ from store.delta_segments import SegmentReader, next_users
 from store.environment import DATA_FILE, translate
 from store.errors import CorruptRecordError
 from store.keys import mix_one, unmix, unmix_one
+from store.seals import unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,14 +110,15 @@ class DeltaTransaction:
     def tombstone(self, user: int) -> Tombstone | None:
         """Gives when a user was deleted last, None when never."""
         with self._guard:
-            value = self._transaction.get(_key(mix_one(user)), db=self._databases.deleted)
-        return None if value is None else _tombstone(value)
+            key = _key(mix_one(user))
+            value = self._transaction.get(key, db=self._databases.deleted)
+        return None if value is None else Tombstone.unpack(key, value)
 
     def deleted(self) -> Iterator[tuple[int, Tombstone]]:
         """Gives every user ever deleted, in the order of the keys."""
         with self._guard:
             for key, value in self._transaction.cursor(self._databases.deleted).iternext():
-                yield _user(key), _tombstone(value)
+                yield _user(key), Tombstone.unpack(key, value)
 
     def rows(self, user: int, after: int = 0) -> DeltaRows:
         """Gives a user's events in the order of their sequence numbers.
@@ -202,8 +203,9 @@ class DeltaTransaction:
     def name(self, kind: NameKind, key: int) -> str | None:
         """Gives the name that came with an event, None where there is none."""
         with self._guard:
-            value = self._transaction.get(NAME_BYTES[kind] + _key(key), db=self._databases.names)
-        return None if value is None else value.decode()
+            entry = NAME_BYTES[kind] + _key(key)
+            value = self._transaction.get(entry, db=self._databases.names)
+        return None if value is None else unseal(entry, value).decode()
 
     def names(self, kind: NameKind) -> Iterator[tuple[int, str]]:
         """Gives every name of a kind, ascending by id."""
@@ -211,18 +213,19 @@ class DeltaTransaction:
             cursor = self._transaction.cursor(self._databases.names)
             items = cursor.iternext() if cursor.set_range(NAME_BYTES[kind]) else iter(())
             for key, value in takewhile(lambda item: item[0][:1] == NAME_BYTES[kind], items):
-                yield int.from_bytes(key[1:], "big"), value.decode()
+                yield int.from_bytes(key[1:], "big"), unseal(key, value).decode()
 
     def offset(self, source: str) -> bytes | None:
         """Gives how far a source has been taken in, in its own words; None = not at all."""
         with self._guard:
-            return self._transaction.get(source.encode(), db=self._databases.offsets)
+            value = self._transaction.get(source.encode(), db=self._databases.offsets)
+        return None if value is None else unseal(source.encode(), value)
 
     def offsets(self) -> Iterator[tuple[str, bytes]]:
         """Gives that of every source, ascending by name."""
         with self._guard:
             for key, value in self._transaction.cursor(self._databases.offsets).iternext():
-                yield key.decode(), value
+                yield key.decode(), unseal(key, value)
 
     def _raw_blocks(
         self, first_key: bytes | None, end_key: bytes | None, after: int
@@ -292,8 +295,3 @@ def _key(number: int) -> bytes:
 
 def _user(key: bytes) -> int:
     return unmix_one(int.from_bytes(key[:8], "big"))
-
-
-def _tombstone(value: bytes) -> Tombstone:
-    sequence, deleted_ms = TOMBSTONE.unpack(value)
-    return Tombstone(sequence=sequence, deleted_ms=deleted_ms)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.delta_layout import ACTION, DOMAIN, FIELD_BYTES, SCENE, word_key
+from store.seals import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,9 +125,11 @@ class WriterWords:
         """Gives what is to be written."""
         for kind, codes in ((DOMAIN, self.domain), (ACTION, self.action), (SCENE, self.scene)):
             for code, word in codes.new():
-                yield word_key(kind, code), word.encode()
+                key = word_key(kind, code)
+                yield key, seal(key, word.encode())
         for (name, field_kind), code in list(self._fields.items())[self._num_fields :]:
-            yield word_key(FIELD_BYTES[field_kind], code), name.encode()
+            key = word_key(FIELD_BYTES[field_kind], code)
+            yield key, seal(key, name.encode())
 
     def commit(self, version: int) -> None:
         """Keeps the new words."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from store.delta import Delta, missing_bytes
+from store.delta import Delta
 from store.delta_append import Append
 from store.delta_intake import take_in
 from store.delta_layout import (
@@ -22,18 +21,18 @@ from store.delta_layout import (
     NAME_BYTES,
     NO_WORDS,
     NUMBER,
-    TOMBSTONE,
     Tombstone,
 )
 from store.delta_removal import drop_events, number_of, remove_user, trim_some
 from store.delta_repeats import SeenEvents
 from store.delta_rows import peek_rows
 from store.delta_words import WriterWords
-from store.environment import DATA_FILE, translate
+from store.environment import translate
 from store.errors import GenerationError, StoreClosedError
 from store.keys import user_key
 from store.lock import FileLock
 from store.parsing import MAX_TIMESTAMP_MS
+from store.seals import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 
 MAX_SKEW_MS = 300_000
 """How far ahead of this machine's clock an event may be."""
+_CHECK_READERS = 64
+"""Transactions from one look for dead readers to the next."""
 
 
 def system_time_ms() -> int:
@@ -90,6 +91,7 @@ class DeltaWriter:
         self._folder = root / DELTA_FOLDER
         self._turn = threading.Lock()
         self._seen: SeenEvents | None = None
+        self._num_transactions = 0
         with translate(self._folder, advice=ADVICE):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self._folder / LOCK_FILE, "append to the store")
@@ -159,7 +161,7 @@ class DeltaWriter:
                     append = Append(transaction, databases, self._words, self._seen_events(transaction), intake, base)
                     last, version = append.run(last)
                     for source, offset in (offsets or {}).items():
-                        transaction.put(source.encode(), offset, db=databases.offsets)
+                        transaction.put(source.encode(), seal(source.encode(), offset), db=databases.offsets)
             except BaseException:
                 self._words.abort()
                 raise
@@ -188,12 +190,13 @@ class DeltaWriter:
                 # Read without the checksum: damage must not stand in the way of a deletion.
                 newest = int(peek_rows(values).timestamp_ms.max(initial=0))
                 before = transaction.get(key, db=databases.deleted)
-                deleted_ms = max(self._now_ms(), newest_ms, newest, TOMBSTONE.unpack(before)[1] if before else 0)
+                deleted_ms = max(self._now_ms(), newest_ms, newest)
+                if before is not None:
+                    deleted_ms = max(deleted_ms, Tombstone.unpack(key, before).deleted_ms)
                 sequence = number_of(transaction, databases, META_SEQUENCE) + 1
                 grave = Tombstone(sequence=sequence, deleted_ms=min(deleted_ms, MAX_TIMESTAMP_MS))
-                transaction.put(key, TOMBSTONE.pack(grave.sequence, grave.deleted_ms), db=databases.deleted)
+                transaction.put(key, grave.pack(key), db=databases.deleted)
                 transaction.put(META_SEQUENCE, NUMBER.pack(sequence), db=databases.meta)
-            self._fill_up()
         return grave
 
     def trim(self, up_to: int) -> int:
@@ -225,7 +228,6 @@ class DeltaWriter:
                         words = self._drop_words(transaction)
                     else:
                         count, position = trim_some(transaction, databases, position, up_to)
-                self._fill_up()
                 self._words = words
                 if self._seen is not None:
                     self._seen.forget(up_to)
@@ -249,14 +251,6 @@ class DeltaWriter:
             self._seen = SeenEvents.load(transaction.cursor(self.delta.databases.events))
         return self._seen
 
-    def _fill_up(self) -> None:
-        """Makes the file as long as LMDB says it is, so that who opens it need not ask whether it was cut short."""
-        environment = self.delta.environment
-        if missing := missing_bytes(environment):
-            file = self._folder / DATA_FILE
-            with self._guard():
-                os.truncate(file, file.stat().st_size + missing)
-
     def _check_base(self, transaction: Transaction[bytes], base: BaseView) -> None:
         trimmed = number_of(transaction, self.delta.databases, META_TRIMMED)
         if base.delta_sequence < trimmed:
@@ -266,7 +260,12 @@ class DeltaWriter:
             )
 
     def _begin(self) -> Transaction[bytes]:
-        return self.delta.environment.begin(write=True)
+        environment = self.delta.environment
+        self._num_transactions += 1
+        if self._num_transactions % _CHECK_READERS == 0:
+            # A reader that was killed keeps every page of its time from being used again, until somebody looks.
+            environment.reader_check()
+        return environment.begin(write=True)
 
     def _guard(self) -> AbstractContextManager[None]:
         return translate(self._folder, advice=ADVICE)

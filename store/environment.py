@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import lmdb
-from lmdb import verify as lmdb_verify
 
 from store.errors import CorruptGenerationError, MapFullError, MissingGenerationError, StoreIOError
 from store.registry import Registry
@@ -32,7 +31,6 @@ __all__ = [
     "Transaction",
     "copy",
     "create",
-    "find_damage",
     "open_shared",
     "translate",
 ]
@@ -179,22 +177,6 @@ def copy(environment: Environment, folder: Path) -> None:
     """
     with translate(folder):
         environment._raw.copy(str(folder), compact=True)
-
-
-def find_damage(folder: Path) -> str:
-    """Gives the first thing that is wrong with the structure of a file, empty when all is well; reads all of it.
-
-    The file is not mapped, so that nothing in it can kill the process. Nobody should write to it meanwhile.
-
-    Raises:
-        StoreIOError: It cannot be read.
-    """
-    with translate(folder):
-        try:
-            problems = lmdb_verify.verify(str(folder))  # type: ignore[no-untyped-call]
-        except lmdb_verify.VerifyError as exc:
-            return str(exc)
-    return str(problems[0]) if problems else ""
 
 
 def translate(folder: Path, *, advice: str = _INGEST_AGAIN) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from store.delta_layout import (
     META_WORDS,
     NO_WORDS,
     NUMBER,
-    TOMBSTONE,
+    Tombstone,
     decode_words,
     split_event_keys,
 )
@@ -174,7 +174,7 @@ class _Audit:
         entries = list(self._transaction.cursor(self._databases.deleted).iternext())
         self.num_tombstones = len(entries)
         keys = np.array([int.from_bytes(key, "big") for key, _ in entries], np.uint64)
-        sequences = np.array([TOMBSTONE.unpack(value)[0] for _, value in entries], np.uint64)
+        sequences = np.array([Tombstone.unpack(key, value).sequence for key, value in entries], np.uint64)
         late = np.flatnonzero(sequences > np.uint64(self.last_sequence))
         if len(late):
             return f"a deletion has sequence number {sequences[late[0]]}, the last one given is {self.last_sequence}"

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 import store.delta
-from store.delta import Delta, Tombstone, missing_bytes
+from store.delta import Delta, Tombstone
+from store.delta_check import find_delta_damage
 from store.delta_layout import META_FORMAT, META_SEQUENCE, NUMBER
 from store.delta_writer import DeltaWriter
 from store.environment import DATA_FILE, open_shared
 from store.errors import CorruptGenerationError, CorruptRecordError, StoreIOError
 from store.keys import mix_one, user_key
+from store.seals import seal
 from store.types import NO_ID
 
 from .appends import NOW_MS, EmptyBase, batch, event
@@ -213,6 +215,11 @@ def test_another_format_is_refused(writer, tmp_path):
         Delta.open(tmp_path)
 
 
+def is_short(environment):
+    """LMDB does not write pages at the end that it has freed before they were written."""
+    return (environment.folder / DATA_FILE).stat().st_size < (environment.info()["last_pgno"] + 1) * 4096
+
+
 def test_pages_that_were_never_written_are_no_damage(writer, tmp_path):
     append(writer, *[event(user) for user in range(100)])
     delta = writer.delta
@@ -220,15 +227,14 @@ def test_pages_that_were_never_written_are_no_damage(writer, tmp_path):
     for _ in range(20):
         with delta.environment.begin(delta.databases.offsets, write=True) as transaction:
             for key in keys:
-                transaction.put(key, bytes(48))
+                transaction.put(key, seal(key, bytes(48)))
             for key in keys:
                 transaction.delete(key)
-        if missing_bytes(delta.environment):
+        if is_short(delta.environment):
             break
-    assert missing_bytes(delta.environment)
+    assert is_short(delta.environment)
+    assert find_delta_damage(delta.environment) == ""
     assert len(Delta.open(tmp_path).begin().rows(1)) == 1
-    writer.delete_user(1)
-    assert not missing_bytes(delta.environment)
 
 
 def test_where_it_cannot_be_written_it_is_read(writer, tmp_path, monkeypatch):

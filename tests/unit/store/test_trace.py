@@ -4,6 +4,7 @@ from store import MissingGenerationError, parse_id, rebuild
 from store.delta import Delta
 from store.generation import current_name
 from store.kept import kept_generations
+from store.seals import seal
 from store.trace import trace_user
 from tests.helpers import build_store
 from tests.unit.store import living, sample
@@ -81,7 +82,8 @@ def test_a_name_that_was_forgotten_is_a_remainder(root):
     delta = Delta.open(root)
     assert delta is not None
     with delta.environment.begin(delta.databases.names, write=True) as transaction:
-        transaction.put(b"u" + ANNA.to_bytes(8, "big"), b"anna")
+        key = b"u" + ANNA.to_bytes(8, "big")
+        transaction.put(key, seal(key, b"anna"))
     assert trace_user(root, ANNA).remains == ("delta",)
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from store import parse_id
 from store.delta import Delta
-from store.delta_layout import META_SEQUENCE, META_TRIMMED, NUMBER, TOMBSTONE, event_key, split_event_keys
+from store.delta_layout import META_SEQUENCE, META_TRIMMED, NUMBER, Tombstone, event_key, split_event_keys
 from store.delta_rows import encode_rows
 from store.errors import CorruptRecordError
 from store.keys import mix_one, user_key
@@ -64,6 +64,10 @@ def test_a_delta_of_nothing_is_sound(tmp_path):
     assert audit is None or audit.num_events == 0
 
 
+def grave(user, sequence):
+    return Tombstone(sequence=sequence, deleted_ms=5).pack(user_key(user))
+
+
 def refused(root, match, merged=0):
     with pytest.raises(CorruptRecordError, match=match):
         audit_delta(root, merged)
@@ -122,15 +126,15 @@ def test_one_event_twice_is_found(root):
 
 def test_an_event_from_before_the_deletion_is_found(root):
     tampering = Tampering(root)
-    tampering.put(tampering.databases.deleted, user_key(ANNA), TOMBSTONE.pack(3, 5))
+    tampering.put(tampering.databases.deleted, user_key(ANNA), grave(ANNA, 3))
     refused(root, f"an event of deleted user {ANNA} is left")
-    tampering.put(tampering.databases.deleted, user_key(ANNA), TOMBSTONE.pack(0, 5))
+    tampering.put(tampering.databases.deleted, user_key(ANNA), grave(ANNA, 0))
     assert audit_delta(root, 0) is not None
 
 
 def test_a_deletion_with_a_number_not_given_yet_is_found(root):
     tampering = Tampering(root)
-    tampering.put(tampering.databases.deleted, user_key(404), TOMBSTONE.pack(99, 5))
+    tampering.put(tampering.databases.deleted, user_key(404), grave(404, 99))
     refused(root, "a deletion has sequence number 99, the last one given is 5")
 
 
