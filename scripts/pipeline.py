@@ -57,7 +57,13 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
     recipe, attention = Recipe.load(config), work / "attention"
     if seed is not None:
         recipe = _with_training(recipe, seed=seed)
-    ingest(dataset, roots.store, progress=lambda what, done: on_progress(what, round(100 * done), 100))
+    # Anew: the folder may hold the store of another data set.
+    ingest(
+        dataset,
+        roots.store,
+        replace=True,
+        progress=lambda what, done, rows=0: on_progress(what, round(100 * done), 100),
+    )
     search = SearchConfig.load(roots.search_config)
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
         short = _with_training(recipe, max_epochs=ATTENTION_EPOCHS)
