@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,17 @@ def build_store(
     dataset = write_dataset(folder / "dataset", suffix=suffix, **tables)
     ingest(dataset, folder / "store", replace=True)
     return folder / "store"
+
+
+def bits_of_structure(data: bytes) -> list[int]:
+    """Gives the bits of an LMDB file that are no keys, values or gaps: heads of pages and nodes, places, meta pages."""
+    places = [page + at for page in (0, 4096) for at in range(16 + 136)]
+    for page in range(8192, len(data), 4096):
+        kind, lower = struct.unpack_from("<HH", data, page + 10)
+        if kind not in (1, 2) or not 16 <= lower <= 4096:
+            places += range(page, page + 24)
+            continue
+        places += range(page, page + lower)
+        for (place,) in struct.iter_unpack("<H", data[page + 16 : page + lower]):
+            places += range(page + place, page + place + 8)
+    return [8 * place + bit for place in places for bit in range(8)]

@@ -125,10 +125,13 @@ def attempt_open(cases: Sequence[Damage], log: Path, root: Path, expected: jobs.
                 except Exception as exc:
                     result = f"an error that is none of the store's: {exc!r}".replace("\n", " ")
                 else:
-                    same = found.digest == expected.digest and found.deleted == expected.deleted and not found.wrong
-                    result = HARMLESS if same else WRONG
+                    result = HARMLESS if _said(found) == _said(expected) else WRONG
             out.write(result + "\n")
             out.flush()
+
+
+def _said(found: jobs.Found) -> tuple[object, ...]:
+    return found.digest, found.numbers.tolist(), found.deleted, found.others, found.wrong
 
 
 _HISTORIES: dict[tuple[str, int], list[int]] = {}

@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Found:
     """Rows that nobody wrote like that, and users whose answers do not agree with one another."""
     deleted: tuple[int, ...]
     """Users with a tombstone."""
+    others: tuple[Any, ...]
+    """Names and offsets."""
     open_s: float
     digest: str
     generation: str
@@ -62,9 +64,14 @@ def inspect(root: Path) -> Found:
             wrong += world.wrong_rows(user, events, snapshot.vocabulary)
             wrong += not np.array_equal(columns.item[columns.order].astype(np.uint64), events.item)
         generation = snapshot.generation
-        deleted = () if snapshot.delta is None else tuple(user for user, _ in snapshot.delta.deleted())
+        others = (*snapshot.names("item"), *snapshot.names("user"))
+        deleted = ()
+        if snapshot.delta is not None:
+            deleted = tuple(user for user, _ in snapshot.delta.deleted())
+            others = (*others, *snapshot.delta.offsets())
     return Found(
         deleted=deleted,
+        others=others,
         numbers=np.sort(np.concatenate(numbers)),
         wrong=wrong,
         open_s=min(_time_to_open(root) for _ in range(2)),
@@ -123,6 +130,15 @@ def append_some(root: Path, first: int, stop: int) -> None:
     """Appends events [first, stop)."""
     with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
         writer.append(world.batch(np.arange(first, stop)))
+
+
+def append_named(root: Path, first: int, stop: int) -> None:
+    """Appends events [first, stop) with names for their ids, one call each, and how far their source is taken in."""
+    with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
+        for number in range(first, stop):
+            events = world.batch([number])
+            names = {"item": {number: f"item {number}"}, "user": {int(events.user[0]): f"user {events.user[0]}"}}
+            writer.append_from(f"log/{number % 3}", replace(events, names=names), b"%d" % number)
 
 
 def append_for_ever(root: Path, journal: Path, first: int, seed: int, threads: int) -> None:

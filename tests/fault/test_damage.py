@@ -9,6 +9,7 @@ from store.generation import CURRENT_FILE, current_name
 from tests.fault import jobs, world
 from tests.fault.children import run_child
 from tests.fault.damage import Damage, attempt_open, attempt_reload, random_flips, try_all
+from tests.helpers import bits_of_structure
 
 BASE = np.arange(1000)
 
@@ -41,11 +42,16 @@ def test_flipped_bits_of_a_generation(published, folder, scale, rng, tally):
 
 
 def test_flipped_bits_of_the_delta(folder, scale, rng, tally):
+    """Half of them anywhere, half in what LMDB itself believes."""
     root = world.make_store(folder, BASE)
     run_child(jobs.append_some, root, 5000, 6000).unwrap()
+    run_child(jobs.append_named, root, 7000, 7100).unwrap()
     run_child(jobs.delete_some, root, [3, 5]).unwrap()
     expected = run_child(jobs.inspect, root).unwrap()
-    cases = random_flips(rng, [root / "delta" / "data.mdb"], scale(60, 1000))
+    data = root / "delta" / "data.mdb"
+    count = scale(60, 1000)
+    structure = rng.sample(bits_of_structure(data.read_bytes()), count)
+    cases = [*random_flips(rng, [data], count), *(Damage(data, bit=bit) for bit in structure)]
     try_all(tally, folder / "log", cases, attempt_open, root, expected)
 
 
