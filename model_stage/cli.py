@@ -17,16 +17,16 @@ from rich.table import Table
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
 from model_stage.progress import progress_bars
 from search_stage.errors import SearchError
-from store.deadline import Deadline
 from store.errors import InputError, StoreError
-from store.retrieval import Candidates
+from store.reading.retrieval import Candidates
+from store.serving.deadline import Deadline
 from store.types import parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model_stage.types import Retriever
-    from store.behavior_store import BehaviorStore
+    from store.reading.behavior_store import BehaviorStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage two: target-decoupled attention ranking.")
 console = Console()
@@ -159,7 +159,7 @@ def _searcher(store: Path, index: Path | None, search_config: Path | None) -> It
     from search_stage.config import SearchConfig
     from search_stage.generation import IndexGeneration
     from search_stage.searcher import Searcher
-    from store.behavior_store import BehaviorStore
+    from store.reading.behavior_store import BehaviorStore
 
     with BehaviorStore.open(store) as opened:
         table = IndexGeneration.open(index) if index is not None else None

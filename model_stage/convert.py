@@ -8,9 +8,9 @@ import numpy as np
 
 from model_stage.types import ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
-from store.columns import DType, decode_column, decode_field, encode_column, encode_field
 from store.errors import InputError
-from store.retrieval import Candidates
+from store.reading.retrieval import Candidates
+from store.serving.columns import DType, decode_column, decode_field, encode_column, encode_field
 from store.types import NO_ID
 
 if TYPE_CHECKING:

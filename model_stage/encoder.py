@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from model_stage.types import RankRequest
     from model_stage.vocabulary import Vocabularies
-    from store.retrieval import SearchResult
+    from store.reading.retrieval import SearchResult
     from store.types import F32, I32, I64, U8, AnyArray
 
 _DAY_MS = 86_400_000.0

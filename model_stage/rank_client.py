@@ -10,7 +10,7 @@ from model_stage.convert import explanation_from_proto, request_to_proto, result
 from model_stage.errors import DeadlineExceededError, InvalidRequestError, ModelError, RankingUnavailableError
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
-from store.deadline import Deadline
+from store.serving.deadline import Deadline
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -12,7 +12,7 @@ from model_stage.encoder import collate
 from model_stage.errors import DeadlineExceededError, InvalidRequestError, SearchUnavailableError
 from model_stage.schema import NumericField
 from model_stage.types import MAX_CANDIDATES, ExplainedBehavior, ExplainResult, RankResult, Versions
-from store.retrieval import BehaviorColumns, MatchStatistics, SearchResult
+from store.reading.retrieval import BehaviorColumns, MatchStatistics, SearchResult
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model_stage.networks import NetworkOutput
     from model_stage.schema import Part
     from model_stage.types import RankRequest, Retriever
-    from store.deadline import Deadline
+    from store.serving.deadline import Deadline
     from store.types import F32, U64
 
 RESERVE_S = 0.02

@@ -9,23 +9,23 @@ import grpc
 from model_stage.errors import InvalidRequestError, SearchUnavailableError
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
-from store.columns import DType, decode_column, decode_field, encode_column
-from store.deadline import Deadline
 from store.errors import InputError
-from store.retrieval import (
+from store.reading.retrieval import (
     BehaviorColumns,
     MatchStatistics,
     Names,
     SearchResult,
     check_offsets,
 )
+from store.serving.columns import DType, decode_column, decode_field, encode_column
+from store.serving.deadline import Deadline
 from store.types import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from store.retrieval import Candidates, SearchRequest
+    from store.reading.retrieval import Candidates, SearchRequest
     from store.types import F32, U64, AnyArray
 
 DEFAULT_DEADLINE_S = 10.0

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from store.retrieval import SearchRequest
+from store.reading.retrieval import SearchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from store.deadline import Deadline
-    from store.retrieval import Candidates, SearchResult
+    from store.reading.retrieval import Candidates, SearchResult
+    from store.serving.deadline import Deadline
     from store.types import F32, U32, U64
 
 MAX_CANDIDATES = 1000

@@ -17,7 +17,7 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.taxonomy import Taxonomy
+    from store.taxonomy.taxonomy import Taxonomy
     from store.types import I32, I64, U64, Bool
 
 

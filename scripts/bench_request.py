@@ -34,9 +34,9 @@ from scripts.servers import running
 from search_stage.config import SearchConfig
 from search_stage.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from store.behavior_store import BehaviorStore
-from store.deadline import Deadline
-from store.retrieval import Candidates
+from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import Candidates
+from store.serving.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,8 +32,8 @@ from scripts.datasets.output import print_counts
 from scripts.generate import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, score_test
 from scripts.servers import CHECKOUT, Roots, running
-from store.behavior_store import BehaviorStore
-from store.deadline import Deadline
+from store.reading.behavior_store import BehaviorStore
+from store.serving.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

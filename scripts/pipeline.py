@@ -18,8 +18,8 @@ from scripts.servers import Roots
 from search_stage.config import SearchConfig
 from search_stage.generation import IndexGeneration, build_index
 from search_stage.searcher import Searcher
-from store.behavior_store import BehaviorStore
-from store.ingest import ingest
+from store.building.ingest import ingest
+from store.reading.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from model_stage.progress import OnProgress

@@ -17,15 +17,15 @@ from search_stage.config import SearchConfig
 from search_stage.errors import InvalidRequestError, SearchError
 from search_stage.generation import IndexGeneration, build_index
 from search_stage.searcher import Searcher
-from store.behavior_store import BehaviorStore
 from store.errors import InputError, StoreError
-from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, Candidates, SearchRequest
+from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, Candidates, SearchRequest
 from store.types import NO_ID, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from store.retrieval import SearchResult
+    from store.reading.retrieval import SearchResult
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage one: what matters of a user's past, per ad.")
 console = Console()

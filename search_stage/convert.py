@@ -1,4 +1,4 @@
-"""Maps `lookback.search.v1` messages to the retrieval contract of `store.retrieval`, and answers back to messages."""
+"""Maps `lookback.search.v1` messages to the contract of `store.reading.retrieval`, and answers back to messages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protos.lookback.search.v1 import search_pb2 as pb
-from store.append_types import EventBatch
-from store.columns import DType, decode_column, decode_field, encode_column, encode_field
+from store.delta.append_types import EventBatch
 from store.errors import InputError
-from store.retrieval import BehaviorColumns, Candidates, SearchRequest, TopK
+from store.reading.retrieval import BehaviorColumns, Candidates, SearchRequest, TopK
+from store.serving.columns import DType, decode_column, decode_field, encode_column, encode_field
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from store.append_types import AppendResult
-    from store.retrieval import MatchStatistics, Names, SearchResult
+    from store.delta.append_types import AppendResult
+    from store.reading.retrieval import MatchStatistics, Names, SearchResult
     from store.types import F32, U64, AnyArray, Vocabulary
 
 

@@ -16,15 +16,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from search_stage.errors import CorruptIndexError, ExportError, IndexMismatchError
-from store.arrays import write_npy
+from store.files.arrays import write_npy
 from store.generation import CURRENT_FILE, GenerationWriter, open_generation, translate_os_errors
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from store.behavior_store import BehaviorStore, Snapshot
-    from store.taxonomy import Taxonomy
+    from store.reading.behavior_store import BehaviorStore, Snapshot
+    from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I64, U32
 
 EXPORT_FILE = "attention.safetensors"

@@ -17,7 +17,7 @@ from search_stage.ragged import expand_ranges
 
 if TYPE_CHECKING:
     from search_stage.runs import NodeRuns
-    from store.taxonomy import Taxonomy
+    from store.taxonomy.taxonomy import Taxonomy
     from store.types import I64, U32
 
 

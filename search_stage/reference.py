@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.retrieval import (
+from store.reading.retrieval import (
     NO_LEVEL,
     SOURCE_HARD,
     SOURCE_RECENT,
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from search_stage.config import SearchConfig
     from search_stage.generation import IndexGeneration
-    from store.behavior_store import Snapshot
-    from store.retrieval import SearchRequest
-    from store.taxonomy import Taxonomy
+    from store.reading.behavior_store import Snapshot
+    from store.reading.retrieval import SearchRequest
+    from store.taxonomy.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

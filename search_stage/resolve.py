@@ -11,10 +11,10 @@ from search_stage.levels import ResolvedCandidates
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from store.behavior_store import Snapshot
-    from store.retrieval import Candidates
-    from store.tables import CoverTable
-    from store.taxonomy import Taxonomy
+    from store.generations.tables import CoverTable
+    from store.reading.behavior_store import Snapshot
+    from store.reading.retrieval import Candidates
+    from store.taxonomy.taxonomy import Taxonomy
     from store.types import I64, U32
 
 

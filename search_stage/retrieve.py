@@ -15,7 +15,7 @@ from search_stage.resolve import CandidateResolver
 from search_stage.runs import NodeRuns
 from search_stage.soft import KeyedRows, score_pairs, soft_search
 from search_stage.statistics import match_statistics
-from store.retrieval import BehaviorColumns, Names, SearchResult
+from store.reading.retrieval import BehaviorColumns, Names, SearchResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from search_stage.levels import ResolvedCandidates
     from search_stage.merge import Merged
     from search_stage.soft import KeySearch
-    from store.behavior_store import Snapshot
-    from store.retrieval import Candidates, SearchRequest
+    from store.reading.behavior_store import Snapshot
+    from store.reading.retrieval import Candidates, SearchRequest
     from store.types import F32, I32, I64, UserColumns
 
 

@@ -12,15 +12,15 @@ from search_stage.errors import DeadlineExceededError
 from search_stage.generation import IndexGeneration
 from search_stage.retrieve import Serving, retrieve
 from search_stage.validate import check_request
-from store.behavior_store import BehaviorStore
 from store.generation import current_name
+from store.reading.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.behavior_store import Snapshot
-    from store.deadline import Deadline
-    from store.retrieval import SearchRequest, SearchResult
+    from store.reading.behavior_store import Snapshot
+    from store.reading.retrieval import SearchRequest, SearchResult
+    from store.serving.deadline import Deadline
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from search_stage.service import STATUS_TABLE, AdminServicer, SearchMetrics, SearchServicer
-from store.behavior_store import BehaviorStore
 from store.live_writer import LiveWriter
+from store.reading.behavior_store import BehaviorStore
 from store.serving import Server, ServerMetrics, Service, make_logger, run_until_terminated
 
 if TYPE_CHECKING:

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from search_stage.searcher import Searcher
-    from store.append_types import AppendResult
-    from store.behavior_store import BehaviorStore
+    from store.delta.append_types import AppendResult
     from store.live_writer import LiveWriter
-    from store.retrieval import SearchRequest, SearchResult
+    from store.reading.behavior_store import BehaviorStore
+    from store.reading.retrieval import SearchRequest, SearchResult
     from store.types import I64
 
 STATUS_TABLE = StatusTable(

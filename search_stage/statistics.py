@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.retrieval import MatchStatistics
+from store.reading.retrieval import MatchStatistics
 
 if TYPE_CHECKING:
     from search_stage.levels import LevelMatches

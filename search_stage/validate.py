@@ -9,7 +9,7 @@ from store.types import NO_ID
 
 if TYPE_CHECKING:
     from search_stage.config import LimitsConfig
-    from store.retrieval import SearchRequest
+    from store.reading.retrieval import SearchRequest
 
 
 def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> None:

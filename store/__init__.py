@@ -1,7 +1,7 @@
 """Behaviors on disk: the taxonomy, the generations, and one user's whole past in one read."""
 
-from store.behavior_store import BehaviorStore, Snapshot
-from store.build import BuildReport
+from store.building.build import BuildReport
+from store.building.ingest import ingest, rebuild
 from store.errors import (
     CorruptGenerationError,
     CorruptRecordError,
@@ -13,11 +13,11 @@ from store.errors import (
     StoreIOError,
     TooManyBadRowsError,
 )
-from store.ingest import ingest, rebuild
-from store.tables import CoverTable, FieldTable
-from store.taxonomy import Taxonomy
+from store.generations.tables import CoverTable, FieldTable
+from store.operations.verify import verify
+from store.reading.behavior_store import BehaviorStore, Snapshot
+from store.taxonomy.taxonomy import Taxonomy
 from store.types import NO_ID, Section, UserColumns, Vocabulary, parse_id
-from store.verify import verify
 
 __all__ = [
     "NO_ID",

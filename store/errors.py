@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.bad_rows import BadRow
+    from store.inputs.bad_rows import BadRow
 
 
 class StoreError(Exception):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from store.appender import Appender
-from store.delta_writer import MAX_SKEW_MS, DeltaWriter, system_time_ms
-from store.kept import smallest_sequence
+from store.delta.appender import Appender
+from store.delta.writer import MAX_SKEW_MS, DeltaWriter, system_time_ms
+from store.generations.kept import smallest_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from store.append_types import AppendResult, EventBatch
-    from store.behavior_store import BehaviorStore
+    from store.delta.append_types import AppendResult, EventBatch
+    from store.reading.behavior_store import BehaviorStore
 
 
 class LiveWriter:

@@ -12,8 +12,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from search_stage import IndexGeneration, build_index
-from store.behavior_store import BehaviorStore
-from store.retrieval import BehaviorColumns, Candidates, MatchStatistics, SearchRequest, SearchResult, TopK
+from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import BehaviorColumns, Candidates, MatchStatistics, SearchRequest, SearchResult, TopK
 from store.types import NO_ID
 from tests.helpers import build_store
 

@@ -9,7 +9,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from model_stage.types import ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
-from store.retrieval import BehaviorColumns, Candidates, MatchStatistics, Names, SearchRequest, SearchResult, TopK
+from store.reading.retrieval import (
+    BehaviorColumns,
+    Candidates,
+    MatchStatistics,
+    Names,
+    SearchRequest,
+    SearchResult,
+    TopK,
+)
 from store.types import NO_ID, Vocabulary
 
 ids = st.integers(0, NO_ID)

@@ -14,8 +14,8 @@ import numpy as np
 from model_stage.errors import ConfigError
 from model_stage.schema import NumericField
 from model_stage.types import RankRequest
-from store.impressions import read_impressions
-from store.retrieval import Candidates
+from store.building.impressions import read_impressions
+from store.reading.retrieval import Candidates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

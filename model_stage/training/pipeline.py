@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from model_stage.networks import RankingNetwork
     from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
-    from store.behavior_store import Snapshot
+    from store.reading.behavior_store import Snapshot
     from store.types import F32
 
 SPLITS = ("train", "validation", "test")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from store.building.ingest import KEPT, MEMORY_BYTES
+from store.building.ingest import ingest as run_ingest
+from store.building.ingest import rebuild as run_rebuild
+from store.building.retention import Retention
 from store.cli.shared import StoreOption, add_row, console, errors, facts, say, steps
-from store.ingest import KEPT, MEMORY_BYTES
-from store.ingest import ingest as run_ingest
-from store.ingest import rebuild as run_rebuild
-from store.kept import LOCK_FILE, roll_back
-from store.lock import FileLock
-from store.retention import Retention
+from store.files.lock import FileLock
+from store.generations.kept import LOCK_FILE, roll_back
 
 if TYPE_CHECKING:
-    from store.build import BuildReport
+    from store.building.build import BuildReport
 
 _MIB = 1 << 20
 _DAY_MS = 86_400_000

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from store.behavior_store import BehaviorStore
 from store.cli.shared import (
     OPERATOR,
     JsonOption,
@@ -24,15 +23,16 @@ from store.cli.shared import (
     size_text,
     time_text,
 )
-from store.stats import stats as run_stats
-from store.trace import trace_user
+from store.operations.stats import stats as run_stats
+from store.operations.trace import trace_user
+from store.operations.verify import verify as run_verify
+from store.reading.behavior_store import BehaviorStore
 from store.types import parse_id
-from store.verify import verify as run_verify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from store.stats import DeltaStats, StoreStats
+    from store.operations.stats import DeltaStats, StoreStats
 
 _SHOWN_UNMAPPED = 10
 

@@ -11,8 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from store.behavior_store import BehaviorStore
-from store.category_use import snapshot_use
 from store.cli.shared import (
     OPERATOR,
     JsonOption,
@@ -25,12 +23,14 @@ from store.cli.shared import (
     share_text,
 )
 from store.errors import InputError
-from store.taxonomy_check import check_dataset, check_tables
+from store.reading.behavior_store import BehaviorStore
+from store.taxonomy_check.category_use import snapshot_use
+from store.taxonomy_check.check import check_dataset, check_tables
 from store.types import parse_id
 
 if TYPE_CHECKING:
-    from store.behavior_store import Snapshot
-    from store.taxonomy_report import Finding, TaxonomyReport
+    from store.reading.behavior_store import Snapshot
+    from store.taxonomy_check.report import Finding, TaxonomyReport
     from store.types import I64
 
 app = typer.Typer(no_args_is_help=True, help="Checks and shows the category trees.")

@@ -12,7 +12,7 @@ from store.serving.errors import DrainingError, OverloadedError, TimeSpentError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.deadline import Deadline
+    from store.serving.deadline import Deadline
 
 RETRY_AFTER_MS = 100
 

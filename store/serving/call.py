@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from store.deadline import Deadline
 from store.errors import InputError
+from store.serving.deadline import Deadline
 from store.serving.errors import TimeSpentError
 
 if TYPE_CHECKING:

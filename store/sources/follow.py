@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from store.append_rows import parse_rows
+from store.delta.append_rows import parse_rows
 from store.errors import InputError
 from store.generation import translate_os_errors
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from store.append_types import AppendResult, EventBatch
+    from store.delta.append_types import AppendResult, EventBatch
     from store.events import FieldKinds
     from store.sources.base import EventSource, SourceBatch
 

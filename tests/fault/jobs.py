@@ -15,9 +15,9 @@ import numpy as np
 import numpy.ma
 
 from store import BehaviorStore, ingest, rebuild, verify
-from store.kept import LOCK_FILE, roll_back
+from store.files.lock import FileLock
+from store.generations.kept import LOCK_FILE, roll_back
 from store.live_writer import LiveWriter
-from store.lock import FileLock
 from tests.fault import world
 
 if TYPE_CHECKING:

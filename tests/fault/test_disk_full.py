@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from store.arrays import save_array
 from store.errors import StoreIOError
+from store.files.arrays import save_array
 from tests.fault import jobs, trouble, world
 from tests.fault.children import Outcome, run_child
 from tests.fault.lanes import in_lanes

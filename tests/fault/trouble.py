@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store import BehaviorStore, rebuild
-from store.append_types import ACCEPTED
-from store.delta import Delta
-from store.delta_writer import DeltaWriter
+from store.delta.append_types import ACCEPTED
+from store.delta.delta import Delta
+from store.delta.writer import DeltaWriter
 from store.errors import MapFullError, StoreIOError
-from store.kept import smallest_sequence
+from store.generations.kept import smallest_sequence
 from store.live_writer import LiveWriter
 from tests.fault import world
 from tests.fault.jobs import inspect

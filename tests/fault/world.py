@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from store import NO_ID, ingest
-from store.append_types import EventBatch
+from store.delta.append_types import EventBatch
 from store.keys import mix
 from tests.helpers import write_dataset
 

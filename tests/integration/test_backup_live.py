@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from store import verify
-from store.backup import backup
+from store.operations.backup import backup
 from tests.helpers import build_store
 from tests.unit.store import sample
 
@@ -16,7 +16,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from store import BehaviorStore, rebuild
-from store.append_rows import parse_rows
+from store.delta.append_rows import parse_rows
 from store.live_writer import LiveWriter
 
 root, number = Path(sys.argv[1]), 0

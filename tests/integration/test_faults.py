@@ -21,10 +21,10 @@ from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.config import SearchConfig
 from search_stage.server import search_server
-from store.deadline import Deadline
 from store.errors import CorruptGenerationError
-from store.retrieval import SearchRequest
+from store.reading.retrieval import SearchRequest
 from store.serving import ServeOptions, Server, ServerMetrics, Service, StatusTable, current_call, make_logger
+from store.serving.deadline import Deadline
 from store.types import parse_id
 from tests.integration.test_services import metric
 from tests.integration.world import AS_OF_MS, candidates, ingest, publish_bundle, publish_index, write_dataset

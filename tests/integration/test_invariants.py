@@ -19,7 +19,7 @@ from model_stage.types import RankRequest
 from search_stage.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
-from store.ingest import ingest
+from store.building.ingest import ingest
 from store.types import parse_id
 from tests.integration.world import AS_OF_MS, DAY_MS, candidates, make_world, write_dataset
 

@@ -16,7 +16,7 @@ from search_stage.server import search_server
 from search_stage.service import LARGEST_APPEND
 from store import BehaviorStore, parse_id, rebuild, verify
 from store.errors import LockedError
-from store.retrieval import SearchRequest
+from store.reading.retrieval import SearchRequest
 from store.serving import ServeOptions
 from store.types import NO_ID
 from tests.integration.world import AS_OF_MS, candidates

@@ -18,7 +18,7 @@ from model_stage.search_client import request_to_proto
 from model_stage.types import RankRequest
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
-from store.retrieval import SearchRequest
+from store.reading.retrieval import SearchRequest
 from store.types import parse_id
 from tests.integration.world import AS_OF_MS, CHECKOUT, candidates, server_process
 

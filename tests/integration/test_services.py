@@ -24,7 +24,7 @@ from search_stage.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.generation import current_name
-from store.retrieval import SearchRequest, TopK
+from store.reading.retrieval import SearchRequest, TopK
 from store.types import NO_ID, parse_id
 from tests import wire
 from tests.integration.world import AS_OF_MS, DAY_MS, candidates

@@ -24,8 +24,8 @@ from model_stage.targets import Target, Targets
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from search_stage.generation import build_index
 from store import BehaviorStore
-from store.ingest import ingest
-from store.retrieval import Candidates
+from store.building.ingest import ingest
+from store.reading.retrieval import Candidates
 from store.types import NO_ID, parse_id
 
 AS_OF_MS = 1_700_000_000_000

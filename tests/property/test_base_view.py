@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.base_view import GenerationView
-from store.codec import encode_user
+from store.reading.base_view import GenerationView
+from store.records.codec import encode_user
 from store.types import NO_ID, Section, UserColumns, UserExtras, Vocabulary
 from tests.unit.store.appends import batch, event
 

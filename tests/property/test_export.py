@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import BehaviorStore, ingest
-from store.digest import digest
-from store.export import export
+from store.operations.digest import digest
+from store.operations.export import export
 from tests.helpers import write_table
 from tests.unit.store import living
 

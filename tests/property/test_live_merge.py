@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import store.live
-from store.live import LiveRows, live_only, merge_columns
+import store.reading.merge
+from store.reading.merge import LiveRows, live_only, merge_columns
 from store.types import Section, UserColumns
 
 LARGE = (255, 256, 65_535, 65_536, 2**32 - 2, 2**32 - 1, 2**64 - 2)
@@ -73,7 +73,7 @@ def as_live(arrived):
 
 @pytest.fixture(params=[0, 16, 1 << 40], ids=["inserted", "as it comes", "sorted"])
 def _many(request, monkeypatch):
-    monkeypatch.setattr(store.live, "_MANY", request.param)
+    monkeypatch.setattr(store.reading.merge, "_MANY", request.param)
 
 
 @pytest.mark.usefixtures("_many")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import layout
-from store.block_codec import encode_block
-from store.codec import decode_extras, decode_user, encode_user
 from store.errors import CorruptRecordError
-from store.record_block import decode_block, first_damaged
-from store.rows import widen
+from store.records import layout
+from store.records.block_codec import encode_block
+from store.records.codec import decode_extras, decode_user, encode_user
+from store.records.record_block import decode_block, first_damaged
+from store.records.rows import widen
 from store.types import NO_ID
 from tests.unit.store.blocks import random_block, user_of
 
@@ -80,7 +80,7 @@ def _all(arrays):
 @given(blocks(), st.sampled_from([4, 65536]))
 @settings(max_examples=150)
 def test_a_block_says_what_its_records_say(pair, max_short_rows):
-    with mock.patch.multiple("store.codec", MAX_SHORT_ROWS=max_short_rows):
+    with mock.patch.multiple("store.records.codec", MAX_SHORT_ROWS=max_short_rows):
         records = records_of(pair)
     expected, fields = one_by_one(records)
     block = decode_block(records)

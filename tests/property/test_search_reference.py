@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from search_stage import SearchConfig, Searcher
 from search_stage.reference import reference_search
-from store.retrieval import SearchRequest, TopK
+from store.reading.retrieval import SearchRequest, TopK
 from store.types import NO_ID
 from tests.search_world import (
     World,

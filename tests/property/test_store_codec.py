@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import block_codec
-from store.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
 from store.errors import CorruptRecordError
 from store.keys import user_key
+from store.records import block_codec
+from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
 from store.types import NO_ID, parse_id
 from tests.unit.store.blocks import random_block, user_of
 

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-import store.delta_removal
-import store.delta_repeats
-import store.delta_transaction
-from store.append_types import ACCEPTED, DUPLICATE, REFUSED
-from store.delta import Delta
-from store.delta_layout import META_SEQUENCE, NUMBER, event_key, event_keys, split_event_keys
-from store.delta_repeats import SeenEvents, event_hashes, event_identities
-from store.delta_rows import DeltaRows, decode_rows, encode_rows
-from store.delta_writer import DeltaWriter
+import store.delta.removal
+import store.delta.repeats
+import store.delta.transaction
+from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED
+from store.delta.delta import Delta
+from store.delta.layout import META_SEQUENCE, NUMBER, event_key, event_keys, split_event_keys
+from store.delta.repeats import SeenEvents, event_hashes, event_identities
+from store.delta.rows import DeltaRows, decode_rows, encode_rows
+from store.delta.writer import DeltaWriter
 from store.keys import mix_one, user_key
 from store.types import NO_ID
 from tests.unit.store.appends import NOW_MS, EmptyBase, batch, event
@@ -68,12 +68,12 @@ class DeltaMachine(RuleBasedStateMachine):
     def open(self):
         # Small steps, so that a few rows cross every border.
         self.patches = [
-            patch.object(store.delta_transaction, "_BLOCK_ROWS", 3),
-            patch.object(store.delta_transaction, "_FIRST_VALUES", 1),
-            patch.object(store.delta_removal, "_TRIM_ROWS", 3),
-            patch.object(store.delta_repeats, "_BLOCK_ROWS", 4),
-            patch.object(store.delta_repeats, "_FEW", 2),
-            patch.object(store.delta_repeats, "_MANY", 4),
+            patch.object(store.delta.transaction, "_BLOCK_ROWS", 3),
+            patch.object(store.delta.transaction, "_FIRST_VALUES", 1),
+            patch.object(store.delta.removal, "_TRIM_ROWS", 3),
+            patch.object(store.delta.repeats, "_BLOCK_ROWS", 4),
+            patch.object(store.delta.repeats, "_FEW", 2),
+            patch.object(store.delta.repeats, "_MANY", 4),
         ]
         for each in self.patches:
             each.start()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import BehaviorStore, ingest, parse_id, verify
-from store.ordering import stable_order
+from store.taxonomy.ordering import stable_order
 from tests.helpers import build_store, write_dataset, write_table
 
 TAXONOMY = [

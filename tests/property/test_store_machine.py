@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from store import BehaviorStore, ingest, rebuild, verify
-from store.append_types import ACCEPTED, DUPLICATE, REFUSED, EventBatch
-from store.kept import kept_generations, roll_back
+from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED, EventBatch
+from store.generations.kept import kept_generations, roll_back
 from store.live_writer import LiveWriter
 from store.types import NO_ID
 from tests.helpers import write_dataset

@@ -16,7 +16,7 @@ from protos.lookback.ranking.v1 import ranking_pb2
 from protos.lookback.search.v1 import search_pb2
 from search_stage import convert as search_convert
 from store.errors import InputError
-from store.retrieval import SearchRequest
+from store.reading.retrieval import SearchRequest
 from tests import wire
 
 lean = settings(deadline=None, max_examples=50)  # a shared machine is too uneven for a time limit per example

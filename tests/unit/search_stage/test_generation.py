@@ -8,9 +8,9 @@ from safetensors.numpy import load_file, save_file
 
 from search_stage import IndexGeneration, Searcher, build_index
 from search_stage.errors import CorruptIndexError, ExportError, IndexMismatchError
-from store.behavior_store import BehaviorStore
 from store.errors import CorruptGenerationError, MissingGenerationError
 from store.generation import GenerationWriter
+from store.reading.behavior_store import BehaviorStore
 from tests.helpers import build_store
 from tests.search_world import behavior, write_export
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from search_stage import SearchConfig, Searcher
-from store.retrieval import SOURCE_HARD, TopK
+from store.reading.retrieval import SOURCE_HARD, TopK
 from tests.search_world import World, behavior, candidates_of, listed, opened, request_of
 
 APPLE, PEAR, CARROT, LAMP, AD = 1001, 1002, 1003, 1004, 2001

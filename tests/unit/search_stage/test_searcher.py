@@ -12,9 +12,9 @@ import pytest
 
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from search_stage.errors import DeadlineExceededError, FaissMissingError, IndexMismatchError, InvalidRequestError
-from store.behavior_store import BehaviorStore
-from store.deadline import Deadline
-from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
+from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
+from store.serving.deadline import Deadline
 from store.types import NO_ID, parse_id
 from tests.helpers import build_store
 from tests.search_world import (

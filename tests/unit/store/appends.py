@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from store.append_types import EventBatch
+from store.delta.append_types import EventBatch
 from store.types import NO_ID, Vocabulary
 
 NOW_MS = 1_700_000_000_000

@@ -3,7 +3,7 @@
 import numpy as np
 
 from store.keys import mix
-from store.rows import UserBlock
+from store.records.rows import UserBlock
 from store.types import NO_ID, Section, UserColumns, UserExtras
 
 STREAMS = np.array([1, 2, 258, 515, 0xFF00, 0xFFFF], np.uint16)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from store import BehaviorStore, ingest, parse_id
-from store.append_rows import parse_rows
+from store.delta.append_rows import parse_rows
 from store.live_writer import LiveWriter
 from tests.helpers import build_store, write_dataset
 from tests.unit.store import sample

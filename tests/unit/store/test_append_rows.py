@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import xxhash
 
-from store.append_rows import parse_rows
-from store.append_types import EventBatch
+from store.delta.append_rows import parse_rows
+from store.delta.append_types import EventBatch
 from store.errors import InputError
 from store.types import NO_ID
 

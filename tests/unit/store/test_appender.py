@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from store.append_types import AppendResult
-from store.appender import Appender
-from store.delta_writer import DeltaWriter
+from store.delta.append_types import AppendResult
+from store.delta.appender import Appender
+from store.delta.writer import DeltaWriter
 from store.errors import MapFullError, StoreClosedError, StoreError
 
 from .appends import NOW_MS, EmptyBase, batch, event

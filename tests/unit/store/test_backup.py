@@ -3,12 +3,12 @@ import shutil
 import pytest
 
 from store import BehaviorStore, InputError, MissingGenerationError, parse_id, rebuild, verify
-from store.backup import backup
-from store.delta import Delta
+from store.delta.delta import Delta
 from store.errors import CorruptGenerationError, StoreIOError
 from store.generation import current_name
-from store.kept import kept_generations
+from store.generations.kept import kept_generations
 from store.live_writer import LiveWriter
+from store.operations.backup import backup
 from tests.unit.store import living
 
 
@@ -77,7 +77,7 @@ def test_a_generation_that_vanishes_meanwhile_is_no_reason_to_fail(root, tmp_pat
         return opened(at, **options)
 
     expected = verify(root).digest
-    monkeypatch.setattr("store.backup.Delta.open", publish_first)
+    monkeypatch.setattr("store.operations.backup.Delta.open", publish_first)
     report = backup(root, tmp_path / "copy")
     monkeypatch.undo()
     assert report.generation == current_name(root, "store")
@@ -86,7 +86,7 @@ def test_a_generation_that_vanishes_meanwhile_is_no_reason_to_fail(root, tmp_pat
 
 
 def test_generations_that_never_stay_are_an_error(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("store.backup._copy", lambda *_: None)
+    monkeypatch.setattr("store.operations.backup._copy", lambda *_: None)
     with pytest.raises(StoreIOError, match="every generation was removed while it was copied"):
         backup(root, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

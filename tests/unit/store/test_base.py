@@ -4,10 +4,10 @@ import shutil
 import numpy as np
 import pytest
 
-from store.base import FILES, RECORDS_FILE, BaseReader, BaseWriter
-from store.codec import decode_user, encode_block, encode_user
 from store.errors import CorruptRecordError, MissingGenerationError, StoreIOError
+from store.generations.base import FILES, RECORDS_FILE, BaseReader, BaseWriter
 from store.keys import mix_one, user_key
+from store.records.codec import decode_user, encode_block, encode_user
 from tests.unit.store.blocks import random_block, user_of
 
 

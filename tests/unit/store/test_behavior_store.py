@@ -14,9 +14,9 @@ from store import (
     StoreClosedError,
     parse_id,
 )
-from store.base import BaseReader, BaseWriter
 from store.errors import StoreIOError
 from store.generation import GenerationWriter, open_generation
+from store.generations.base import BaseReader, BaseWriter
 from store.keys import user_key
 from tests.helpers import build_store
 from tests.unit.store import sample

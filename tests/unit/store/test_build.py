@@ -14,13 +14,13 @@ from store import (
     rebuild,
     verify,
 )
-from store.append_rows import parse_rows
+from store.building.retention import Retention
+from store.delta.append_rows import parse_rows
 from store.errors import LockedError
+from store.files.lock import FileLock
 from store.generation import current_name
-from store.kept import LOCK_FILE, kept_generations, roll_back
+from store.generations.kept import LOCK_FILE, kept_generations, roll_back
 from store.live_writer import LiveWriter
-from store.lock import FileLock
-from store.retention import Retention
 from store.types import NO_ID
 from tests.helpers import build_store, write_dataset, write_table
 from tests.unit.store import sample
@@ -264,7 +264,7 @@ def test_bad_rows_of_all_files_count_together(tmp_path):
 
 
 def test_row_groups_of_one_file_are_read_as_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("store.event_files._PIECE_ROWS", 100)
+    monkeypatch.setattr("store.building.event_files._PIECE_ROWS", 100)
     rows = many_events(1000)
     rows[555]["timestamp_ms"] = -1
     folder = write_dataset(tmp_path / "in", taxonomy=TAXONOMY)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import xxhash
 
-from store import block_codec
-from store.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
 from store.errors import CorruptRecordError, InputError
 from store.keys import user_key
+from store.records import block_codec
+from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
 from store.types import NO_ID, Section, UserColumns, UserExtras
 from tests.unit.store.blocks import random_block, user_of
 
 DATA = Path(__file__).parents[2] / "data"
-FORMAT = Path(block_codec.__file__).parent / "FORMAT.md"
+FORMAT = Path(block_codec.__file__).parents[1] / "FORMAT.md"
 NAMES = ("node", "timestamp_ms", "item", "scene", "rank", "order")
 NO_EXTRAS = UserExtras(category=np.empty(0, np.uint8), key=None, fields=())
 

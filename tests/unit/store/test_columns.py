@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from store.columns import DType, decode_column, decode_field, encode_column, encode_field
 from store.errors import InputError
+from store.serving.columns import DType, decode_column, decode_field, encode_column, encode_field
 from store.types import NO_ID
 
 

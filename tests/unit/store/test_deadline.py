@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.deadline import Deadline
+from store.serving.deadline import Deadline
 
 
 def test_a_deadline_counts_down_and_never_below_zero():

@@ -5,15 +5,15 @@ import threading
 import numpy as np
 import pytest
 
-import store.delta
-from store.delta import Delta, Tombstone
-from store.delta_check import find_delta_damage
-from store.delta_layout import META_FORMAT, META_SEQUENCE, NUMBER
-from store.delta_writer import DeltaWriter
-from store.environment import DATA_FILE, open_shared
+import store.delta.delta
+from store.delta.check import find_delta_damage
+from store.delta.delta import Delta, Tombstone
+from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER
+from store.delta.seals import seal
+from store.delta.writer import DeltaWriter
 from store.errors import CorruptGenerationError, CorruptRecordError, StoreIOError
+from store.files.environment import DATA_FILE, open_shared
 from store.keys import mix_one, user_key
-from store.seals import seal
 from store.types import NO_ID
 
 from .appends import NOW_MS, EmptyBase, batch, event
@@ -114,7 +114,7 @@ def test_users_stand_in_the_order_of_their_keys_over_all_segments(writer, tmp_pa
 
 
 def test_a_user_with_more_events_than_are_read_at_once(writer, tmp_path, monkeypatch):
-    monkeypatch.setattr("store.delta_transaction._BLOCK_ROWS", 10)
+    monkeypatch.setattr("store.delta.transaction._BLOCK_ROWS", 10)
     for start in (0, 65_500):
         jump(writer, start)
         append(writer, *[event(1, at, start + 1) for at in range(100)], event(2, 0, start + 1))
@@ -241,19 +241,19 @@ def test_where_it_cannot_be_written_it_is_read(writer, tmp_path, monkeypatch):
     append(writer, event(1, 10))
     writer.close()
     gc.collect()
-    open_shared = store.delta.open_shared
+    open_shared = store.delta.delta.open_shared
 
     def read_only(folder, *, writable, **options):
         if writable:
             raise StoreIOError("read-only file system")
         return open_shared(folder, writable=False, **options)
 
-    monkeypatch.setattr(store.delta, "open_shared", read_only)
+    monkeypatch.setattr(store.delta.delta, "open_shared", read_only)
     with Delta.open(tmp_path).begin() as transaction:
         assert transaction.rows(1).item.tolist() == [10]
     with pytest.raises(StoreIOError):
         DeltaWriter(tmp_path)
-    monkeypatch.setattr(store.delta, "open_shared", lambda folder, **options: read_only(folder, writable=True))
+    monkeypatch.setattr(store.delta.delta, "open_shared", lambda folder, **options: read_only(folder, writable=True))
     with pytest.raises(StoreIOError):
         Delta.open(tmp_path, writable=False)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from store.delta_layout import event_keys
-from store.delta_rows import NO_ROWS, DeltaRows, decode_rows, encode_rows, peek_rows
+from store.delta.layout import event_keys
+from store.delta.rows import NO_ROWS, DeltaRows, decode_rows, encode_rows, peek_rows
 from store.errors import CorruptRecordError
 from store.keys import mix_one
 from store.types import NO_ID

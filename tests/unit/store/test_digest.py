@@ -5,10 +5,10 @@ import pytest
 import xxhash
 
 from store import BehaviorStore, parse_id, rebuild
-from store.digest import EventDigest, digest, table_digest
-from store.kept import roll_back
+from store.generations.kept import roll_back
 from store.keys import mix_one
-from store.scan import scan
+from store.operations.digest import EventDigest, digest, table_digest
+from store.reading.scan import scan
 from tests.helpers import build_store
 from tests.unit.store import living, sample
 

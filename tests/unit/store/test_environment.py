@@ -9,8 +9,6 @@ import threading
 import lmdb
 import pytest
 
-from store import environment
-from store.environment import DATA_FILE, copy, create, open_shared, translate
 from store.errors import (
     CorruptGenerationError,
     GenerationError,
@@ -18,6 +16,8 @@ from store.errors import (
     MissingGenerationError,
     StoreIOError,
 )
+from store.files import environment
+from store.files.environment import DATA_FILE, copy, create, open_shared, translate
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_child_process_opens_its_own(folder):
     script = f"""
         import os
         from pathlib import Path
-        from store.environment import open_shared
+        from store.files.environment import open_shared
         def read():
             one = open_shared(Path({str(folder)!r}), writable=False, max_dbs=1, lock=False)
             with one.begin(one.open_db(b"db")) as transaction:

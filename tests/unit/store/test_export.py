@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from store import BehaviorStore, InputError, ingest, parse_id, verify
-from store.digest import digest
 from store.errors import CorruptRecordError
-from store.export import export
+from store.operations.digest import digest
+from store.operations.export import export
 from tests.helpers import build_store
 from tests.unit.store import living, sample
 
@@ -111,7 +111,7 @@ def test_nothing_is_left_of_an_export_that_fails(root, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise CorruptRecordError("a record is damaged")
 
-    monkeypatch.setattr("store.export._copy_tables", fail)
+    monkeypatch.setattr("store.operations.export._copy_tables", fail)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(CorruptRecordError):
         export_to(root, tmp_path / "out")

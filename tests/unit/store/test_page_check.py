@@ -5,7 +5,7 @@ import random
 import lmdb
 import pytest
 
-from store.page_check import find_head_damage, find_page_damage
+from store.delta.page_check import find_head_damage, find_page_damage
 from tests.helpers import bits_of_structure
 
 LONG = b"long"

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.rows import narrow, narrow_to, widen
+from store.records.rows import narrow, narrow_to, widen
 from store.types import NO_ID
 
 WIDTHS = [np.uint8, np.uint16, np.uint32, np.uint64]

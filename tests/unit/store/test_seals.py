@@ -1,7 +1,7 @@
 import pytest
 
+from store.delta.seals import SealedNumber, seal, unseal
 from store.errors import CorruptRecordError
-from store.seals import SealedNumber, seal, unseal
 
 
 def test_what_was_sealed_comes_back():

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from store.deadline import Deadline
 from store.errors import InputError
 from store.serving import Admission, DrainingError, OverloadedError, ServeOptions, TimeSpentError
 from store.serving.call import check_request_id
+from store.serving.deadline import Deadline
 
 LONG = Deadline.after(600)
 

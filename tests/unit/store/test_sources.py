@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from store.append_rows import parse_rows
-from store.append_types import AppendResult
-from store.delta_writer import DeltaWriter
+from store.delta.append_rows import parse_rows
+from store.delta.append_types import AppendResult
+from store.delta.writer import DeltaWriter
 from store.errors import InputError, StoreIOError
 from store.sources import FileLogSource, KafkaSource, follow
 from store.sources.file_log import MAX_LINE_BYTES

@@ -6,9 +6,9 @@ import pytest
 
 from store import BehaviorStore, rebuild
 from store.generation import current_name
-from store.kept import kept_generations
+from store.generations.kept import kept_generations
 from store.live_writer import LiveWriter
-from store.stats import stats
+from store.operations.stats import stats
 from tests.helpers import build_store
 from tests.unit.store import living, sample
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from store.errors import CorruptGenerationError, InputError
-from store.tables import CoverTable, FieldTable
+from store.generations.tables import CoverTable, FieldTable
 from store.types import NO_ID
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from store.errors import CorruptGenerationError, InputError
-from store.numbering import BridgeRows, CategoryRows, ItemRows, build_taxonomy, no_bridges, no_items
-from store.taxonomy import Taxonomy
+from store.operations.verify import find_taxonomy_problem
+from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, build_taxonomy, no_bridges, no_items
+from store.taxonomy.taxonomy import Taxonomy
 from store.types import NO_ID
-from store.verify import find_taxonomy_problem
 
 
 def u64(*ids):

@@ -1,7 +1,7 @@
 import pytest
 
 from store.errors import InputError
-from store.taxonomy_check import check_dataset
+from store.taxonomy_check.check import check_dataset
 from tests.helpers import write_dataset, write_table
 from tests.unit.store import sample
 

@@ -1,11 +1,11 @@
 import pytest
 
 from store import MissingGenerationError, parse_id, rebuild
-from store.delta import Delta
+from store.delta.delta import Delta
+from store.delta.seals import seal
 from store.generation import current_name
-from store.kept import kept_generations
-from store.seals import seal
-from store.trace import trace_user
+from store.generations.kept import kept_generations
+from store.operations.trace import trace_user
 from tests.helpers import build_store
 from tests.unit.store import living, sample
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from store import parse_id
-from store.delta import Delta
-from store.delta_layout import META_SEQUENCE, META_TRIMMED, NUMBER, Tombstone, event_key, split_event_keys
-from store.delta_rows import encode_rows
+from store.delta.delta import Delta
+from store.delta.layout import META_SEQUENCE, META_TRIMMED, NUMBER, Tombstone, event_key, split_event_keys
+from store.delta.rows import encode_rows
 from store.errors import CorruptRecordError
 from store.keys import mix_one, user_key
-from store.verify_delta import audit_delta
+from store.operations.verify_delta import audit_delta
 from tests.helpers import build_store
 from tests.unit.store import living, sample
 

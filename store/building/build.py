@@ -1,0 +1,384 @@
+"""Builds the next generation of a store: old base, new files and delta, all of it or nothing.
+
+What an ingest and a rebuild share. The steps, under the store's build lock::
+
+    files ----> parts (spill), by partition --.
+    delta ----> a part of its own ------------+--> per partition: arrange, encode --> base --> publish
+    old base -- its range of keys ------------'
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from store.building.build_work import Work, encode_partitions, partition_bits, spill_pieces
+from store.building.delta_part import spill_delta
+from store.building.event_files import BehaviorFiles, join_kinds
+from store.building.partition import BaseSource, Counts, PartSource, Plan, by_domain
+from store.building.recoding import join_vocabularies, recode, used_words
+from store.building.retention import Retention
+from store.building.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
+from store.building.widths import widths_of
+from store.delta.delta import Delta
+from store.delta.writer import DeltaWriter
+from store.errors import GenerationError, InputError, LockedError, MissingGenerationError, StoreError
+from store.files.lock import FileLock
+from store.generation import GenerationWriter, current_name, open_generation, translate_os_errors
+from store.generations.base import BaseReader, BaseWriter
+from store.generations.kept import LOCK_FILE, kept_generations, remove_generations, remove_leftovers, smallest_sequence
+from store.generations.meta import StoreMeta, read_meta
+from store.generations.names import NAME_KINDS, merge_names, sorted_names, spilled_names
+from store.inputs.bad_rows import BadRow, BadRows
+from store.inputs.readers import find_files
+from store.inputs.table_reader import TableReader
+from store.taxonomy.numbering import build_taxonomy
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from store.building.spill import SpillPart
+    from store.delta.delta import DeltaTransaction, Tombstone
+    from store.events import FieldKinds
+    from store.generation import OpenedGeneration
+    from store.generations.base import NameKind
+    from store.generations.tables import FieldTable
+    from store.taxonomy.taxonomy import Taxonomy
+    from store.types import U64
+
+_NO_FILES = BehaviorFiles(pieces=(), kinds=(), estimated_rows=0)
+_TABLES = "tables"
+
+
+class Progress(Protocol):
+    """Is told how far a build has come."""
+
+    def __call__(self, step: str, done: float, rows: int = 0) -> None:
+        """Takes the name of the step, the part of it that is done (0 to 1), and the rows it has handled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What to build, and with what means."""
+
+    files: BehaviorFiles | None
+    """Behaviors to add; None = only what the store holds already."""
+    tables: tuple[Path, ...]
+    """Folders with tables that replace those of the store, the first one that has a table."""
+    replace: bool
+    """Whether to drop the old base; live events that are not merged yet stay."""
+    memory_bytes: int
+    """What the build may use beside the tables, about; larger is faster, up to a point."""
+    processes: int
+    retention: Retention
+    keep: int
+    """Generations to keep, the new one included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What a build did. Rows add up: what was in the base, read and live is now held or counted as left out."""
+
+    generation: str
+    """Name of the generation it published."""
+    meta: StoreMeta
+    counts: Counts
+    num_read: int
+    """Behaviors accepted from files."""
+    num_live: int
+    """Behaviors merged from the delta."""
+    num_resumed: int
+    """Parts of the input that an earlier run, which was killed, had read already."""
+    bad_rows: tuple[BadRow, ...]
+    """Refused rows, of all files."""
+    removed: tuple[str, ...]
+    """Generations removed."""
+    leftover: str
+    """Why something that is not needed any more could not be removed after the publication; empty = all was."""
+    duration_s: float
+
+    @property
+    def num_duplicates(self) -> int:
+        """Behaviors left out because an earlier one has their event id, or user, item, action and time."""
+        return self.counts.num_duplicates
+
+
+def build(root: Path, options: BuildOptions, bad_rows: BadRows, progress: Progress) -> BuildReport:
+    """Builds and publishes the next generation; nothing is published on any error.
+
+    Args:
+        root: Root of the store; made if need be.
+        options: What to build.
+        bad_rows: Takes refused rows.
+        progress: Told of every step.
+
+    Raises:
+        LockedError: Somebody else builds, goes back or removes generations there.
+        TooManyBadRowsError: More bad rows than allowed.
+        InputError: A file is missing or unreadable, or the taxonomy is no tree.
+        GenerationError: The current generation is damaged.
+        StoreIOError: The disk is full, or not writable.
+    """
+    with translate_os_errors(f"{root}: cannot make the store"):
+        root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / LOCK_FILE, "build a generation"):
+        return _Build(root, options, bad_rows, progress).run()
+
+
+class _Build:
+    """One build, its state between the steps."""
+
+    def __init__(self, root: Path, options: BuildOptions, bad_rows: BadRows, progress: Progress) -> None:
+        self._root = root
+        self._options = options
+        self._bad_rows = bad_rows
+        self._progress = progress
+        self._started = time.monotonic()
+        self._opened = _current(root, options)
+        self._base = None if self._opened is None or options.replace else read_meta(self._opened)
+        self._merged = 0 if self._opened is None else read_meta(self._opened).delta_sequence
+        self._pools = IdPools()
+        self._files = options.files or _NO_FILES
+
+    def run(self) -> BuildReport:
+        transaction = _delta(self._root).begin()
+        try:
+            kinds = self._kinds(transaction)
+            bits = partition_bits(
+                self._files.estimated_rows + transaction.num_events + (self._base.num_behaviors if self._base else 0),
+                self._options.memory_bytes // self._options.processes,
+            )
+            work = Work.for_input(self._root, self._files, kinds, bits)
+            remove_leftovers(self._root, spare=frozenset({work.folder.name}))
+            return self._build(transaction, work, kinds)
+        finally:
+            transaction.close()
+
+    def _build(self, transaction: DeltaTransaction, work: Work, kinds: FieldKinds) -> BuildReport:
+        deleted = dict(transaction.deleted())
+        with GenerationWriter(self._root, kind="store") as writer:
+            self._progress("read tables", 0.0)
+            taxonomy, items, users = self._tables(writer, transaction, deleted)
+            self._progress("read tables", 1.0)
+            if self._options.files is not None and not self._files.pieces:
+                folder = self._options.tables[0]
+                raise InputError(
+                    f"{folder}: has no behaviors*.parquet, .csv or .csv.gz; docs/data.md says what they hold"
+                )
+            parts = spill_pieces(work, self._files, self._options, self._bad_rows, self._progress)
+            live = spill_delta(transaction, self._merged, work.folder / "live", work.bits, kinds)
+            plan = self._plan(writer.path, work, taxonomy, [part for part, _ in parts], live, deleted, kinds)
+            with BaseWriter(writer.path / "base") as base:
+                counts = encode_partitions(base, plan, work, self._options.processes, self._progress)
+                for kind in NAME_KINDS:
+                    base.put_names(kind, self._names(kind, transaction, work, deleted))
+            meta = self._meta(plan, counts, taxonomy, items, users, transaction.last_sequence)
+            writer.meta.update(meta.model_dump(mode="json"))
+            self._progress("publish", 0.0)
+            name = writer.publish()
+        removed, leftover = self._clean_up(work, deleted)
+        self._progress("publish", 1.0)
+        return BuildReport(
+            generation=name,
+            meta=meta,
+            counts=counts,
+            num_read=sum(part.num_rows for part, _ in parts),
+            num_live=live.num_rows,
+            num_resumed=sum(resumed for _, resumed in parts),
+            bad_rows=tuple(self._bad_rows.rows),
+            removed=tuple(removed),
+            leftover=leftover,
+            duration_s=time.monotonic() - self._started,
+        )
+
+    def _kinds(self, transaction: DeltaTransaction) -> FieldKinds:
+        kinds = join_kinds(self._files.kinds, self._base.behavior_fields if self._base else (), "the store")
+        return join_kinds(kinds, transaction.words().fields, "the delta")
+
+    def _tables(
+        self, writer: GenerationWriter, transaction: DeltaTransaction, deleted: dict[int, Tombstone]
+    ) -> tuple[Taxonomy, FieldTable, FieldTable]:
+        folders = list(self._options.tables)
+        if self._opened is not None and self._base is not None:
+            folders.append(self._opened.path / _TABLES)
+        tables = TableReader(folders, self._bad_rows)
+        categories = read_categories(tables, self._pools)
+        bridges = read_bridges(tables, self._pools)
+        items = read_items(tables, self._pools)
+        users = read_users(tables, self._pools, self._gone(transaction, deleted))
+        taxonomy = build_taxonomy(categories, bridges, items.rows)
+        with translate_os_errors(f"{writer.path}: cannot write"):
+            tables.save(writer.path / _TABLES)
+            taxonomy.save(writer.path / "taxonomy")
+            items.fields.save(writer.path / "items")
+            items.covers.save(writer.path / "covers")
+            users.save(writer.path / "users")
+        return taxonomy, items.fields, users
+
+    def _gone(self, transaction: DeltaTransaction, deleted: dict[int, Tombstone]) -> U64:
+        """Gives the users whose side-info must go, ascending.
+
+        From the store's own table these are all who were deleted since it was built. A table that is given anew may
+        know nothing of deletions: from it go all who were ever deleted and have not come back.
+        """
+        if not any(find_files(folder, "users") for folder in self._options.tables):
+            return np.array(sorted(u for u, grave in deleted.items() if grave.sequence > self._merged), np.uint64)
+        base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
+        gone = []
+        for user, grave in sorted(deleted.items()):
+            is_back = len(transaction.rows(user, after=max(self._merged, grave.sequence))) > 0
+            if base is not None and grave.sequence <= self._merged:
+                is_back |= base.record(user) is not None
+            if not is_back:
+                gone.append(user)
+        if base is not None:
+            base.close()
+        return np.array(gone, np.uint64)
+
+    def _plan(
+        self,
+        folder: Path,
+        work: Work,
+        taxonomy: Taxonomy,
+        parts: list[SpillPart],
+        live: SpillPart,
+        deleted: dict[int, Tombstone],
+        kinds: FieldKinds,
+    ) -> Plan:
+        known = [self._base.vocabulary] if self._base else []
+        vocabulary = join_vocabularies([*known, *(used_words(part) for part in (*parts, live))])
+        base = None
+        if self._opened is not None and self._base is not None:
+            base = BaseSource(
+                folder=self._opened.path / "base",
+                kinds=self._base.behavior_fields,
+                recode=recode(self._base.vocabulary, vocabulary),
+                left_out=frozenset(user for user, grave in deleted.items() if grave.sequence > self._merged),
+            )
+        sources = [(work.part_folder(number), part, False) for number, part in enumerate(parts)]
+        return Plan(
+            bits=work.bits,
+            kinds=kinds,
+            vocabulary=vocabulary,
+            taxonomy=folder / "taxonomy",
+            tree_domains=taxonomy.tree_domains,
+            widths=widths_of(kinds, vocabulary, self._base, (*parts, live)),
+            retention=self._options.retention,
+            base=base,
+            parts=tuple(
+                PartSource(folder=at, part=part, recode=recode(part.vocabulary, vocabulary), is_live=is_live)
+                for at, part, is_live in (*sources, (work.folder / "live", live, True))
+            ),
+            deleted={user: grave.deleted_ms for user, grave in deleted.items()},
+        )
+
+    def _names(
+        self, kind: NameKind, transaction: DeltaTransaction, work: Work, deleted: dict[int, Tombstone]
+    ) -> Iterator[tuple[int, str]]:
+        shown = [sorted_names(self._pools.of(kind).names)]
+        base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
+        if base is not None:
+            shown.append(base.names(kind))
+        ids = [
+            names
+            for number in range(len(self._files.pieces))
+            for names in spilled_names(work.part_folder(number), kind)
+        ]
+        live = sorted_names(dict(transaction.names(kind)))
+        if kind == "user":
+            # The base has names of users who came back before it was built; those deleted since are out.
+            since = {user for user, grave in deleted.items() if grave.sequence > self._merged}
+            shown = [_without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
+            ids = [_without(names, deleted) for names in ids]
+        try:
+            yield from merge_names(kind, shown, [*ids, live])
+        finally:
+            if base is not None:
+                base.close()
+
+    def _meta(
+        self, plan: Plan, counts: Counts, taxonomy: Taxonomy, items: FieldTable, users: FieldTable, sequence: int
+    ) -> StoreMeta:
+        words = plan.vocabulary
+        return StoreMeta(
+            delta_sequence=sequence,
+            domains=words.domains,
+            actions=words.actions,
+            scenes=words.scenes,
+            streams=tuple(divmod(stream, 256) for stream in sorted(counts.by_stream)),
+            tree_domains=taxonomy.tree_domains,
+            behavior_fields=plan.kinds,
+            item_fields=tuple(items.fields),
+            user_fields=tuple(users.fields),
+            taxonomy_fingerprint=taxonomy.fingerprint(),
+            num_users=counts.num_users,
+            num_behaviors=counts.num_behaviors,
+            num_by_domain=by_domain(counts.by_stream, len(words.domains)),
+            num_unmapped=counts.num_unmapped,
+            num_categories=len(taxonomy.category_ids),
+            num_items=len(taxonomy.item_ids),
+            first_ms=counts.first_ms or 0,
+            last_ms=counts.last_ms or 0,
+            keyed=plan.widths.keyed,
+            largest_ids=plan.widths.largest,
+        )
+
+    def _clean_up(self, work: Work, deleted: dict[int, Tombstone]) -> tuple[list[str], str]:
+        """Removes what nobody needs any more. The generation is published: no failure here changes that."""
+        shutil.rmtree(work.folder, ignore_errors=True)
+        try:
+            return self._remove_and_trim(deleted), ""
+        except StoreError as exc:
+            return [], str(exc)
+
+    def _remove_and_trim(self, deleted: dict[int, Tombstone]) -> list[str]:
+        newest = max((grave.sequence for grave in deleted.values()), default=0)
+        # A deletion is for good: an older generation that may still hold a deleted user goes, whatever `keep` says.
+        doomed = frozenset(name for name in kept_generations(self._root) if _sequence_of(self._root, name) < newest)
+        removed = remove_generations(self._root, self._options.keep, doomed)
+        try:
+            with DeltaWriter(self._root) as delta:
+                delta.trim(smallest_sequence(self._root))
+        except LockedError:
+            pass  # its holder trims it when it follows the new generation
+        return removed
+
+
+def _current(root: Path, options: BuildOptions) -> OpenedGeneration | None:
+    try:
+        name = current_name(root, "store")
+    except MissingGenerationError:
+        return None
+    try:
+        opened = open_generation(root, "store", name)
+        read_meta(opened)
+    except GenerationError:
+        if options.replace:
+            return None
+        raise
+    return opened
+
+
+def _delta(root: Path) -> Delta:
+    delta = Delta.open(root)
+    if delta is None:
+        DeltaWriter(root).close()  # makes it
+        delta = Delta.open(root)
+        assert delta is not None
+    return delta
+
+
+def _sequence_of(root: Path, name: str) -> int:
+    try:
+        return read_meta(open_generation(root, "store", name, check_content=False)).delta_sequence
+    except GenerationError:
+        return 0
+
+
+def _without(names: Iterator[tuple[int, str]], deleted: Collection[int]) -> Iterator[tuple[int, str]]:
+    return ((key, name) for key, name in names if key not in deleted)

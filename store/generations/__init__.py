@@ -1,0 +1,1 @@
+"""Immutable published versions: manifest, base, tables, and which of them are kept."""

@@ -1,0 +1,139 @@
+"""Side-info of items and users, and the products ads cover: small sorted tables in plain .npy files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.errors import CorruptGenerationError, InputError
+from store.files.arrays import find_sorted, load_array, save_array
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from store.types import F32, I64, U64, AnyArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldTable:
+    """Side-info fields by id; immutable and thread-safe.
+
+    A field is categorical (uint64 ids, `NO_ID` = missing) or numeric (float32, NaN = missing)::
+
+        ids    brand  price
+        7      901    1.5
+        8      NO_ID  2.0
+    """
+
+    ids: U64
+    """Ascending, distinct. (K,)"""
+    fields: Mapping[str, U64 | F32]
+    """Each (K,)."""
+
+    def __post_init__(self) -> None:
+        for name, column in self.fields.items():
+            if len(column) != len(self.ids):
+                raise InputError(f"{name}: {len(column)} values for {len(self.ids)} ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def lookup(self, ids: U64) -> dict[str, U64 | F32]:
+        """Gives every field of some ids, missing where the id is unknown.
+
+        Args:
+            ids: Any order, any multiplicity. (N,)
+
+        Returns:
+            New arrays, each (N,).
+        """
+        at, found = find_sorted(self.ids, ids)
+        out: dict[str, U64 | F32] = {}
+        for name, column in self.fields.items():
+            missing = NO_ID if column.dtype == np.uint64 else np.nan
+            values: AnyArray = np.full(len(ids), missing, column.dtype)
+            values[found] = column[at[found]]
+            out[name] = values
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Writes `ids.npy` and one numbered .npy file per field; the names go into the manifest, by the caller."""
+        save_array(folder / "ids.npy", self.ids)
+        for number, column in enumerate(self.fields.values()):
+            save_array(folder / f"field{number}.npy", column)
+
+    @staticmethod
+    def load(folder: Path, names: Sequence[str]) -> FieldTable:
+        """Maps what `save` wrote.
+
+        Raises:
+            CorruptGenerationError: A file is no such array, or of another length than the ids.
+        """
+        ids = load_array(folder / "ids.npy", np.uint64)
+        fields = {
+            name: load_array(folder / f"field{number}.npy", np.uint64, np.float32) for number, name in enumerate(names)
+        }
+        for number, (name, column) in enumerate(fields.items()):
+            if len(column) != len(ids):
+                raise CorruptGenerationError(
+                    f"{folder / f'field{number}.npy'}: {len(column)} values of {name} for {len(ids)} ids; "
+                    "run `lookback-store ingest` again"
+                )
+        return FieldTable(ids=ids, fields=fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverTable:
+    """The products that ads cover, as ragged lists; immutable and thread-safe.
+
+    The list of `ids[k]` is `values[offsets[k]:offsets[k + 1]]`, ascending and distinct.
+    """
+
+    ids: U64
+    """Ads that cover something, ascending, distinct. (K,)"""
+    offsets: I64
+    """(K + 1,)"""
+    values: U64
+
+    def covers(self, ids: U64) -> tuple[U64, I64]:
+        """Gives the covered products of some ads; an empty list where an ad is unknown or covers nothing.
+
+        Args:
+            ids: Any order, any multiplicity. (N,)
+
+        Returns:
+            New arrays: values, one list after another; offsets (N + 1,).
+        """
+        at, found = find_sorted(self.ids, ids)
+        starts = np.where(found, self.offsets[at], 0)
+        lengths = np.where(found, self.offsets[np.minimum(at + 1, len(self.ids))] - starts, 0)
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+        rows = np.arange(int(offsets[-1])) + np.repeat(starts - offsets[:-1], lengths)
+        return self.values[rows], offsets
+
+    def save(self, folder: Path) -> None:
+        """Writes three .npy files."""
+        save_array(folder / "ids.npy", self.ids)
+        save_array(folder / "offsets.npy", self.offsets)
+        save_array(folder / "values.npy", self.values)
+
+    @staticmethod
+    def load(folder: Path) -> CoverTable:
+        """Maps what `save` wrote.
+
+        Raises:
+            CorruptGenerationError: A file is no such array, or the lengths do not fit together.
+        """
+        ids = load_array(folder / "ids.npy", np.uint64)
+        offsets = load_array(folder / "offsets.npy", np.int64)
+        values = load_array(folder / "values.npy", np.uint64)
+        if len(offsets) != len(ids) + 1 or int(offsets[-1]) != len(values):
+            raise CorruptGenerationError(
+                f"{folder / 'offsets.npy'}: the offsets do not fit {len(ids)} ids and {len(values)} values; "
+                "run `lookback-store ingest` again"
+            )
+        return CoverTable(ids=ids, offsets=offsets, values=values)

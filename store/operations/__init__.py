@@ -1,0 +1,1 @@
+"""What an operator runs: verify, stats, export, backup."""

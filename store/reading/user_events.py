@@ -1,0 +1,124 @@
+"""One user's behaviors as they were written, with everything that is kept of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.events import STREAMS_PER_DOMAIN, FieldKinds, missing_field
+from store.records.rows import widen
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from store.delta.rows import DeltaRows
+    from store.reading.loaded import LiveWords
+    from store.types import F32, I64, U8, U16, U64, AnyArray, UserColumns, UserExtras
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvents:
+    """Behaviors in time order, ties in event order; columns of length N."""
+
+    item: U64
+    category: U64
+    """Category id as given, in the name space of the domain's tree; `NO_ID` = none."""
+    timestamp_ms: I64
+    domain: U8
+    """Codes of the snapshot's vocabulary; so are `action` and `scene`."""
+    action: U8
+    scene: U16
+    key: U64
+    """Event id; `NO_ID` = none."""
+    fields: Mapping[str, U64 | F32]
+    """Side-info fields by name: ids, `NO_ID` = missing, or float32, NaN = missing."""
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @staticmethod
+    def empty(kinds: FieldKinds) -> UserEvents:
+        """Gives no behaviors."""
+        return UserEvents(
+            item=np.empty(0, np.uint64),
+            category=np.empty(0, np.uint64),
+            timestamp_ms=np.empty(0, np.int64),
+            domain=np.empty(0, np.uint8),
+            action=np.empty(0, np.uint8),
+            scene=np.empty(0, np.uint16),
+            key=np.empty(0, np.uint64),
+            fields={name: missing_field(kind, 0) for name, kind in kinds},
+        )
+
+    @staticmethod
+    def of_record(columns: UserColumns, extras: UserExtras, kinds: FieldKinds) -> UserEvents:
+        """Gives the behaviors of a record."""
+        order = columns.order.astype(np.int64)
+        domain, action = columns.domain_and_action(order)
+        key = np.full(len(order), NO_ID, np.uint64) if extras.key is None else extras.key[order]
+        return UserEvents(
+            item=columns.item[order].astype(np.uint64),
+            category=widen(extras.category[order]),
+            timestamp_ms=columns.timestamp_ms[order],
+            domain=domain,
+            action=action,
+            scene=columns.scene[order].astype(np.uint16),
+            key=key,
+            fields={
+                name: widen(column[order]) if kind == "id" else column[order]
+                for (name, kind), column in zip(kinds, extras.fields, strict=True)
+            },
+        )
+
+    @staticmethod
+    def of_delta(rows: DeltaRows, words: LiveWords, codes: Mapping[str, int], kinds: FieldKinds) -> UserEvents:
+        """Gives the behaviors of delta rows, in the order of their sequence numbers.
+
+        Args:
+            rows: Rows of one user.
+            words: The words of the generation and the delta.
+            codes: The delta's code of each side-info field.
+            kinds: Side-info fields of the generation.
+        """
+        stream = words.stream[rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action]
+        return UserEvents(
+            item=rows.item,
+            category=rows.category,
+            timestamp_ms=rows.timestamp_ms,
+            domain=(stream // STREAMS_PER_DOMAIN).astype(np.uint8),
+            action=(stream % STREAMS_PER_DOMAIN).astype(np.uint8),
+            scene=words.scene[rows.scene],
+            key=rows.key,
+            fields={
+                name: rows.fields[codes[name]] if codes.get(name, -1) in rows.fields else missing_field(kind, len(rows))
+                for name, kind in kinds
+            },
+        )
+
+
+def join_events(first: UserEvents | None, second: UserEvents) -> UserEvents:
+    """Gives the behaviors of two sources in time order; on ties the first source's stand first, each in its order."""
+    parts = [second] if first is None else [first, second]
+    order = np.argsort(np.concatenate([part.timestamp_ms for part in parts]), kind="stable")
+
+    def joined(name: str) -> AnyArray:
+        return np.concatenate([getattr(part, name) for part in parts])[order]
+
+    def field(name: str) -> U64 | F32:
+        columns: list[AnyArray] = [part.fields[name] for part in parts]
+        out: AnyArray = np.concatenate(columns)[order]
+        return out
+
+    return UserEvents(
+        item=joined("item"),
+        category=joined("category"),
+        timestamp_ms=joined("timestamp_ms"),
+        domain=joined("domain"),
+        action=joined("action"),
+        scene=joined("scene"),
+        key=joined("key"),
+        fields={name: field(name) for name in second.fields},
+    )

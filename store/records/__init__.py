@@ -1,0 +1,1 @@
+"""One user's behaviors as bytes: the record of `FORMAT.md`."""
