@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 KINDS = {
     "read": "the whole user, every byte of the record read: `columns(user, check=True)`",
     "views": "the whole user as views, nothing but the header read: `columns(user)`",
-    "subtree": "where the behaviors under one node stand: `subtree(user, node)`",
+    "subtree": "where the behaviors under one node stand, of the user asked for last: `subtree(user, node)`",
+    "first": "the same of a user asked for the first time: a snapshot, one `subtree(user, node)`, closed again",
     "newest": "and the newest 50 of them: `.rows(limit=50)`",
 }
-STEADY = ("views", "subtree")
+STEADY = ("views", "subtree", "first")
 """Kinds whose time does not grow with the rows, as long as the user has no live events."""
 
 _SHARE = 0.03
@@ -69,7 +70,7 @@ def measure_reads(
             taken.append(mean_us(lambda: store.snapshot().close(), calls))
             for length in lengths:
                 for kind in kinds:
-                    call = _call(kind, snapshot, FIRST_EXACT_USER + length, node)
+                    call = _call(kind, store, snapshot, FIRST_EXACT_USER + length, node)
                     times = calls if kind in steady else max(min(calls, 20), min(calls, _BUDGET_ROWS // length))
                     found[kind][str(length)].append(mean_us(call, times))
     return Reads(
@@ -87,11 +88,16 @@ def find_node(snapshot: Snapshot, user: int) -> int:
     return int(starts[np.argmin(np.abs(held - _SHARE * len(node)))])
 
 
-def _call(kind: str, snapshot: Snapshot, user: int, node: int) -> Callable[[], object]:
+def _call(kind: str, store: BehaviorStore, snapshot: Snapshot, user: int, node: int) -> Callable[[], object]:
+    def first() -> None:
+        with store.snapshot() as mine:
+            mine.subtree(user, node)
+
     calls: dict[str, Callable[[], object]] = {
         "read": lambda: snapshot.columns(user, check=True),
         "views": lambda: snapshot.columns(user),
         "subtree": lambda: snapshot.subtree(user, node),
+        "first": first,
         "newest": lambda: snapshot.subtree(user, node).rows(limit=50),
     }
     return calls[kind]

@@ -96,8 +96,12 @@ class Append:
         )
         listed: list[int] = rows.tolist()
         for name, codes, words, generation in kinds:
-            taken, refused = codes.take([words[row] for row in listed], generation)
-            self._codes[name][rows] = taken
+            if len(listed) == len(words):
+                self._codes[name], refused = codes.take(words, generation)
+                taken = self._codes[name][rows] if refused else self._codes[name]
+            else:
+                taken, refused = codes.take([words[row] for row in listed], generation)
+                self._codes[name][rows] = taken
             if refused:
                 without_code: list[int] = rows[taken < 0].tolist()
                 self._refuse(rows[taken < 0], {row: refused[words[row]] for row in without_code})

@@ -39,10 +39,13 @@ class Intake:
     duplicate: Bool
     """Marks rows that are there already. (N,)"""
 
+    by_user: I64
+    """All rows by user key, those of one user in their order. (N,)"""
+
     def open_rows(self) -> I64:
-        """Gives the rows that are neither refused nor duplicates, by user key, those of one user in their order."""
-        rows = np.flatnonzero(self.check.good() & ~self.duplicate)
-        return rows[np.argsort(self.user_key[rows], kind="stable")]
+        """Gives the rows that are neither refused nor duplicates, in the order of `by_user`."""
+        is_open = self.check.good() & ~self.duplicate
+        return self.by_user if is_open.all() else self.by_user[is_open[self.by_user]]
 
     def results(self, sequence: int) -> list[AppendResult]:
         """Gives what became of each batch.
@@ -91,9 +94,11 @@ def take_in(batches: Sequence[EventBatch], kinds: FieldKinds, now_ms: int, max_s
         check.refuse(mask, refused.__getitem__)
     events = _join(batches, bounds, dict(kinds), check)
     _check_values(events, check, now_ms, max_skew_ms)
+    user_key = mix(events.user)
     return Intake(
         events=events,
-        user_key=mix(events.user),
+        user_key=user_key,
+        by_user=np.argsort(user_key, kind="stable"),
         bounds=bounds,
         check=check,
         duplicate=np.zeros(len(events), np.bool_),

@@ -6,7 +6,6 @@ them is new; where it is, the events of its user are read and compared, so that 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from store.delta.rows import peek_rows
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from store.files.environment import Cursor
     from store.types import I64, U8, U64, AnyArray, Bool
@@ -28,6 +27,10 @@ _FEW = 256
 _MANY = 4096
 """So many that came singly are sorted in together."""
 _NONE = np.empty(0, np.uint64)
+_BITS_PER_HASH = 16
+_SMALLEST_FILTER = 20
+"""log2 of the bits."""
+_ONE = np.uint8(1)
 _ITEM_WEIGHT, _TIME_WEIGHT, _ACTION_WEIGHT, _KEY_WEIGHT = (
     np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 )
@@ -68,6 +71,8 @@ class SeenEvents:
         """Ascending hashes by segment."""
         self._recent: dict[int, int] = {}
         """Segment by hash, of events that came a few at a time: nothing is sorted for a single one."""
+        self._filter = HashFilter()
+        """Of all of them."""
 
     @staticmethod
     def load(cursor: Cursor[bytes]) -> SeenEvents:
@@ -86,6 +91,8 @@ class SeenEvents:
 
     def add(self, sequence: U64, hashes: U64) -> None:
         """Takes in new events. Each (N,)."""
+        if not self._filter.add(hashes):
+            self._filter = HashFilter.of([hashes, *self._hashes()])
         if len(sequence) > _FEW:
             self._sort_in(sequence >> np.uint64(SEGMENT_BITS), hashes)
             return
@@ -109,28 +116,30 @@ class SeenEvents:
         same = ordered[1:] == ordered[:-1]
         suspect[order[1:][same]] = True
         suspect[order[:-1][same]] = True
-        find = self._find_one if len(hashes) == 1 else self._find_sorted
-        places = [(segment, found) for segment, found in find(ordered, order) if len(found)]
-        for row, number in enumerate(hashes.tolist()) if self._recent else ():
-            segment = self._recent.get(number, -1)
-            if segment >= 0:
-                places.append((segment, np.array([row])))
+        likely = np.flatnonzero(self._filter.may_hold(hashes))
+        places = self._find(hashes, likely) if len(likely) else []
         for _, found in places:
             suspect[found] = True
         return suspect, places
 
-    def _find_sorted(self, ordered: U64, order: I64) -> Iterator[tuple[int, I64]]:
+    def _find(self, hashes: U64, rows: I64) -> list[tuple[int, I64]]:
+        """Gives the segments that hold hashes of some rows, with these rows."""
+        places = []
+        wanted = hashes[rows]
         for segment, known in self._segments.items():
-            at = np.searchsorted(known, ordered)
-            yield segment, order[known[np.minimum(at, len(known) - 1)] == ordered]
+            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            found = rows[known[at] == wanted]
+            if len(found):
+                places.append((segment, found))
+        for row, number in zip(rows.tolist(), wanted.tolist(), strict=True) if self._recent else ():
+            segment = self._recent.get(number, -1)
+            if segment >= 0:
+                places.append((segment, np.array([row])))
+        return places
 
-    def _find_one(self, ordered: U64, order: I64) -> Iterator[tuple[int, I64]]:
-        """Does for a single event what `_find_sorted` does for any: many events come alone."""
-        number = int(ordered[0])
-        for segment, known in self._segments.items():
-            at = bisect_left(known.data, number)
-            if at < len(known) and known[at] == number:
-                yield segment, order
+    def _hashes(self) -> Iterator[U64]:
+        yield from self._segments.values()
+        yield np.fromiter(self._recent, np.uint64, len(self._recent))
 
     def _sort_in(self, segment: U64, hashes: U64) -> None:
         for number in np.unique(segment).tolist():
@@ -143,6 +152,42 @@ class SeenEvents:
         first = (up_to + 1) >> SEGMENT_BITS
         self._segments = {segment: known for segment, known in self._segments.items() if segment >= first}
         self._recent = {number: segment for number, segment in self._recent.items() if segment >= first}
+
+
+class HashFilter:
+    """Tells hashes that were never added from those that may have been, by one bit each, `_BITS_PER_HASH` or more.
+
+    The upper bits of a hash are the number of its bit.
+    """
+
+    def __init__(self, log2_bits: int = _SMALLEST_FILTER) -> None:
+        self._bits = np.zeros(1 << log2_bits - 3, np.uint8)
+        self._shift = np.uint64(64 - log2_bits)
+        self._room = (1 << log2_bits) // _BITS_PER_HASH
+
+    @staticmethod
+    def of(hashes: Sequence[U64]) -> HashFilter:
+        """Gives a filter that has room for as many again."""
+        count = sum(map(len, hashes))
+        made = HashFilter(max(_SMALLEST_FILTER, (2 * _BITS_PER_HASH * count).bit_length()))
+        for some in hashes:
+            made.add(some)
+        return made
+
+    def add(self, hashes: U64) -> bool:
+        """Takes in hashes, (N,); gives False, and takes none, when there is no room for them."""
+        if len(hashes) > self._room:
+            return False
+        self._room -= len(hashes)
+        bit = hashes >> self._shift
+        np.bitwise_or.at(self._bits, bit >> np.uint64(3), _ONE << (bit & np.uint64(7)).astype(np.uint8))
+        return True
+
+    def may_hold(self, hashes: U64) -> Bool:
+        """Gives False for those that were never added, (N,)."""
+        bit = hashes >> self._shift
+        held: Bool = (self._bits[bit >> np.uint64(3)] >> (bit & np.uint64(7)).astype(np.uint8) & _ONE).astype(np.bool_)
+        return held
 
 
 def stored_identities(cursor: Cursor[bytes], user_keys: U64, places: list[tuple[int, I64]]) -> set[bytes]:

@@ -52,7 +52,7 @@ class WordCodes:
         """
         codes = self._codes
         refused: dict[str, str] = {}
-        # An ordered set: codes are given in the order in which words first appear.
+        # Codes are given in the order in which words first appear.
         fresh = [word for word in dict.fromkeys(words) if word not in codes]
         if fresh:
             union = {*known, *codes}
@@ -62,7 +62,8 @@ class WordCodes:
                 else:
                     union.add(word)
                     codes[word] = len(codes)
-        return np.array([codes.get(word, -1) for word in words], np.int64), refused
+        found = map(codes.__getitem__, words) if not refused else (codes.get(word, -1) for word in words)
+        return np.fromiter(found, np.int64, len(words)), refused
 
     def forget_unused(self, used: I64) -> I64 | None:
         """Drops new words that are not in use.

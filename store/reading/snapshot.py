@@ -12,9 +12,9 @@ from store.events import STREAMS_PER_DOMAIN
 from store.keys import mix_one
 from store.reading.merge import LiveRows, live_only, merge_columns
 from store.reading.retrieval import BehaviorColumns
-from store.reading.subtree import Subtree
+from store.reading.subtree import OpenUser
 from store.reading.user_events import UserEvents, join_events
-from store.records.codec import decode_extras, decode_user, subtree_ranges
+from store.records.codec import decode_extras, decode_user
 from store.types import NO_ID, UserColumns
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from store.generations.meta import StoreMeta
     from store.generations.tables import CoverTable, FieldTable
     from store.reading.loaded import LiveWords, LoadedGeneration
+    from store.reading.subtree import Subtree
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, U64, Vocabulary
 
@@ -47,6 +48,8 @@ class Snapshot:
         self._merged = generation.meta.delta_sequence
         self._has_live = delta is not None and delta.last_sequence > self._merged
         self._words: LiveWords | None = None
+        self._opened: OpenUser | None = None
+        """The user whose subtree was asked for last: a request asks for many of one user."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +63,7 @@ class Snapshot:
         """Unpins the generation. Closing twice does nothing."""
         if self._base is not None:
             self._base.close()
-            self._base = None
+            self._base = self._opened = None
         if self._delta is not None:
             self._delta.close()
 
@@ -149,7 +152,8 @@ class Snapshot:
     def subtree(self, user: int, node: int) -> Subtree:
         """Gives a user's behaviors under one node of the taxonomy: one contiguous range of rows per stream.
 
-        Cost: two binary searches a stream, whatever the length of the history; with events in the delta, their merge.
+        Cost: two binary searches a stream, whatever the length of the history. The first call for a user finds the
+        record, and merges it with the user's events in the delta if there are any; the next ones do not.
 
         Args:
             user: User id.
@@ -164,15 +168,10 @@ class Snapshot:
         if not 0 <= node <= unmapped:
             raise InputError(f"node: {node} is outside 0 .. {unmapped}")
         end = self._generation.end_of_node[node] if node < unmapped else node + 1
-        record = self._record(user)
-        if self._has_live and self._live_rows(user) is not None:
-            return Subtree.of_columns(self.columns(user), node, end)
-        if record is None:
-            return Subtree.of_columns(UserColumns.empty(), node, end)
-        try:
-            return Subtree.of_record(record, subtree_ranges(record, node, end))
-        except CorruptRecordError as exc:
-            raise self._damaged(user, exc) from exc
+        opened = self._opened
+        if opened is None or opened.user != user:
+            opened = self._opened = self._open_user(user)
+        return opened.subtree(node, end)
 
     def history(
         self,
@@ -278,6 +277,15 @@ class Snapshot:
             if user != last:
                 yield user
             last = user
+
+    def _open_user(self, user: int) -> OpenUser:
+        record = self._record(user)
+        if record is None or self._live_rows(user) is not None:
+            return OpenUser.of_columns(user, self.columns(user))
+        try:
+            return OpenUser.of_record(user, record)
+        except CorruptRecordError as exc:
+            raise self._damaged(user, exc) from exc
 
     def _record(self, user: int) -> memoryview | None:
         """Gives a user's record, None when there is none or the user was deleted since."""

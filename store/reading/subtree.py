@@ -6,14 +6,65 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.events import STREAMS_PER_DOMAIN
-from store.records.codec import decode_user
+from store.records.codec import decode_nodes, decode_user
 
 if TYPE_CHECKING:
+    from store.records.codec import Stream
     from store.types import I64, UserColumns
 
     Range = tuple[int, int, int]
     """(domain code * 256 + action code, first row, end row)."""
+
+
+class OpenUser:
+    """One user's nodes by stream, ready to be searched, and the columns behind them; not thread-safe."""
+
+    __slots__ = ("_columns", "_record", "streams", "user")
+
+    def __init__(
+        self, user: int, streams: list[Stream], columns: UserColumns | None, record: memoryview | None
+    ) -> None:
+        """Use `of_record` or `of_columns`."""
+        self.user = user
+        self.streams = streams
+        self._columns = columns
+        self._record = record
+
+    @staticmethod
+    def of_record(user: int, record: memoryview) -> OpenUser:
+        """Opens a record; its columns are decoded when they are asked for.
+
+        Raises:
+            CorruptRecordError: Its header is damaged.
+        """
+        return OpenUser(user, decode_nodes(record), None, record)
+
+    @staticmethod
+    def of_columns(user: int, columns: UserColumns) -> OpenUser:
+        """Takes columns as they are."""
+        nodes = [(s.domain << 8 | s.action, s.start, columns.node[s.start : s.stop]) for s in columns.sections]
+        return OpenUser(user, nodes, columns, None)
+
+    @property
+    def columns(self) -> UserColumns:
+        """All behaviors of the user."""
+        if self._columns is None:
+            assert self._record is not None
+            self._columns = decode_user(self._record)
+        return self._columns
+
+    def subtree(self, first_node: int, end_node: int) -> Subtree:
+        """Gives where the rows of the nodes `[first_node, end_node)` stand, in each stream that has any.
+
+        Cost: two binary searches a stream, whatever the number of rows.
+        """
+        bounds = np.array((first_node, end_node), np.uint32)
+        ranges = []
+        for stream, start, node in self.streams:
+            low, high = node.searchsorted(bounds).tolist()
+            if low < high:
+                ranges.append((stream, start + low, start + high))
+        return Subtree(self, ranges)
 
 
 class Subtree:
@@ -22,30 +73,11 @@ class Subtree:
     Within a range rows ascend by (node, time).
     """
 
-    __slots__ = ("_columns", "_record", "ranges")
+    __slots__ = ("_user", "ranges")
 
-    def __init__(self, ranges: list[Range], columns: UserColumns | None, record: memoryview | None) -> None:
-        """Use `of_record` or `of_columns`."""
+    def __init__(self, user: OpenUser, ranges: list[Range]) -> None:
+        self._user = user
         self.ranges = ranges
-        self._columns = columns
-        self._record = record
-
-    @staticmethod
-    def of_record(record: memoryview, ranges: list[Range]) -> Subtree:
-        """Gives ranges over a record, which is decoded when it is needed."""
-        return Subtree(ranges, None, record)
-
-    @staticmethod
-    def of_columns(columns: UserColumns, first_node: int, end_node: int) -> Subtree:
-        """Gives the ranges of the nodes `[first_node, end_node)` of some columns."""
-        ranges = []
-        for section in columns.sections:
-            node = columns.node[section.start : section.stop]
-            low, high = np.searchsorted(node, [first_node, end_node]).tolist()
-            if low < high:
-                stream = section.domain * STREAMS_PER_DOMAIN + section.action
-                ranges.append((stream, section.start + low, section.start + high))
-        return Subtree(ranges, columns, None)
 
     def __len__(self) -> int:
         return sum(stop - start for _, start, stop in self.ranges)
@@ -53,10 +85,7 @@ class Subtree:
     @property
     def columns(self) -> UserColumns:
         """All behaviors of the user, of which the ranges are rows."""
-        if self._columns is None:
-            assert self._record is not None
-            self._columns = decode_user(self._record)
-        return self._columns
+        return self._user.columns
 
     def rows(self, *, as_of_ms: int | None = None, limit: int | None = None) -> I64:
         """Gives rows of `columns` in time order, oldest first; a new array.

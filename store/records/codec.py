@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,20 +35,21 @@ from store.types import Section, UserColumns, UserExtras
 
 if TYPE_CHECKING:
     from store.records.layout import Buffer
-    from store.types import AnyArray
+    from store.types import U32, AnyArray
 
 __all__ = [
     "EncodedBlock",
+    "Stream",
     "decode_extras",
+    "decode_nodes",
     "decode_user",
     "encode_block",
     "encode_user",
     "num_rows",
-    "subtree_ranges",
 ]
 
-_BOUNDS = struct.Struct("<II")
-"""Two numbers of nodes."""
+Stream = tuple[int, int, "U32"]
+"""(domain code * 256 + action code, first row, its nodes ascending)."""
 
 
 def encode_user(columns: UserColumns, extras: UserExtras) -> bytes:
@@ -132,13 +132,8 @@ def num_rows(buffer: Buffer) -> int:
     return open_record(buffer)[1]
 
 
-def subtree_ranges(buffer: Buffer, first_node: int, end_node: int) -> list[tuple[int, int, int]]:
-    """Gives where the rows of the nodes `[first_node, end_node)` stand in a record.
-
-    Cost: two binary searches a section, whatever the number of rows; nothing but the header and they is read.
-
-    Returns:
-        (domain code * 256 + action code, first row, end row) of each section that has any, in their order.
+def decode_nodes(buffer: Buffer) -> list[Stream]:
+    """Gives the nodes of a record by stream, and copies nothing; no row is read.
 
     Raises:
         CorruptRecordError: As `decode_user` without the check.
@@ -146,17 +141,14 @@ def subtree_ranges(buffer: Buffer, first_node: int, end_node: int) -> list[tuple
     layout, num_rows, sections_at, data_at = open_record(buffer)
     kind, at = layout.core[0]
     node = np.frombuffer(buffer, kind, num_rows, data_at + num_rows * at)
-    bounds = np.frombuffer(_BOUNDS.pack(first_node, end_node), kind)
-    ranges = []
+    streams = []
     start = 0
     for domain, action, _, stop in SECTION.iter_unpack(buffer[sections_at:data_at]):
         if not start < stop <= num_rows:
             raise _bad_sections()
-        low, high = node[start:stop].searchsorted(bounds).tolist()
-        if low < high:
-            ranges.append((domain << 8 | action, start + low, start + high))
+        streams.append((domain << 8 | action, start, node[start:stop]))
         start = stop
-    return ranges
+    return streams
 
 
 def _decode_sections(directory: Buffer, num_rows: int) -> tuple[Section, ...]:

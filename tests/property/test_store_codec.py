@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from store.errors import CorruptRecordError
 from store.keys import user_key
+from store.reading.subtree import OpenUser
 from store.records import block_codec
-from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
+from store.records.codec import decode_extras, decode_nodes, decode_user, encode_block, encode_user, num_rows
 from store.types import NO_ID, parse_id
 from tests.unit.store.blocks import random_block, user_of
 
@@ -76,7 +77,7 @@ def test_damage_anywhere_is_found(user, data):
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_record_never_do_worse_than_raise(data):
-    for read in (decode_user, decode_extras, num_rows, lambda buffer: subtree_ranges(buffer, 0, 9)):
+    for read in (decode_user, decode_extras, num_rows, decode_nodes):
         with pytest.raises(CorruptRecordError):
             read(data)
 
@@ -90,7 +91,7 @@ def test_a_subtree_is_where_its_nodes_stand(user, first, size):
         if inside:
             assert inside == list(range(inside[0], inside[-1] + 1))
             expected.append((section.domain * 256 + section.action, inside[0], inside[-1] + 1))
-    assert subtree_ranges(encode_user(*user), first, first + size) == expected
+    assert OpenUser.of_record(7, memoryview(encode_user(*user))).subtree(first, first + size).ranges == expected
 
 
 @given(users(), st.integers(-1, 2**45 + 1))

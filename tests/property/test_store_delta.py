@@ -16,7 +16,7 @@ import store.delta.transaction
 from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED
 from store.delta.delta import Delta
 from store.delta.layout import META_SEQUENCE, NUMBER, event_key, event_keys, split_event_keys
-from store.delta.repeats import SeenEvents, event_hashes, event_identities
+from store.delta.repeats import HashFilter, SeenEvents, event_hashes, event_identities
 from store.delta.rows import DeltaRows, decode_rows, encode_rows
 from store.delta.writer import DeltaWriter
 from store.keys import mix_one, user_key
@@ -290,3 +290,23 @@ def test_no_repeated_event_goes_unsuspected(rows, numbers, forgotten):
         for number, row in stored:
             if number > forgotten and identities[row] == identities[at]:
                 assert any(segment == number >> 16 and at in found.tolist() for segment, found in places)
+
+
+@given(
+    known=st.lists(st.integers(0, 2**64 - 1), max_size=50),
+    asked=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50),
+)
+def test_the_filter_forgets_no_hash(known, asked):
+    filled = HashFilter.of([np.array(known, np.uint64)])
+    assert filled.may_hold(np.array(known, np.uint64)).all()
+    both = np.array([*known, *asked], np.uint64)
+    # Two hashes share a bit when their upper 20 bits are equal.
+    assert filled.may_hold(both).tolist() == [number >> 44 in {one >> 44 for one in known} for number in both.tolist()]
+
+
+def test_a_full_filter_takes_nothing_and_a_larger_one_holds_all():
+    hashes = np.arange(2**16, dtype=np.uint64) << np.uint64(40)
+    small = HashFilter()
+    assert small.add(hashes)
+    assert not small.add(hashes[:1])
+    assert HashFilter.of([hashes, hashes]).may_hold(hashes).all()

@@ -37,6 +37,7 @@ NAMED = {
     "append_batch_events_per_s",
     "read_user_us",
     "subtree_us",
+    "subtree_first_us",
     "disk_over_raw",
     "ingest_peak_rss_mib",
 }
@@ -69,10 +70,10 @@ def test_the_named_numbers_are_there_and_positive(outcome: tuple[dict, str, Path
 
     assert facts.keys() >= NAMED
     assert set(facts["definitions"]) == NAMED
-    for name in ("read_user_us", "subtree_us"):
+    for name in ("read_user_us", "subtree_us", "subtree_first_us"):
         assert list(facts[name]) == [str(length) for length in LENGTHS]
         assert all(value > 0 for value in facts[name].values())
-    assert all(facts[name] > 0 for name in NAMED - {"read_user_us", "subtree_us"})
+    assert all(facts[name] > 0 for name in NAMED - {"read_user_us", "subtree_us", "subtree_first_us"})
 
 
 def test_every_number_comes_with_its_spread_and_its_control(outcome: tuple[dict, str, Path]) -> None:

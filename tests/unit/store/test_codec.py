@@ -9,8 +9,9 @@ import xxhash
 
 from store.errors import CorruptRecordError, InputError
 from store.keys import user_key
+from store.reading.subtree import OpenUser
 from store.records import block_codec
-from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows, subtree_ranges
+from store.records.codec import decode_extras, decode_nodes, decode_user, encode_block, encode_user, num_rows
 from store.types import NO_ID, Section, UserColumns, UserExtras
 from tests.unit.store.blocks import random_block, user_of
 
@@ -80,7 +81,7 @@ def test_records_of_other_versions_are_refused_naming_both(record):
     later = bytearray(record)
     later[4] = 9
     for data, version in (((DATA / "record-v1.bin").read_bytes(), 1), (bytes(later), 9)):
-        for read in (decode_user, decode_extras, num_rows, lambda buffer: subtree_ranges(buffer, 0, 9)):
+        for read in (decode_user, decode_extras, num_rows, decode_nodes):
             with pytest.raises(CorruptRecordError, match=f"format version {version}, this program reads 2"):
                 read(data)
 
@@ -110,7 +111,7 @@ def test_the_empty_history_has_a_record():
     record = encode_user(UserColumns.empty(), NO_EXTRAS)
     assert_equal(decode_user(record, check=True), UserColumns.empty())
     assert_equal_extras(decode_extras(record), NO_EXTRAS)
-    assert subtree_ranges(record, 0, 2**32 - 1) == []
+    assert OpenUser.of_record(7, memoryview(record)).subtree(0, 2**32 - 1).ranges == []
 
 
 def test_positions_are_short_while_they_fit():
@@ -146,16 +147,16 @@ def test_a_user_with_too_much_is_named(monkeypatch):
 
 
 def test_subtrees_are_ranges_of_each_section(record):
-    assert subtree_ranges(record, 4, 5) == [(0x0102, 0, 3), (0x0300, 6, 7)]
-    assert subtree_ranges(record, 5, 10) == [(0x0102, 3, 6), (0x0300, 7, 8)]
-    assert subtree_ranges(record, 9, 10) == [(0x0102, 4, 6)]
-    assert subtree_ranges(record, 0, 4) == []
-    assert subtree_ranges(record, 0, 2**32 - 1) == [(0x0102, 0, 6), (0x0300, 6, 8)]
+    assert OpenUser.of_record(7, memoryview(record)).subtree(4, 5).ranges == [(0x0102, 0, 3), (0x0300, 6, 7)]
+    assert OpenUser.of_record(7, memoryview(record)).subtree(5, 10).ranges == [(0x0102, 3, 6), (0x0300, 7, 8)]
+    assert OpenUser.of_record(7, memoryview(record)).subtree(9, 10).ranges == [(0x0102, 4, 6)]
+    assert OpenUser.of_record(7, memoryview(record)).subtree(0, 4).ranges == []
+    assert OpenUser.of_record(7, memoryview(record)).subtree(0, 2**32 - 1).ranges == [(0x0102, 0, 6), (0x0300, 6, 8)]
 
 
 def test_every_truncation_is_found_without_reading_everything(record):
     for length in range(len(record)):
-        for read in (decode_user, decode_extras, num_rows, lambda buffer: subtree_ranges(buffer, 4, 9)):
+        for read in (decode_user, decode_extras, num_rows, decode_nodes):
             with pytest.raises(CorruptRecordError):
                 read(record[:length])
     with pytest.raises(CorruptRecordError):
@@ -176,7 +177,8 @@ def test_without_the_check_a_damaged_header_never_reads_outside(record):
             damaged = bytearray(record)
             damaged[at] = value
             with suppress(CorruptRecordError):
-                assert all(0 <= start < stop <= 8 for _, start, stop in subtree_ranges(bytes(damaged), 4, 9))
+                ranges = OpenUser.of_record(7, memoryview(bytes(damaged))).subtree(4, 9).ranges
+                assert all(0 <= start < stop <= 8 for _, start, stop in ranges)
             with suppress(CorruptRecordError):
                 decoded, extras = decode_user(bytes(damaged)), decode_extras(bytes(damaged))
                 assert sum(array.sum() for array in (decoded.node, decoded.item, decoded.order, extras.category)) >= 0
