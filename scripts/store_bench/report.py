@@ -152,8 +152,8 @@ def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
 def _live(results: Results) -> str:
     text = _paragraph(
         "The delta holds the appends of everybody. A user without live events is read from the base alone; one with",
-        "some is merged when it is read, which takes time by the row until the next rebuild; further subtrees of one user",
-        "in one snapshot merge nothing again.",
+        "some is merged when it is read, which takes time by the row until the next rebuild; of one user",
+        "further subtrees in one snapshot merge nothing again.",
     )
     parts = [f"{int(rows):,} live events of the user:\n\n{_reads_table(r)}" for rows, r in results.live_reads.items()]
     return "\n\n".join(("## Reads with live events", text, *parts))
