@@ -1,7 +1,7 @@
 """Behaviors on disk: the taxonomy, the generations, and one user's whole past in one read."""
 
-from store.building.build import BuildReport
 from store.building.ingest import ingest, rebuild
+from store.building.options import BuildReport
 from store.errors import (
     CorruptGenerationError,
     CorruptRecordError,

@@ -9,31 +9,29 @@ What an ingest and a rebuild share. The steps, under the store's build lock::
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from store.building.build_work import Work, encode_partitions, partition_bits, spill_pieces
+from store.building.clean_up import clean_up
 from store.building.delta_part import spill_delta
 from store.building.event_files import BehaviorFiles, join_kinds
-from store.building.partition import BaseSource, Counts, PartSource, Plan, by_domain
+from store.building.options import BuildReport
+from store.building.partition import BaseSource, PartSource, Plan, by_domain
 from store.building.recoding import join_vocabularies, recode, used_words
-from store.building.retention import Retention
 from store.building.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
 from store.building.widths import widths_of
 from store.delta.delta import Delta
 from store.delta.writer import DeltaWriter
-from store.errors import GenerationError, InputError, LockedError, MissingGenerationError, StoreError
+from store.errors import GenerationError, InputError, MissingGenerationError
 from store.files.lock import FileLock
 from store.generation import GenerationWriter, current_name, open_generation, translate_os_errors
 from store.generations.base import BaseReader, BaseWriter
-from store.generations.kept import LOCK_FILE, kept_generations, remove_generations, remove_leftovers, smallest_sequence
+from store.generations.kept import LOCK_FILE, remove_leftovers
 from store.generations.meta import StoreMeta, read_meta
 from store.generations.names import NAME_KINDS, merge_names, sorted_names, spilled_names
-from store.inputs.bad_rows import BadRow, BadRows
 from store.inputs.readers import find_files
 from store.inputs.table_reader import TableReader
 from store.taxonomy.numbering import build_taxonomy
@@ -42,70 +40,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from store.building.options import BuildOptions, Progress
+    from store.building.partition import Counts
     from store.building.spill import SpillPart
     from store.delta.delta import DeltaTransaction, Tombstone
     from store.events import FieldKinds
     from store.generation import OpenedGeneration
     from store.generations.base import NameKind
     from store.generations.tables import FieldTable
+    from store.inputs.bad_rows import BadRows
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import U64
 
 _NO_FILES = BehaviorFiles(pieces=(), kinds=(), estimated_rows=0)
 _TABLES = "tables"
-
-
-class Progress(Protocol):
-    """Is told how far a build has come."""
-
-    def __call__(self, step: str, done: float, rows: int = 0) -> None:
-        """Takes the name of the step, the part of it that is done (0 to 1), and the rows it has handled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
-    """What to build, and with what means."""
-
-    files: BehaviorFiles | None
-    """Behaviors to add; None = only what the store holds already."""
-    tables: tuple[Path, ...]
-    """Folders with tables that replace those of the store, the first one that has a table."""
-    replace: bool
-    """Whether to drop the old base; live events that are not merged yet stay."""
-    memory_bytes: int
-    """What the build may use beside the tables, about; larger is faster, up to a point."""
-    processes: int
-    retention: Retention
-    keep: int
-    """Generations to keep, the new one included."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildReport:
-    """What a build did. Rows add up: what was in the base, read and live is now held or counted as left out."""
-
-    generation: str
-    """Name of the generation it published."""
-    meta: StoreMeta
-    counts: Counts
-    num_read: int
-    """Behaviors accepted from files."""
-    num_live: int
-    """Behaviors merged from the delta."""
-    num_resumed: int
-    """Parts of the input that an earlier run, which was killed, had read already."""
-    bad_rows: tuple[BadRow, ...]
-    """Refused rows, of all files."""
-    removed: tuple[str, ...]
-    """Generations removed."""
-    leftover: str
-    """Why something that is not needed any more could not be removed after the publication; empty = all was."""
-    duration_s: float
-
-    @property
-    def num_duplicates(self) -> int:
-        """Behaviors left out because an earlier one has their event id, or user, item, action and time."""
-        return self.counts.num_duplicates
 
 
 def build(root: Path, options: BuildOptions, bad_rows: BadRows, progress: Progress) -> BuildReport:
@@ -181,7 +129,7 @@ class _Build:
             writer.meta.update(meta.model_dump(mode="json"))
             self._progress("publish", 0.0)
             name = writer.publish()
-        removed, leftover = self._clean_up(work, deleted)
+        removed, leftover = clean_up(self._root, work.folder, self._options.keep, deleted.values())
         self._progress("publish", 1.0)
         return BuildReport(
             generation=name,
@@ -328,26 +276,6 @@ class _Build:
             largest_ids=plan.widths.largest,
         )
 
-    def _clean_up(self, work: Work, deleted: dict[int, Tombstone]) -> tuple[list[str], str]:
-        """Removes what nobody needs any more. The generation is published: no failure here changes that."""
-        shutil.rmtree(work.folder, ignore_errors=True)
-        try:
-            return self._remove_and_trim(deleted), ""
-        except StoreError as exc:
-            return [], str(exc)
-
-    def _remove_and_trim(self, deleted: dict[int, Tombstone]) -> list[str]:
-        newest = max((grave.sequence for grave in deleted.values()), default=0)
-        # A deletion is for good: an older generation that may still hold a deleted user goes, whatever `keep` says.
-        doomed = frozenset(name for name in kept_generations(self._root) if _sequence_of(self._root, name) < newest)
-        removed = remove_generations(self._root, self._options.keep, doomed)
-        try:
-            with DeltaWriter(self._root) as delta:
-                delta.trim(smallest_sequence(self._root))
-        except LockedError:
-            pass  # its holder trims it when it follows the new generation
-        return removed
-
 
 def _current(root: Path, options: BuildOptions) -> OpenedGeneration | None:
     try:
@@ -371,13 +299,6 @@ def _delta(root: Path) -> Delta:
         delta = Delta.open(root)
         assert delta is not None
     return delta
-
-
-def _sequence_of(root: Path, name: str) -> int:
-    try:
-        return read_meta(open_generation(root, "store", name, check_content=False)).delta_sequence
-    except GenerationError:
-        return 0
 
 
 def _without(names: Iterator[tuple[int, str]], deleted: Collection[int]) -> Iterator[tuple[int, str]]:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from store.building.build import BuildOptions, Progress
     from store.building.event_files import BehaviorFiles, Piece
+    from store.building.options import BuildOptions, Progress
     from store.building.partition import Plan
     from store.building.spill import SpillPart
     from store.events import FieldKinds

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from store.building.build import BuildOptions, BuildReport, build
+from store.building.build import build
 from store.building.event_files import find_behavior_files
+from store.building.options import BuildOptions, BuildReport
 from store.building.retention import Retention
 from store.generation import current_name
 from store.inputs.bad_rows import BadRows
@@ -14,7 +15,7 @@ from store.inputs.bad_rows import BadRows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from store.building.build import Progress
+    from store.building.options import Progress
 
 MEMORY_BYTES = 1 << 30
 """What a build may use by default, beside the tables."""

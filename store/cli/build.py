@@ -17,7 +17,7 @@ from store.files.lock import FileLock
 from store.generations.kept import LOCK_FILE, roll_back
 
 if TYPE_CHECKING:
-    from store.building.build import BuildReport
+    from store.building.options import BuildReport
 
 _MIB = 1 << 20
 _DAY_MS = 86_400_000

@@ -21,7 +21,7 @@ from store.errors import InputError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from store.building.build import Progress as BuildProgress
+    from store.building.options import Progress as BuildProgress
 
 console = Console(soft_wrap=True)
 """For what was asked for."""

@@ -1,0 +1,58 @@
+"""After a publication: removes what nobody needs any more."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from store.delta.writer import DeltaWriter
+from store.errors import GenerationError, LockedError, StoreError
+from store.generation import open_generation
+from store.generations.kept import kept_generations, remove_generations, smallest_sequence
+from store.generations.meta import read_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from store.delta.delta import Tombstone
+
+
+def clean_up(root: Path, work: Path, keep: int, graves: Collection[Tombstone]) -> tuple[list[str], str]:
+    """Removes a build's work, old generations, and live events that every kept one has merged.
+
+    The new generation is published: no failure here changes that.
+
+    Args:
+        root: Root of the store, whose build lock the caller has.
+        work: Folder of the build's parts.
+        keep: Generations to keep.
+        graves: Every deletion there ever was.
+
+    Returns:
+        The generations removed, and why something could not be removed, empty when all was.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        return _remove_and_trim(root, keep, max((grave.sequence for grave in graves), default=0)), ""
+    except StoreError as exc:
+        return [], str(exc)
+
+
+def _remove_and_trim(root: Path, keep: int, newest_deletion: int) -> list[str]:
+    # A deletion is for good: an older generation that may still hold a deleted user goes, whatever `keep` says.
+    doomed = frozenset(name for name in kept_generations(root) if _sequence_of(root, name) < newest_deletion)
+    removed = remove_generations(root, keep, doomed)
+    try:
+        with DeltaWriter(root) as delta:
+            delta.trim(smallest_sequence(root))
+    except LockedError:
+        pass  # its holder trims it when it follows the new generation
+    return removed
+
+
+def _sequence_of(root: Path, name: str) -> int:
+    try:
+        return read_meta(open_generation(root, "store", name, check_content=False)).delta_sequence
+    except GenerationError:
+        return 0
