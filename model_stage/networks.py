@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.pairs import AttentionInput
 from model_stage.blocks.position import position_buckets
-from model_stage.blocks.tin import TIN, AttentionInput, Interest
+from model_stage.blocks.tin import TIN, Interest
 from model_stage.schema import StrictModel
 
 if TYPE_CHECKING:

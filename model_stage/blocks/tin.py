@@ -14,14 +14,22 @@ Legend: M pairs, U behaviors of the union, B candidates, A attention width, R re
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from model_stage.blocks.pairs import (
+    AttentionInput,
+    bucket_scores,
+    pair_scores,
+    pair_softmax,
+    pooled_buckets,
+    pooled_rows,
+)
 from model_stage.blocks.position import PositionTables
-from model_stage.ragged import segment_softmax, segment_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,22 +49,6 @@ class Interest:
     """Sums to 1 over the pairs of a candidate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionInput:
-    """What the block attends over: fused embeddings of both table sets, and the pairs that join them."""
-
-    attention_UA: Tensor
-    attention_BA: Tensor
-    representation_UR: Tensor
-    representation_BR: Tensor
-    behavior_M: Tensor
-    """Row in U of each pair. int64."""
-    candidate_M: Tensor
-    """Row in B of each pair, ascending. int64."""
-    buckets: Sequence[Tensor]
-    """Bucket of each pair under each encoding, int64 (M,) each."""
-
-
 class TIN(nn.Module):
     """One temporal-interest attention with positional tables of its own.
 
@@ -71,22 +63,17 @@ class TIN(nn.Module):
 
     def forward(self, x: AttentionInput) -> Interest:
         """Attends; see the module docstring."""
-        num_candidates = len(x.attention_BA)
         query_BA = x.attention_BA + self.attention_positions.candidate_row
-        key_MA = x.attention_UA.index_select(0, x.behavior_M)
-        score_M = (key_MA * query_BA.index_select(0, x.candidate_M)).sum(-1)
-        for table_NA, bucket_M in zip(self.attention_positions.rows, x.buckets, strict=True):
-            score_BN = query_BA @ table_NA.T
-            score_M = score_M + score_BN.flatten().index_select(0, x.candidate_M * len(table_NA) + bucket_M)
-        weight_M, mass_B = segment_softmax(score_M / query_BA.shape[-1] ** 0.5, x.candidate_M, num_candidates)
-        item_MR = x.representation_UR.index_select(0, x.behavior_M)
-        pooled_BR = segment_sum(weight_M[:, None] * item_MR, x.candidate_M, num_candidates)
-        for table_NR, bucket_M in zip(self.representation_positions.rows, x.buckets, strict=True):
-            cell_M = x.candidate_M * len(table_NR) + bucket_M
-            mass_BN = segment_sum(weight_M, cell_M, num_candidates * len(table_NR)).view(num_candidates, -1)
-            pooled_BR = pooled_BR + mass_BN @ table_NR
         value_BR = x.representation_BR + self.representation_positions.candidate_row
-        return Interest(representation_BR=pooled_BR * value_BR, mass_B=mass_B, weight_M=weight_M)
+        score_M1 = temporal_scores(query_BA, x.attention_UA.index_select(0, x.behavior_M), self.attention_positions, x)
+        weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
+        item_MR = x.representation_UR.index_select(0, x.behavior_M)
+        pooled_BR = temporal_pool(weight_M1, item_MR, self.representation_positions, x)
+        return Interest(
+            representation_BR=(pooled_BR * value_BR).to(value_BR.dtype),
+            mass_B=mass_B1.squeeze(1),
+            weight_M=weight_M1.squeeze(1),
+        )
 
     def reference(self, x: AttentionInput) -> Interest:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
@@ -97,9 +84,41 @@ class TIN(nn.Module):
         outputs, masses, weights = [], [], []
         for candidate, (query_A, value_R) in enumerate(zip(query_BA, value_BR, strict=True)):
             mine = x.candidate_M == candidate
-            score_K = key_MA[mine] @ query_A / len(query_A) ** 0.5
+            score_K = key_MA[mine] @ query_A / math.sqrt(len(query_A))
             weight_K = torch.softmax(score_K, dim=0)
             outputs.append((weight_K[:, None] * item_MR[mine] * value_R).sum(0))
             masses.append(torch.log(1 + torch.exp(score_K).sum()))
             weights.append(weight_K)
         return Interest(representation_BR=torch.stack(outputs), mass_B=torch.stack(masses), weight_M=torch.cat(weights))
+
+
+def temporal_scores(query_BA: Tensor, key_MA: Tensor, positions: PositionTables, x: AttentionInput) -> Tensor:
+    """Gives <e~_i, query> / sqrt(d) of each pair, e~_i never formed. (M, 1), float32 or better.
+
+    Args:
+        query_BA: What the candidates ask.
+        key_MA: The pairs' gathered attention embeddings, without positions.
+        positions: Tables of p_f.
+        x: The pairs and their buckets.
+    """
+    query_B1A = query_BA[:, None]
+    score_M1 = pair_scores(query_B1A, key_MA[:, None], x.candidate_M)
+    for table_NA, bucket_M in zip(positions.rows, x.buckets, strict=True):
+        score_M1 = score_M1 + bucket_scores(query_B1A, table_NA[:, None], x.candidate_M, bucket_M)
+    return score_M1 / math.sqrt(query_BA.shape[-1])
+
+
+def temporal_pool(weight_M1: Tensor, item_MR: Tensor, positions: PositionTables, x: AttentionInput) -> Tensor:
+    """Gives sum_i a_i e~_i of each candidate, e~_i never formed. (B, R), float32 or better.
+
+    Args:
+        weight_M1: The attention weights.
+        item_MR: The pairs' gathered representations, without positions.
+        positions: Tables of p_f.
+        x: The pairs and their buckets.
+    """
+    pooled_BR = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates).squeeze(1)
+    for table_NR, bucket_M in zip(positions.rows, x.buckets, strict=True):
+        rows_BR = pooled_buckets(weight_M1, table_NR[:, None], x.candidate_M, bucket_M, x.num_candidates)
+        pooled_BR = pooled_BR + rows_BR.squeeze(1)
+    return pooled_BR

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_stage.blocks.tin import TIN, AttentionInput
+from model_stage.blocks.pairs import AttentionInput
+from model_stage.blocks.tin import TIN
 from model_stage.ragged import offsets_to_segments, segment_softmax
 from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition
 

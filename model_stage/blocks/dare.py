@@ -1,0 +1,127 @@
+"""DARE: two table sets, one that says where to look and one that says what was seen.
+
+    s_i = <e_i^A, v^A> / sqrt(d_A) + <p_f(i)^A, p_0^A> / sqrt(d_P)        semantics and time, scaled apart
+    w   = softmax over the K pairs of highest s
+    h   = sum_i w_i [e_i^R, p_f(i)^R]                                    width R + P
+    u   = [h, h * [v^R, p_0^R]]
+
+Source: DARE, arXiv 2410.02604 (formulas and code): both table sets serve candidate and history; time is concatenated,
+its score scaled apart; the head reads [v, h, v * h], of which u is the last two. Summing several positional encodings
+and the mass (see `tin`) are our choice. The top k passes no gradient to what it drops, so `auxiliary_loss` teaches the
+attention tables from the whole sequence.
+
+Legend: M pairs, U behaviors of the union, B candidates, A attention width, R representation width, P width of time,
+N buckets, K pairs of one candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.pairs import (
+    Attended,
+    AttentionInput,
+    full_precision,
+    pair_scores,
+    pair_softmax,
+    pooled_buckets,
+    pooled_rows,
+    top_k_pairs,
+)
+from model_stage.blocks.position import PositionTables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.targets import Position
+
+
+class DARE(nn.Module):
+    """One attention over decoupled tables; `search` chooses the pairs that `forward` attends over."""
+
+    def __init__(self, positions: Sequence[Position], representation_dim: int, time_dim: int) -> None:
+        super().__init__()
+        self.attention_positions = PositionTables(positions, time_dim)
+        self.representation_positions = PositionTables(positions, time_dim)
+        self.out_dim = 2 * (representation_dim + time_dim)
+
+    def scores(self, x: AttentionInput) -> Tensor:
+        """Gives s_i of each pair, which needs the attention tables alone. (M,), float32 or better."""
+        key_M1A = x.attention_UA.index_select(0, x.behavior_M)[:, None]
+        score_M = pair_scores(x.attention_BA[:, None], key_M1A, x.candidate_M).squeeze(1) / math.sqrt(key_M1A.shape[-1])
+        query_P = full_precision(self.attention_positions.candidate_row)
+        for table_NP, bucket_M in zip(self.attention_positions.rows, x.buckets, strict=True):
+            score_N = (full_precision(table_NP) * query_P).sum(-1) / math.sqrt(len(query_P))
+            score_M = score_M + score_N.index_select(0, bucket_M)
+        return score_M
+
+    @torch.no_grad()
+    def search(self, x: AttentionInput, top_k: int) -> Tensor:
+        """Gives the rows of each candidate's `top_k` pairs by s_i, ascending, for `AttentionInput.take`. int64."""
+        return top_k_pairs(self.scores(x), x.candidate_M, top_k)
+
+    def forward(self, x: AttentionInput) -> Attended:
+        """Attends over all pairs given; see the module docstring."""
+        tables = self.representation_positions
+        weight_M1, mass_B1 = pair_softmax(self.scores(x)[:, None], x.candidate_M, x.num_candidates)
+        item_M1R = x.representation_UR.index_select(0, x.behavior_M)[:, None]
+        pooled_BR = pooled_rows(weight_M1, item_M1R, x.candidate_M, x.num_candidates).squeeze(1)
+        time_BP = pooled_BR.new_zeros((x.num_candidates, len(tables.candidate_row)))
+        for table_NP, bucket_M in zip(tables.rows, x.buckets, strict=True):
+            rows_B1P = pooled_buckets(weight_M1, table_NP[:, None], x.candidate_M, bucket_M, x.num_candidates)
+            time_BP = time_BP + rows_B1P.squeeze(1)
+        own_BP = tables.candidate_row.expand_as(time_BP)
+        pooled_BR = torch.cat([pooled_BR, time_BP], dim=1)
+        crossed_BR = pooled_BR * torch.cat([x.representation_BR, own_BP], dim=1)
+        representation_BR = torch.cat([pooled_BR, crossed_BR], dim=1).to(x.representation_BR.dtype)
+        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+
+    def reference(self, x: AttentionInput) -> Attended:
+        """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
+        query_P = self.attention_positions.candidate_row
+        time_MP = self.attention_positions.encode(x.buckets).expand(len(x.behavior_M), len(query_P))
+        seen_MP = self.representation_positions.encode(x.buckets).expand(len(x.behavior_M), len(query_P))
+        item_MR = torch.cat([x.representation_UR[x.behavior_M], seen_MP], dim=1)
+        outputs, masses, weights = [], [], []
+        for candidate, (query_A, value_R) in enumerate(zip(x.attention_BA, x.representation_BR, strict=True)):
+            mine = x.candidate_M == candidate
+            score_K = x.attention_UA[x.behavior_M[mine]] @ query_A / math.sqrt(len(query_A))
+            score_K = score_K + time_MP[mine] @ query_P / math.sqrt(len(query_P))
+            weight_K = torch.softmax(score_K, dim=0)
+            pooled_R = (weight_K[:, None] * item_MR[mine]).sum(0)
+            own_R = torch.cat([value_R, self.representation_positions.candidate_row])
+            outputs.append(torch.cat([pooled_R, pooled_R * own_R]))
+            masses.append(torch.log(1 + torch.exp(score_K).sum()))
+            weights.append(weight_K)
+        return Attended(
+            representation_BR=torch.stack(outputs),
+            mass_BW=torch.stack(masses)[:, None],
+            weight_MW=torch.cat(weights)[:, None],
+        )
+
+
+def auxiliary_loss(block: DARE, head: nn.Module, whole: AttentionInput, label_B: Tensor) -> Tensor:
+    """Gives the loss that teaches the attention tables about behaviors that the search did not choose.
+
+    The network's loss passes gradient to the chosen pairs only. Here the same block attends over the whole sequence and
+    a head of its own predicts the label; add it to the network's loss with weight 1. Training only.
+
+    Args:
+        block: The block that the network uses; its tables are shared.
+        head: From [v, h, v * h], (B, R + out_dim), to a logit (B, 1); not the network's own head.
+        whole: All the user's behaviors for each candidate, unlike what the block is given.
+        label_B: 0 or 1; rows with unknown labels are left out by the caller.
+
+    Returns:
+        Mean cross-entropy, a scalar.
+
+    Source: DARE, arXiv 2410.02604 (code: `aux_loss`, `auxiliary_mlp`).
+    """
+    found = block(whole)
+    logit_B1 = head(torch.cat([whole.representation_BR, found.representation_BR], dim=1))
+    logit_B = full_precision(logit_B1.squeeze(1))
+    return nn.functional.binary_cross_entropy_with_logits(logit_B, label_B.to(logit_B.dtype))

@@ -1,0 +1,210 @@
+"""HSTU: pointwise attention without softmax, gated, with a relative bias of position and time.
+
+    U, V, Q, K = split(SiLU(f1(LN(X))))
+    A_ij       = SiLU(<q_i, k_j> + rab_ij) / n      for j <= i, per head; else 0
+    Y          = X + f2(LN(A V) * U)
+    rab_ij     = p[i - j] + t[bucket(time_i - time_j)]
+
+Source: HSTU, arXiv 2402.17152, formulas and the candidates appended behind the history. Our choice: n is a constant of
+the block, never the length of a list or of a rectangle, since either would let a later row or a batch-mate change an
+earlier answer; the biases are per head; time is bucketed on a log scale, positions one by one up to the last bucket;
+the time of a candidate is the as-of time; a last normalisation bounds what leaves the block.
+
+A candidate sees its list and itself and nothing sees a candidate, so a list is computed once for all its candidates.
+The attention is no softmax: weights may be negative and sum to anything; that is HSTU's point, intensity survives.
+
+Legend: N rows of L lists, T cells per list, C candidates per list, B candidates, D width, H heads, E = D / H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.sequence import Keys, LayerNorm, ListInput, ListInterest, contract, lists_of, weights_of
+from model_stage.ragged import Bucket, buckets_of, from_cells, gather
+from model_stage.targets import IntervalPosition, RankPosition
+
+MINUTE_MS = 60_000
+ROWS_AT_ONCE = 256
+"""Queries of a list formed at a time: bounds the memory of (query, key) pairs, and spares most of those never seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HSTUConfig:
+    """Shape of the block."""
+
+    dim: int
+    heads: int = 2
+    layers: int = 2
+    scale_length: int = 256
+    """The n of the formula: about the number of rows of a list."""
+    rank: RankPosition = field(default_factory=lambda: RankPosition(kind="rank", buckets=64))
+    """Positions apart beyond the last bucket share it."""
+    interval: IntervalPosition = field(default_factory=lambda: IntervalPosition(kind="interval", buckets=32))
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.dim % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide the width {self.dim}")
+        if self.layers < 1 or self.scale_length < 1:
+            raise ValueError(f"layers: {self.layers} and scale_length: {self.scale_length} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """U, V, Q, K of some tokens, (..., H, E) each."""
+
+    gate: Tensor
+    value: Tensor
+    query: Tensor
+    key: Tensor
+
+
+class _Layer(nn.Module):
+    """One layer's projections and bias tables."""
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.norm_in, self.norm_out = LayerNorm(config.dim, eps=1e-6), LayerNorm(config.dim, eps=1e-6)
+        self.project_in = nn.Linear(config.dim, 4 * config.dim)
+        self.project_out = nn.Linear(config.dim, config.dim)
+        self.rank_bias = nn.Parameter(torch.randn(config.rank.buckets, config.heads) * 0.02)
+        self.interval_bias = nn.Parameter(torch.randn(config.interval.buckets, config.heads) * 0.02)
+
+    def parts(self, x: Tensor) -> Parts:
+        """Gives U, V, Q, K of tokens (..., D)."""
+        heads = self.config.heads
+        parts = silu(self.project_in(self.norm_in(x))).view(*x.shape[:-1], 4, heads, x.shape[-1] // heads)
+        gate, value, query, key = parts.unbind(-3)
+        return Parts(gate=gate, value=value, query=query, key=key)
+
+    def bias(self, apart: Tensor, delta_ms: Tensor) -> Tensor:
+        """Gives rab of pairs of tokens, (..., H), from positions apart and time apart."""
+        ranks = gather(full_precision(self.rank_bias), apart.clamp(0, self.config.rank.buckets - 1))
+        return ranks + gather(full_precision(self.interval_bias), interval_buckets(self.config.interval, delta_ms))
+
+    def weight(self, logit: Tensor) -> Tensor:
+        """Gives A from the logits with their bias, full precision."""
+        return silu(logit) / self.config.scale_length
+
+    def finish(self, x: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
+        """Gives the layer's output of tokens (..., D) from their gates and A V (..., H, E)."""
+        out: Tensor = x + self.project_out(self.norm_out(attended.flatten(-2)) * gate.flatten(-2))
+        return out
+
+
+def interval_buckets(interval: IntervalPosition, delta_ms: Tensor) -> Tensor:
+    """Gives the bucket of a time between two rows: equal buckets on a log scale from a minute to the span. int64.
+
+    Whole milliseconds are compared with whole bounds, so no rounding moves a row between buckets.
+    """
+    span = interval.span_days * 86_400_000 / MINUTE_MS
+    steps = torch.arange(1, interval.buckets, dtype=torch.float64) / interval.buckets
+    bounds = (((1 + span) ** steps - 1) * MINUTE_MS).ceil().to(torch.int64)
+    return torch.bucketize(delta_ms, bounds.to(delta_ms.device), right=True)
+
+
+class HSTU(nn.Module):
+    """Layers of HSTU over every list, and each candidate read behind its own.
+
+    Positional encodings of the input are not used: the bias is relative.
+    """
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self.out_dim = config.dim
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.norm = LayerNorm(config.dim)
+
+    def forward(self, x: ListInput) -> ListInterest:
+        """Attends; see the module docstring."""
+        pieces, weights = [], []
+        for bucket in buckets_of(x.offsets, x.list_B):
+            candidate_LCD, weight = self._candidates(x, bucket, self.rows(x, bucket))
+            pieces.append((bucket.queries, candidate_LCD))
+            weights.append((bucket, weight.detach()))
+        weight_M, rest_B = weights_of(weights, x.offsets, x.list_B)
+        representation_BD = self.norm(from_cells(pieces, len(x.list_B)))
+        return ListInterest(representation_BD=representation_BD, weight_M=weight_M, rest_B=rest_B)
+
+    def reference(self, x: ListInput) -> ListInterest:
+        """The formulas of the module docstring over list and candidate as one sequence, candidate by candidate."""
+        rows, intervals = lists_of(x.values_ND, x.offsets), lists_of(x.interval_ms_N, x.offsets)
+        outputs, weights, rest = [], [], []
+        for candidate_D, number in zip(x.candidate_BD, x.list_B.tolist(), strict=True):
+            x_TD = torch.cat([rows[number], candidate_D[None]])
+            time_T = -torch.cat([intervals[number], intervals[number].new_zeros(1)])
+            place_T, weight_TT = torch.arange(len(x_TD)), x_TD.new_zeros(0)
+            for layer in _typed(self.layers):
+                parts = layer.parts(x_TD)
+                rab_TTH = layer.bias(place_T[:, None] - place_T, time_T[:, None] - time_T)
+                attended, weight_TT = [], x_TD.new_zeros(len(x_TD), len(x_TD))
+                for head in range(layer.config.heads):
+                    logit_TT = contract("qe,te->qt", parts.query[:, head], parts.key[:, head])
+                    head_TT = layer.weight(logit_TT + rab_TTH[:, :, head]).tril()
+                    attended.append(head_TT.to(x_TD.dtype) @ parts.value[:, head])
+                    weight_TT = weight_TT + head_TT / layer.config.heads
+                x_TD = layer.finish(x_TD, parts.gate, torch.stack(attended, dim=1))
+            outputs.append(self.norm(x_TD[-1]))
+            weights.append(weight_TT[-1, :-1].detach())
+            rest.append(weight_TT[-1, -1].detach())
+        return ListInterest(
+            representation_BD=torch.stack(outputs), weight_M=torch.cat(weights), rest_B=torch.stack(rest)
+        )
+
+    def rows(self, x: ListInput, bucket: Bucket) -> list[Parts]:
+        """Runs lists of one size and gives what each layer's candidates read of them, (L, T, H, E)."""
+        row_LTD, interval_LT = gather(x.values_ND, bucket.rows.row_LT), gather(x.interval_ms_N, bucket.rows.row_LT)
+        layers, parts = _typed(self.layers), []
+        for layer in layers:
+            parts.append(layer.parts(row_LTD))
+            if layer is not layers[-1]:  # nobody reads what the rows become in the last layer
+                row_LTD = layer.finish(row_LTD, parts[-1].gate, _causal(layer, parts[-1], interval_LT))
+        return parts
+
+    def _candidates(self, x: ListInput, bucket: Bucket, rows: list[Parts]) -> tuple[Tensor, Tensor]:
+        """Runs the candidates of lists of one size; (L, C, D) and the last layer's weights (L, C, T + 1)."""
+        candidate_LCD = gather(x.candidate_BD, bucket.queries.row_LT)
+        interval_LT = gather(x.interval_ms_N, bucket.rows.row_LT)
+        place_T = torch.arange(bucket.rows.width, device=x.offsets.device)
+        apart_LT = bucket.rows.valid_LT.sum(1, keepdim=True) - place_T
+        zero, weight = interval_LT.new_zeros(1), candidate_LCD.new_zeros(0)
+        for layer, parts in zip(_typed(self.layers), rows, strict=True):
+            keys = Keys(key_NHE=parts.key, value_NHE=parts.value)
+            own = layer.parts(candidate_LCD)
+            rab_LH1T = layer.bias(apart_LT, interval_LT).mT[:, :, None]
+            seen_L11T = bucket.rows.valid_LT[:, None, None]
+            attended_LCHE, weight_LHCT = _attend(layer, own.query, keys, rab_LH1T, seen_L11T)
+            itself_LCH = layer.weight(contract("lche,lche->lch", own.query, own.key) + layer.bias(zero, zero))
+            attended_LCHE = attended_LCHE + itself_LCH.to(candidate_LCD.dtype)[..., None] * own.value
+            candidate_LCD = layer.finish(candidate_LCD, own.gate, attended_LCHE)
+            weight = torch.cat([weight_LHCT.mean(1), itself_LCH.mean(2, keepdim=True)], dim=2)
+        return candidate_LCD, weight
+
+
+def _causal(layer: _Layer, parts: Parts, interval_LT: Tensor) -> Tensor:
+    """Gives A V of rows that see themselves and those before, (L, T, H, E), a few rows at a time."""
+    place_T, found = torch.arange(interval_LT.shape[1], device=interval_LT.device), [parts.value[:, :0]]
+    for start in range(0, len(place_T), ROWS_AT_ONCE):
+        end = min(start + ROWS_AT_ONCE, len(place_T))
+        apart_QT = place_T[start:end, None] - place_T[:end]
+        rab_LQTH = layer.bias(apart_QT, interval_LT[:, None, :end] - interval_LT[:, start:end, None])
+        keys = Keys(key_NHE=parts.key[:, :end], value_NHE=parts.value[:, :end])
+        found.append(_attend(layer, parts.query[:, start:end], keys, rab_LQTH.permute(0, 3, 1, 2), apart_QT >= 0)[0])
+    return torch.cat(found, dim=1)
+
+
+def _attend(layer: _Layer, query_LQHE: Tensor, keys: Keys, rab: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives A V (L, Q, H, E) and A (L, H, Q, T); `rab` and `visible` broadcast to (L, H, Q, T)."""
+    logit_LHQT = contract("lqhe,lthe->lhqt", query_LQHE, keys.key_NHE) + rab
+    weight_LHQT = layer.weight(logit_LHQT).where(visible, 0.0)
+    return torch.einsum("lhqt,lthe->lqhe", weight_LHQT.to(query_LQHE.dtype), keys.value_NHE), weight_LHQT
+
+
+def _typed(layers: nn.ModuleList) -> list[_Layer]:
+    return [layer for layer in layers if isinstance(layer, _Layer)]

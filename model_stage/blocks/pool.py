@@ -1,0 +1,43 @@
+"""Mean pooling of what was retrieved: attention that looks at nothing, the floor every other block must clear.
+
+    a_i = 1 / K          u = sum_i a_i e_i          mass = log(1 + K)
+
+Legend: M pairs, B candidates, R representation width, K pairs of one candidate. The mass is our choice, see `tin`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, pair_softmax, pooled_rows
+
+
+class MeanPool(nn.Module):
+    """The mean of each candidate's behaviors, one attention, on the representation table. Has no parameters."""
+
+    def __init__(self, representation_dim: int) -> None:
+        super().__init__()
+        self.out_dim = representation_dim
+
+    def forward(self, x: AttentionInput) -> Attended:
+        """Pools; see the module docstring."""
+        item_MR = x.representation_UR.index_select(0, x.behavior_M)
+        zero_M1 = full_precision(item_MR).new_zeros((len(item_MR), 1))
+        weight_M1, mass_B1 = pair_softmax(zero_M1, x.candidate_M, x.num_candidates)
+        pooled_B1R = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates)
+        representation_BR = pooled_B1R.squeeze(1).to(x.representation_BR.dtype)
+        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+
+    def reference(self, x: AttentionInput) -> Attended:
+        """The formulas, candidate by candidate; same answer as `forward`."""
+        outputs, masses, weights = [], [], []
+        for candidate in range(x.num_candidates):
+            item_KR = x.representation_UR[x.behavior_M[x.candidate_M == candidate]]
+            count = len(item_KR)
+            outputs.append(item_KR.sum(0) / max(count, 1))
+            masses.append(torch.log1p(item_KR.new_tensor([float(count)])))
+            weights.append(item_KR.new_full((count, 1), 1 / max(count, 1)))
+        return Attended(
+            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
+        )

@@ -1,0 +1,190 @@
+"""Target-decoupled SASRec: shared embeddings and lower layers; position table, last layer and readout per target.
+
+    x_i     = e_i + p_f(i)                          shared positions
+    X       = causal layers of x                    shared, computed once for all targets
+    h^(t)_i = layer_t(X + p^(t)_f(i))_i             the target's own positions and last layer, causal
+    h^(t)   = LN_t(h^(t)_newest)                    one user vector per target; zeros for an empty list
+    g_t(v)  = W_t (v + p_0 + p^(t)_0) + b_t         the target's readout of the candidate
+    score   = <h^(t), g_t(v)>                       representation h^(t) * g_t(v), elementwise
+
+Source: SASRec, arXiv 1808.09781 (learned positions, layers, final normalisation, dot product with the candidate). The
+Tencent paper (arXiv 2510.21714) decouples it by target; how, we could not read. What is shared here is our choice, and
+so are the readout and the target's own position table on top of a shared one: without the shared one the lower layers,
+whose work all targets share, would know nothing of time.
+
+Two uses: in the ranker over the retrieved lists, each distinct list once; and candidate-free over the recent history,
+`user_vectors` and then `prerank` of many thousand candidates.
+
+Legend: N rows of L lists, B candidates of lists, C candidates of pre-ranking, J position tables (targets or groups of
+them), D width, H heads, E = D / H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.position import PositionTables
+from model_stage.blocks.sequence import (
+    LayerNorm,
+    ListInput,
+    TransformerLayer,
+    causal_layers,
+    causal_reference,
+    lists_of,
+    read_lists,
+    weights_of,
+)
+from model_stage.ragged import buckets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.targets import Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserVectors:
+    """What SASRec knows of the users, before any candidate."""
+
+    vector_LJD: Tensor
+    """Zeros for an empty list."""
+    weight_NJ: Tensor
+    """Attention of a list's newest row on every row in each target's last layer, the mean over heads; sums to 1 over a
+    list. No gradient flows through it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SASRecInterest:
+    """What the block gives."""
+
+    representation_BJD: Tensor
+    """Zeros for an empty list."""
+    score_BJ: Tensor
+    """The sum of the representation: the logit of SASRec alone."""
+    users: UserVectors
+
+
+class _Part(nn.Module):
+    """What belongs to one target or group."""
+
+    def __init__(self, positions: Sequence[Position], dim: int, heads: int) -> None:
+        super().__init__()
+        self.positions = PositionTables(positions, dim)
+        self.layer = TransformerLayer(dim, heads)
+        self.norm = LayerNorm(dim)
+        self.readout = nn.Linear(dim, dim)
+
+
+class TargetDecoupledSASRec(nn.Module):
+    """One user vector per target from shared work.
+
+    Args:
+        shared: Positional encodings of the shared layers.
+        tables: Positional encodings of each target or group, J of them.
+        dim: Width.
+        heads: Heads of every layer.
+        layers: Shared layers, 0 or more; each target has one more of its own.
+    """
+
+    def __init__(
+        self,
+        shared: Sequence[Position],
+        tables: Sequence[Sequence[Position]],
+        dim: int,
+        heads: int,
+        layers: int,
+    ) -> None:
+        super().__init__()
+        self.out_dim = dim
+        self.positions = PositionTables(shared, dim)
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(layers))
+        self.parts = nn.ModuleList(_Part(positions, dim, heads) for positions in tables)
+
+    def forward(self, x: ListInput, table_buckets: Sequence[Sequence[Tensor]]) -> SASRecInterest:
+        """Reads every list once and every candidate against its list.
+
+        Args:
+            x: The lists; `buckets` are those of the shared encodings.
+            table_buckets: Per table, the bucket of each row under each of its encodings, int64 (N,) each.
+        """
+        return self._interest(self.user_vectors(x.values_ND, x.offsets, x.buckets, table_buckets), x)
+
+    def reference(self, x: ListInput, table_buckets: Sequence[Sequence[Tensor]]) -> SASRecInterest:
+        """The formulas of the module docstring, list by list; same answer as `forward`."""
+        rows_ND = x.values_ND + self.positions.encode(x.buckets)
+        vectors, weights = [], []
+        for number, rows_TD in enumerate(lists_of(rows_ND, x.offsets)):
+            mine = slice(int(x.offsets[number]), int(x.offsets[number + 1]))
+            lower_TD = causal_reference(self.layers, rows_TD)
+            visible_TT = torch.ones(len(rows_TD), len(rows_TD), dtype=torch.bool).tril()
+            vector_JD, weight_TJ = [], []
+            for part, buckets in zip(self.parts, table_buckets, strict=True):
+                assert isinstance(part, _Part)
+                if len(rows_TD):
+                    part_TD = lower_TD + part.positions.encode([b[mine] for b in buckets])
+                    last_TD, weight_TT = part.layer.reference(part_TD, part_TD, visible_TT)
+                    vector_JD.append(part.norm(last_TD[-1]))
+                    weight_TJ.append(weight_TT[-1])
+                else:
+                    vector_JD.append(x.values_ND.new_zeros(x.values_ND.shape[1]))
+                    weight_TJ.append(x.values_ND.new_zeros(0))
+            vectors.append(torch.stack(vector_JD))
+            weights.append(torch.stack(weight_TJ, dim=1))
+        return self._interest(UserVectors(vector_LJD=torch.stack(vectors), weight_NJ=torch.cat(weights)), x)
+
+    def user_vectors(
+        self, values_ND: Tensor, offsets: Tensor, buckets: Sequence[Tensor], table_buckets: Sequence[Sequence[Tensor]]
+    ) -> UserVectors:
+        """Gives the user vectors of lists; arguments as in `forward`.
+
+        A target's last layer is asked for its newest row only, so it costs what one query costs.
+        """
+        lower_ND = causal_layers(self.layers, values_ND + self.positions.encode(buckets), offsets)
+        (filled_K,) = torch.where(offsets[1:] > offsets[:-1])
+        newest_K = offsets[1:][filled_K] - 1
+        groups = buckets_of(offsets, filled_K)
+        vectors, weights = [], []
+        for part, own in zip(self.parts, table_buckets, strict=True):
+            assert isinstance(part, _Part)
+            part_ND = lower_ND + part.positions.encode(own)
+            vector_LD = values_ND.new_zeros(len(offsets) - 1, values_ND.shape[1])
+            weight_N = values_ND.new_zeros(0)
+            if len(filled_K):
+                last_KD = part_ND.index_select(0, newest_K)
+                nothing = part.layer.keys(last_KD.new_empty(len(filled_K), 0, last_KD.shape[1]))
+                attended, found = read_lists(part.layer.query(last_KD), part.layer.keys(part_ND), nothing, groups)
+                vector_LD = vector_LD.index_copy(0, filled_K, part.norm(part.layer.finish(last_KD, attended)))
+                weight_N, _ = weights_of(found, offsets, filled_K)
+            vectors.append(vector_LD)
+            weights.append(weight_N)
+        return UserVectors(vector_LJD=torch.stack(vectors, dim=1), weight_NJ=torch.stack(weights, dim=1))
+
+    def prerank(self, users: UserVectors, candidate_CD: Tensor) -> Tensor:
+        """Gives the score of every candidate for every list and target, (L, J, C), higher is better.
+
+        The readout is folded into the user vector, <h, W v + b> = <W' h, v> + <h, b>, so a candidate costs one inner
+        product per list and target; same answer as `SASRecInterest.score_BJ`.
+        """
+        scores = []
+        for part, vector_LD in zip(self.parts, users.vector_LJD.unbind(1), strict=True):
+            assert isinstance(part, _Part)
+            query_LD = vector_LD @ part.readout.weight
+            start_D = self.positions.candidate_row + part.positions.candidate_row
+            constant_L = query_LD @ start_D + vector_LD @ part.readout.bias
+            scores.append(query_LD @ candidate_CD.T + constant_L[:, None])
+        return torch.stack(scores, dim=1)
+
+    def _interest(self, users: UserVectors, x: ListInput) -> SASRecInterest:
+        """Reads the candidates out against the vectors of their lists."""
+        read = []
+        for part, vector_LD in zip(self.parts, users.vector_LJD.unbind(1), strict=True):
+            assert isinstance(part, _Part)
+            start_BD = x.candidate_BD + self.positions.candidate_row + part.positions.candidate_row
+            read.append(vector_LD.index_select(0, x.list_B) * part.readout(start_BD))
+        product_BJD = torch.stack(read, dim=1)
+        return SASRecInterest(representation_BJD=product_BJD, score_BJ=full_precision(product_BJD).sum(2), users=users)

@@ -1,0 +1,234 @@
+"""What the sequence blocks share: their input, a pre-norm transformer layer, and how a candidate reads a list.
+
+    LN -> multi-head attention -> residual;  LN -> W2 ReLU(W1 x) -> residual
+
+In every sequence block a candidate is one more token at the end of its list, that sees the list and itself and that
+nothing sees. So a list's work is done once, whatever the number of candidates that read it, and a candidate's answer
+cannot depend on another candidate. Source of the layer: SASRec, arXiv 1808.09781, section 3; the same layer in the
+other blocks is our choice where their papers do not say. Dropout is the network's business.
+
+Legend: N rows of L lists, T cells per list, C queries per list, B candidates, M (candidate, row) pairs, D width,
+H heads, E = D / H, X tokens a candidate sees besides its list, Q queries of one list.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.pairs import full_precision, layer_norm
+from model_stage.ragged import Bucket, buckets_of, from_cells, gather, lengths_to_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListInput:
+    """What a sequence block reads: rows of distinct lists, oldest first, and the candidates that read them."""
+
+    values_ND: Tensor
+    """Fused embedding of each row."""
+    offsets: Tensor
+    """Rows of each list. int64 (L + 1,)."""
+    candidate_BD: Tensor
+    """Fused embedding of each candidate."""
+    list_B: Tensor
+    """The list of each candidate. int64."""
+    interval_ms_N: Tensor
+    """As-of time less the row's time, milliseconds. int64."""
+    buckets: Sequence[Tensor] = ()
+    """Bucket of each row under each positional encoding of the block, int64 (N,) each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListInterest:
+    """What a sequence block gives."""
+
+    representation_BD: Tensor
+    weight_M: Tensor
+    """Attention, the mean over heads, of each candidate on the rows of its list: candidate by candidate, oldest row
+    first. No gradient flows through it."""
+    rest_B: Tensor
+    """Attention on what is no behavior, the candidate itself and global tokens; of a softmax, one less the sum of the
+    candidate's `weight_M`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Keys and values of some tokens."""
+
+    key_NHE: Tensor
+    value_NHE: Tensor
+
+    def take(self, index: Tensor) -> Keys:
+        """Gives the keys and values of the tokens asked, (*index.shape, H, E) each."""
+        return Keys(key_NHE=gather(self.key_NHE, index), value_NHE=gather(self.value_NHE, index))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation with statistics in full precision, in the dtype of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises the last axis."""
+        return layer_norm(input, self).to(input.dtype)
+
+
+class TransformerLayer(nn.Module):
+    """The projections of one pre-norm layer; which tokens see which is the caller's.
+
+    A fast path asks for `keys` and `query`, attends in its own way and calls `finish`.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"heads: {heads} does not divide the width {dim}")
+        self.heads = heads
+        self.attention_norm, self.feed_forward_norm = LayerNorm(dim), LayerNorm(dim)
+        self.to_query, self.to_key, self.to_value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.to_out = nn.Linear(dim, dim)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+
+    def keys(self, x: Tensor) -> Keys:
+        """Gives keys and values of tokens (..., D)."""
+        normed = self.attention_norm(x)
+        return Keys(key_NHE=self._split(self.to_key(normed)), value_NHE=self._split(self.to_value(normed)))
+
+    def query(self, x: Tensor) -> Tensor:
+        """Gives the queries of tokens: (..., D) -> (..., H, E)."""
+        return self._split(self.to_query(self.attention_norm(x)))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Gives the layer's output from what its tokens (..., D) attended to (..., H, E)."""
+        x = x + self.to_out(attended.flatten(-2))
+        out: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        return out
+
+    def causal(self, x_LTD: Tensor) -> Tensor:
+        """Every token sees itself and those before it, so cells after the end of a list are never seen. (L, T, D)."""
+        keys = self.keys(x_LTD)
+        attended = scaled_dot_product(self.query(x_LTD), keys, None)
+        return self.finish(x_LTD, attended)
+
+    def reference(self, x_QD: Tensor, context_TD: Tensor, visible_QT: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula, for one list: tokens Q see those of the context that `visible_QT` names, at least one each.
+
+        Returns:
+            The layer's output (Q, D), and the weights, mean over heads, (Q, T).
+        """
+        keys, query_QHE = self.keys(context_TD), self.query(x_QD)
+        outs, weights = [], []
+        for head in range(self.heads):
+            query_QE, key_TE, value_TE = query_QHE[:, head], keys.key_NHE[:, head], keys.value_NHE[:, head]
+            logit_QT = contract("qe,te->qt", query_QE, key_TE) / key_TE.shape[-1] ** 0.5
+            weight_QT = torch.softmax(logit_QT.masked_fill(~visible_QT, -torch.inf), dim=1)
+            outs.append(weight_QT.to(value_TE.dtype) @ value_TE)
+            weights.append(weight_QT)
+        return self.finish(x_QD, torch.stack(outs, dim=1)), torch.stack(weights).mean(0)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+
+
+def scaled_dot_product(query_LQHE: Tensor, keys: Keys, visible: Tensor | None) -> Tensor:
+    """Attention within rectangles; softmax in full precision. (L, Q, H, E).
+
+    Args:
+        query_LQHE: Queries.
+        keys: (L, T, H, E) each.
+        visible: bool, broadcastable to (L, Q, T), at least one visible cell per query; None = causal.
+    """
+    query, key, value = (x.transpose(1, 2) for x in (query_LQHE, keys.key_NHE, keys.value_NHE))
+    mask = None if visible is None else visible[:, None]
+    out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=visible is None)
+    return out.transpose(1, 2)
+
+
+def causal_layers(layers: nn.ModuleList, values_ND: Tensor, offsets: Tensor) -> Tensor:
+    """Runs causal self-attention layers over every list. (N, D)."""
+    if not len(layers) or not len(values_ND):
+        return values_ND
+    pieces = []
+    for bucket in buckets_of(offsets, torch.arange(len(offsets) - 1, device=offsets.device)):
+        if bucket.rows.width:
+            x_LTD = gather(values_ND, bucket.rows.row_LT)
+            for layer in transformer_layers(layers):
+                x_LTD = layer.causal(x_LTD)
+            pieces.append((bucket.rows, x_LTD))
+    return from_cells(pieces, len(values_ND))
+
+
+def causal_reference(layers: nn.ModuleList, x_TD: Tensor) -> Tensor:
+    """The same for one list, by the formula."""
+    visible_TT = torch.ones(len(x_TD), len(x_TD), dtype=torch.bool).tril()
+    for layer in transformer_layers(layers) if len(x_TD) else ():
+        x_TD, _ = layer.reference(x_TD, x_TD, visible_TT)
+    return x_TD
+
+
+def read_lists(
+    query_BHE: Tensor, keys: Keys, own: Keys, buckets: Sequence[Bucket]
+) -> tuple[Tensor, list[tuple[Bucket, Tensor]]]:
+    """Every query attends over the rows of its list and over tokens of its own, without copying the list's keys.
+
+    Args:
+        query_BHE: Queries.
+        keys: Of the rows of the lists, (N, H, E) each.
+        own: Of further tokens of each query, (B, X, H, E) each; X may be 0, an empty list and X = 0 give zeros.
+        buckets: `buckets_of` the lists and the queries.
+
+    Returns:
+        What was attended to (B, H, E); and per bucket the weights over rows and own tokens (L, C, T + X), the mean over
+        heads, see `weights_of`. Logits and softmax are full precision.
+    """
+    pieces, weights = [], []
+    for bucket in buckets:
+        mine, theirs = own.take(bucket.queries.row_LT), keys.take(bucket.rows.row_LT)
+        query_LCHE = full_precision(gather(query_BHE, bucket.queries.row_LT)) / query_BHE.shape[-1] ** 0.5
+        row_LHCT = contract("lche,lthe->lhct", query_LCHE, theirs.key_NHE)
+        row_LHCT = row_LHCT.masked_fill(~bucket.rows.valid_LT[:, None, None], -torch.inf)
+        own_LHCX = contract("lche,lcxhe->lhcx", query_LCHE, mine.key_NHE)
+        weight = torch.softmax(torch.cat([row_LHCT, own_LHCX], dim=3), dim=3)
+        low, width = weight.to(query_BHE.dtype), bucket.rows.width
+        out_LCHE = torch.einsum("lhct,lthe->lche", low[..., :width], theirs.value_NHE)
+        out_LCHE = out_LCHE + torch.einsum("lhcx,lcxhe->lche", low[..., width:], mine.value_NHE)
+        pieces.append((bucket.queries, out_LCHE))
+        weights.append((bucket, weight.detach().mean(1)))
+    return from_cells(pieces, len(query_BHE)), weights
+
+
+def weights_of(weights: Sequence[tuple[Bucket, Tensor]], offsets: Tensor, list_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives the weights of `read_lists` as pairs: `weight_M` and `rest_B` of `ListInterest`."""
+    start_B1 = lengths_to_offsets((offsets[1:] - offsets[:-1])[list_B])
+    weight_M = weights[0][1].new_zeros(int(start_B1[-1]))
+    rest_B = weight_M.new_zeros(len(list_B))
+    for bucket, weight in weights:
+        width = bucket.rows.width
+        queries = bucket.queries
+        pair_LCT = start_B1[queries.row_LT][:, :, None] + torch.arange(width, device=offsets.device)
+        real_LCT = queries.valid_LT[:, :, None] & bucket.rows.valid_LT[:, None]
+        weight_M[pair_LCT[real_LCT]] = weight[:, :, :width][real_LCT]
+        rest_B[queries.row_LT[queries.valid_LT]] = weight[:, :, width:].sum(2)[queries.valid_LT]
+    return weight_M, rest_B
+
+
+def contract(equation: str, *operands: Tensor) -> Tensor:
+    """Gives `torch.einsum` in full precision, whatever the dtype of the operands and under autocast too."""
+    with torch.autocast(operands[0].device.type, enabled=False):
+        return torch.einsum(equation, *(full_precision(operand) for operand in operands))
+
+
+def lists_of(values_ND: Tensor, offsets: Tensor) -> list[Tensor]:
+    """Gives the rows of each list, (T, D) each: what reference twins walk over."""
+    bounds = itertools.pairwise(offsets.tolist())
+    return [values_ND[start:end] for start, end in bounds]
+
+
+def transformer_layers(layers: nn.ModuleList) -> list[TransformerLayer]:
+    """Gives the layers with their type, which a module list forgets."""
+    return [layer for layer in layers if isinstance(layer, TransformerLayer)]

@@ -1,0 +1,173 @@
+"""Sparse attention: a local window and a few global tokens instead of all pairs.
+
+    row i       sees rows i - w < j <= i of its list, and the G global tokens of its list
+    global      sees all rows of its list, and all its global tokens
+    candidate   a global token of its own: sees all rows, the global tokens and itself; nothing sees it
+
+Cost N (2 w + G) for the rows in place of sum of squared lengths. Source of the pattern: Longformer, arXiv 2004.05150,
+section 3.1. Our choice: the window looks back only, the global tokens are learned vectors, softmax layers as in
+`sequence`. Rows learn of later rows through the global tokens, so the block is not causal.
+
+The fast path cuts every list into chunks of w rows; a chunk sees itself and the chunk before, within the window:
+
+    w = 3     keys of chunk 2:   [ . 1 2 | 3 . . ]   row 3 sees 1 2 3
+              (rows 3 4 5)       [ . . 2 | 3 4 . ]   row 4 sees 2 3 4
+                                 [ . . . | 3 4 5 ]   row 5 sees 3 4 5
+
+Legend: N rows of L lists, K chunks of all lists, W = w rows of a chunk, G global tokens of a list (or, flat, of all
+lists), B candidates, D width, H heads, E = D / H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.position import PositionTables
+from model_stage.blocks.sequence import (
+    Keys,
+    LayerNorm,
+    ListInput,
+    ListInterest,
+    TransformerLayer,
+    lists_of,
+    read_lists,
+    scaled_dot_product,
+    transformer_layers,
+    weights_of,
+)
+from model_stage.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, offsets_to_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.targets import Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseConfig:
+    """Shape of the block."""
+
+    dim: int
+    window: int = 64
+    """w: rows that a row sees, itself among them."""
+    global_tokens: int = 4
+    """G, per list."""
+    heads: int = 2
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "window", "global_tokens", "heads", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
+
+
+class SparseAttention(nn.Module):
+    """Layers of windowed attention with global tokens over every list, and each candidate read behind its own."""
+
+    def __init__(self, positions: Sequence[Position], config: SparseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.out_dim = config.dim
+        self.positions = PositionTables(positions, config.dim)
+        self.global_tokens = nn.Parameter(torch.randn(config.global_tokens, config.dim) * 0.02)
+        self.layers = nn.ModuleList(TransformerLayer(config.dim, config.heads) for _ in range(config.layers))
+        self.norm = LayerNorm(config.dim)
+
+    def forward(self, x: ListInput) -> ListInterest:
+        """Attends; see the module docstring. The weights are the last layer's."""
+        num_lists, size = len(x.offsets) - 1, self.config.global_tokens
+        row_ND = x.values_ND + self.positions.encode(x.buckets)
+        candidate_BD = x.candidate_BD + self.positions.candidate_row
+        global_LGD = self.global_tokens.expand(num_lists, -1, -1)
+        list_of_G = torch.arange(num_lists, device=x.offsets.device).repeat_interleave(size)
+        global_buckets, buckets = buckets_of(x.offsets, list_of_G), buckets_of(x.offsets, x.list_B)
+        chunks = _Chunks.of(x.offsets, self.config.window)
+        layers = transformer_layers(self.layers)
+        weights: list[tuple[Bucket, Tensor]] = []
+        for layer in layers:
+            rows, tokens, own = layer.keys(row_ND), layer.keys(global_LGD), layer.keys(candidate_BD[:, None])
+            mine = _join(tokens.take(x.list_B), own)
+            attended_BHE, weights = read_lists(layer.query(candidate_BD), rows, mine, buckets)
+            candidate_BD = layer.finish(candidate_BD, attended_BHE)
+            if layer is not layers[-1]:  # only the candidates are read after the last layer
+                attended_GHE, _ = read_lists(
+                    layer.query(global_LGD).flatten(0, 1), rows, tokens.take(list_of_G), global_buckets
+                )
+                row_ND = layer.finish(row_ND, chunks.attend(layer.query(row_ND), rows, tokens))
+                global_LGD = layer.finish(global_LGD, attended_GHE.view(num_lists, size, *attended_GHE.shape[1:]))
+        weight_M, rest_B = weights_of(weights, x.offsets, x.list_B)
+        return ListInterest(representation_BD=self.norm(candidate_BD), weight_M=weight_M, rest_B=rest_B)
+
+    def reference(self, x: ListInput) -> ListInterest:
+        """Who sees whom written out over [global tokens; rows; candidate], candidate by candidate."""
+        rows = lists_of(x.values_ND + self.positions.encode(x.buckets), x.offsets)
+        outputs, weights, rest = [], [], []
+        for candidate_D, number in zip(x.candidate_BD + self.positions.candidate_row, x.list_B.tolist(), strict=True):
+            x_TD = torch.cat([self.global_tokens, rows[number], candidate_D[None]])
+            first, last = self.config.global_tokens, len(x_TD) - 1
+            visible_TT = torch.zeros(len(x_TD), len(x_TD), dtype=torch.bool)
+            visible_TT[:, :first] = True
+            visible_TT[:first, :last] = True
+            visible_TT[last] = True
+            for row in range(first, last):
+                visible_TT[row, max(first, row - self.config.window + 1) : row + 1] = True
+            weight_TT = x_TD.new_zeros(0)
+            for layer in transformer_layers(self.layers):
+                x_TD, weight_TT = layer.reference(x_TD, x_TD, visible_TT)
+            weight_T = weight_TT[-1].detach()
+            outputs.append(self.norm(x_TD[-1]))
+            weights.append(weight_T[first:last])
+            rest.append(weight_T[:first].sum() + weight_T[-1])
+        return ListInterest(
+            representation_BD=torch.stack(outputs), weight_M=torch.cat(weights), rest_B=torch.stack(rest)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chunks:
+    """The lists cut into chunks of w rows, oldest first; the last chunk of a list may be short."""
+
+    rows: Cells
+    list_K: Tensor
+    first_K: Tensor
+    """Whether a chunk is its list's first, with no chunk before it."""
+    num_rows: int
+
+    @classmethod
+    def of(cls, offsets: Tensor, window: int) -> _Chunks:
+        """Cuts the lists."""
+        length_L = offsets[1:] - offsets[:-1]
+        count_L = (length_L + window - 1) // window
+        chunk_offsets = nn.functional.pad(count_L.cumsum(0), (1, 0))
+        list_K = offsets_to_segments(chunk_offsets)
+        place_K = torch.arange(len(list_K), device=offsets.device) - chunk_offsets[list_K]
+        length_K = (length_L[list_K] - place_K * window).clamp(max=window)
+        rows = cells(offsets[list_K] + place_K * window, length_K, window)
+        return cls(rows=rows, list_K=list_K, first_K=place_K == 0, num_rows=int(offsets[-1]))
+
+    def attend(self, query_NHE: Tensor, rows: Keys, tokens: Keys) -> Tensor:
+        """Every row attends over its window and its list's global tokens. (N, H, E)."""
+        if not self.num_rows:
+            return query_NHE
+        own = rows.take(self.rows.row_LT)
+        before_K = (torch.arange(len(self.list_K), device=self.list_K.device) - 1).clamp(min=0)
+        keys = _join(_join(tokens.take(self.list_K), own.take(before_K)), own)
+        window_WW = torch.ones(self.rows.width, self.rows.width, dtype=torch.bool, device=self.list_K.device)
+        before_KWW = window_WW.triu(1) & ~self.first_K[:, None, None]
+        size = tokens.key_NHE.shape[1]
+        both_KWW = torch.cat([before_KWW, window_WW.tril().expand_as(before_KWW)], dim=2)
+        visible = nn.functional.pad(both_KWW, (size, 0), value=True)
+        out = scaled_dot_product(gather(query_NHE, self.rows.row_LT), keys, visible)
+        return from_cells([(self.rows, out)], self.num_rows)
+
+
+def _join(first: Keys, second: Keys) -> Keys:
+    """Puts the tokens (L, T, H, E) of two sides together."""
+    return Keys(
+        key_NHE=torch.cat([first.key_NHE, second.key_NHE], dim=1),
+        value_NHE=torch.cat([first.value_NHE, second.value_NHE], dim=1),
+    )

@@ -1,0 +1,119 @@
+"""Stacked TIN: what a layer found becomes the question of the next, so that layer l crosses l behaviors.
+
+    q^0 = v~                                                  in both table sets, A and R
+    u^l = sum_i softmax_i( <e~_i, q^(l-1)> / sqrt(d) ) (e~_i * q^(l-1))
+    q^l = LN( q^(l-1) + W_l u^l )                             one W_l and LN per table set
+    u   = [u^1, ..., u^L]
+
+Source: arXiv 2510.21714 says what it is for (correlations between behaviors); the order of the crosses is second-hand;
+the formulas, L = 3 and the two table sets are our choice. u^1 is exactly `tin.TIN`. From the second layer on the
+attention question holds what was seen, so gradient reaches the representation tables through later attentions also:
+DARE's separation holds in the first layer. Cost O(L M d).
+
+Legend: M pairs, B candidates, W = L attentions (layers), A attention width, R representation width, N buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, layer_norm, pair_softmax
+from model_stage.blocks.position import PositionTables
+from model_stage.blocks.tin import temporal_pool, temporal_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.targets import Position
+
+
+class NextQuestion(nn.Module):
+    """q^l of one table set from q^(l-1) and u^l."""
+
+    def __init__(self, found_dim: int, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(found_dim, dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, question_BD: Tensor, found_BR: Tensor) -> Tensor:
+        """Gives LN(q + W u), (B, D), in the dtype of the weights."""
+        projected_BD = self.project(found_BR.to(self.project.weight.dtype))
+        return layer_norm(full_precision(question_BD) + projected_BD, self.norm).to(question_BD.dtype)
+
+
+class StackedTIN(nn.Module):
+    """Layers of temporal-interest attention over the same behaviors, positions shared by the layers."""
+
+    def __init__(
+        self, positions: Sequence[Position], attention_dim: int, representation_dim: int, num_layers: int = 3
+    ) -> None:
+        super().__init__()
+        self.attention_positions = PositionTables(positions, attention_dim)
+        self.representation_positions = PositionTables(positions, representation_dim)
+        between = range(num_layers - 1)
+        self.attention_next = nn.ModuleList(NextQuestion(representation_dim, attention_dim) for _ in between)
+        self.representation_next = nn.ModuleList(NextQuestion(representation_dim, representation_dim) for _ in between)
+        self.out_dim = num_layers * representation_dim
+
+    def forward(self, x: AttentionInput) -> Attended:
+        """Attends; see the module docstring."""
+        key_MA = x.attention_UA.index_select(0, x.behavior_M)
+        item_MR = x.representation_UR.index_select(0, x.behavior_M)
+        query_BA = x.attention_BA + self.attention_positions.candidate_row
+        value_BR = x.representation_BR + self.representation_positions.candidate_row
+        outputs: list[Tensor] = []
+        masses, weights = [], []
+        for layer in range(len(self.attention_next) + 1):
+            if layer:
+                query_BA = self.attention_next[layer - 1](query_BA, outputs[-1])
+                value_BR = self.representation_next[layer - 1](value_BR, outputs[-1])
+            score_M1 = temporal_scores(query_BA, key_MA, self.attention_positions, x)
+            weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
+            outputs.append(temporal_pool(weight_M1, item_MR, self.representation_positions, x) * value_BR)
+            masses.append(mass_B1)
+            weights.append(weight_M1)
+        return Attended(
+            representation_BR=torch.cat(outputs, dim=1).to(value_BR.dtype),
+            mass_BW=torch.cat(masses, dim=1),
+            weight_MW=torch.cat(weights, dim=1),
+        )
+
+    def reference(self, x: AttentionInput) -> Attended:
+        """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
+        key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(x.buckets)
+        item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(x.buckets)
+        outputs, masses, weights = [], [], []
+        for candidate in range(x.num_candidates):
+            mine = x.candidate_M == candidate
+            query_A = x.attention_BA[candidate] + self.attention_positions.candidate_row
+            value_R = x.representation_BR[candidate] + self.representation_positions.candidate_row
+            found: list[Tensor] = []
+            mass, weight = [], []
+            for layer in range(len(self.attention_next) + 1):
+                if layer:
+                    query_A = _next_reference(self.attention_next[layer - 1], query_A, found[-1])
+                    value_R = _next_reference(self.representation_next[layer - 1], value_R, found[-1])
+                score_K = key_MA[mine] @ query_A / math.sqrt(len(query_A))
+                weight_K = torch.softmax(score_K, dim=0)
+                found.append((weight_K[:, None] * item_MR[mine] * value_R).sum(0))
+                mass.append(torch.log(1 + torch.exp(score_K).sum()))
+                weight.append(weight_K)
+            outputs.append(torch.cat(found))
+            masses.append(torch.stack(mass))
+            weights.append(torch.stack(weight, dim=1))
+        return Attended(
+            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
+        )
+
+
+def _next_reference(module: nn.Module, question_D: Tensor, found_R: Tensor) -> Tensor:
+    """LN(q + W u) written out."""
+    following = cast("NextQuestion", module)
+    raw_D = question_D + following.project.weight @ found_R
+    centred_D = raw_D - raw_D.mean()
+    normal_D = centred_D / torch.sqrt((centred_D**2).mean() + following.norm.eps)
+    return normal_D * following.norm.weight + following.norm.bias

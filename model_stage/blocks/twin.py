@@ -1,0 +1,109 @@
+"""TWIN: the attention that ranks is the attention that searches, made cheap enough to search a whole history.
+
+    s^h_i = <K_i W_k^h, v W_q^h> / sqrt(H) + sum_j <C_ij, b_j^h>        K inherent features, C_j cross features
+    a^h   = softmax(s^h)
+    u     = W_o [ sum_i a^h_i (K_i W_v^h + sum_j C_ij W_j^h) ] over h
+
+An inherent feature belongs to the behavior's item, so its projection is computed once per item; a cross feature
+belongs to user and item together, and is compressed to one number per head. Here the cross features are the positional
+encodings of the pair (interval, rank, match level ...), each with a table of its own.
+Source: TWIN, arXiv 2302.02352 (feature split, one-number compression, four heads, the same scores in both stages), as
+recalled: PAPERS has one line. Our choice: the paper's weight of each compressed feature is folded into b_j^h (the same
+functions), search ranks by the mean over heads, and the mass (see `tin`). One table set.
+
+Legend: M pairs, U behaviors of the union, B candidates, W heads, H width of a head, R representation width, C width of
+a cross feature, N buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.pairs import (
+    Attended,
+    AttentionInput,
+    full_linear,
+    pair_scores,
+    pair_softmax,
+    pooled_buckets,
+    pooled_rows,
+    top_k_pairs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.targets import Position
+
+
+class TWIN(nn.Module):
+    """Multi-head target attention with cross features, on the representation table; `search` uses the same scores."""
+
+    def __init__(
+        self, positions: Sequence[Position], representation_dim: int, cross_dim: int, num_heads: int, head_dim: int
+    ) -> None:
+        super().__init__()
+        width = num_heads * head_dim
+        self.crosses = nn.ParameterList(nn.Parameter(torch.randn(p.buckets, cross_dim) * 0.02) for p in positions)
+        self.query = nn.Linear(representation_dim, width, bias=False)
+        self.key = nn.Linear(representation_dim, width, bias=False)
+        self.value = nn.Linear(representation_dim, width, bias=False)
+        self.cross_score = nn.ModuleList(nn.Linear(cross_dim, num_heads, bias=False) for _ in positions)
+        self.cross_value = nn.ModuleList(nn.Linear(cross_dim, width, bias=False) for _ in positions)
+        self.out = nn.Linear(width, representation_dim, bias=False)
+        self._heads = (num_heads, head_dim)
+        self.out_dim = representation_dim
+
+    def scores(self, x: AttentionInput) -> Tensor:
+        """Gives s of each pair and head. (M, W), float32 or better."""
+        query_BWH = self.query(x.representation_BR).view(-1, *self._heads)
+        key_UWH = self.key(x.representation_UR).view(-1, *self._heads)
+        score_MW = pair_scores(query_BWH, key_UWH.index_select(0, x.behavior_M), x.candidate_M)
+        score_MW = score_MW / math.sqrt(self._heads[1])
+        for table_NC, compress, bucket_M in zip(self.crosses, self.cross_score, x.buckets, strict=True):
+            score_MW = score_MW + full_linear(table_NC, compress.weight).index_select(0, bucket_M)
+        return score_MW
+
+    @torch.no_grad()
+    def search(self, x: AttentionInput, top_k: int) -> Tensor:
+        """Gives the rows of each candidate's `top_k` pairs by the mean score over heads, ascending. int64."""
+        return top_k_pairs(self.scores(x).mean(1), x.candidate_M, top_k)
+
+    def forward(self, x: AttentionInput) -> Attended:
+        """Attends over all pairs given; see the module docstring."""
+        weight_MW, mass_BW = pair_softmax(self.scores(x), x.candidate_M, x.num_candidates)
+        value_UWH = self.value(x.representation_UR).view(-1, *self._heads)
+        value_MWH = value_UWH.index_select(0, x.behavior_M)
+        pooled_BWH = pooled_rows(weight_MW, value_MWH, x.candidate_M, x.num_candidates)
+        for table_NC, project, bucket_M in zip(self.crosses, self.cross_value, x.buckets, strict=True):
+            value_NWH = project(table_NC).view(-1, *self._heads)
+            pooled_BWH = pooled_BWH + pooled_buckets(weight_MW, value_NWH, x.candidate_M, bucket_M, x.num_candidates)
+        representation_BR = self.out(pooled_BWH.flatten(1).to(self.out.weight.dtype))
+        return Attended(
+            representation_BR=representation_BR.to(x.representation_BR.dtype), mass_BW=mass_BW, weight_MW=weight_MW
+        )
+
+    def reference(self, x: AttentionInput) -> Attended:
+        """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
+        scale = math.sqrt(self._heads[1])
+        outputs, masses, weights = [], [], []
+        for candidate, value_R in enumerate(x.representation_BR):
+            mine = x.candidate_M == candidate
+            item_KR = x.representation_UR[x.behavior_M[mine]]
+            crosses = [table_NC[bucket_M[mine]] for table_NC, bucket_M in zip(self.crosses, x.buckets, strict=True)]
+            score_KW = (self.key(item_KR) * self.query(value_R)).view(-1, *self._heads).sum(2) / scale
+            seen_KV = self.value(item_KR)
+            for cross_KC, compress, project in zip(crosses, self.cross_score, self.cross_value, strict=True):
+                score_KW = score_KW + compress(cross_KC)
+                seen_KV = seen_KV + project(cross_KC)
+            weight_KW = torch.softmax(score_KW, dim=0)
+            outputs.append(self.out((weight_KW[:, :, None] * seen_KV.view(-1, *self._heads)).sum(0).flatten()))
+            masses.append(torch.log(1 + torch.exp(score_KW).sum(0)))
+            weights.append(weight_KW)
+        return Attended(
+            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
+        )
