@@ -71,7 +71,7 @@ class PositionTables(nn.Module):
     def encode(self, buckets: Sequence[Tensor]) -> Tensor:
         """Gives p_f(i) of each pair, the sum over the encodings. (M, D).
 
-        Used by the reference twin; the fast path never forms it.
+        Blocks over lists add it to their rows; of blocks over pairs only the reference twin forms it.
         """
         total = torch.zeros(())
         for table_ND, bucket_M in zip(self.rows, buckets, strict=True):

@@ -82,7 +82,7 @@ class SparseAttention(nn.Module):
         num_lists, size = len(x.offsets) - 1, self.config.global_tokens
         row_ND = x.values_ND + self.positions.encode(x.buckets)
         candidate_BD = x.candidate_BD + self.positions.candidate_row
-        global_LGD = self.global_tokens.expand(num_lists, -1, -1)
+        global_LGD = self.global_tokens.repeat(num_lists, 1, 1)
         list_of_G = torch.arange(num_lists, device=x.offsets.device).repeat_interleave(size)
         global_buckets, buckets = buckets_of(x.offsets, list_of_G), buckets_of(x.offsets, x.list_B)
         chunks = _Chunks.of(x.offsets, self.config.window)

@@ -52,7 +52,9 @@ class TWIN(nn.Module):
         self.query = nn.Linear(representation_dim, width, bias=False)
         self.key = nn.Linear(representation_dim, width, bias=False)
         self.value = nn.Linear(representation_dim, width, bias=False)
-        self.cross_score = nn.ModuleList(nn.Linear(cross_dim, num_heads, bias=False) for _ in positions)
+        self.cross_score = nn.ParameterList(
+            nn.Parameter(torch.randn(num_heads, cross_dim) / math.sqrt(cross_dim)) for _ in positions
+        )
         self.cross_value = nn.ModuleList(nn.Linear(cross_dim, width, bias=False) for _ in positions)
         self.out = nn.Linear(width, representation_dim, bias=False)
         self._heads = (num_heads, head_dim)
@@ -64,8 +66,8 @@ class TWIN(nn.Module):
         key_UWH = self.key(x.representation_UR).view(-1, *self._heads)
         score_MW = pair_scores(query_BWH, key_UWH.index_select(0, x.behavior_M), x.candidate_M)
         score_MW = score_MW / math.sqrt(self._heads[1])
-        for table_NC, compress, bucket_M in zip(self.crosses, self.cross_score, x.buckets, strict=True):
-            score_MW = score_MW + full_linear(table_NC, compress.weight).index_select(0, bucket_M)
+        for table_NC, b_WC, bucket_M in zip(self.crosses, self.cross_score, x.buckets, strict=True):
+            score_MW = score_MW + full_linear(table_NC, b_WC).index_select(0, bucket_M)
         return score_MW
 
     @torch.no_grad()
@@ -97,8 +99,8 @@ class TWIN(nn.Module):
             crosses = [table_NC[bucket_M[mine]] for table_NC, bucket_M in zip(self.crosses, x.buckets, strict=True)]
             score_KW = (self.key(item_KR) * self.query(value_R)).view(-1, *self._heads).sum(2) / scale
             seen_KV = self.value(item_KR)
-            for cross_KC, compress, project in zip(crosses, self.cross_score, self.cross_value, strict=True):
-                score_KW = score_KW + compress(cross_KC)
+            for cross_KC, b_WC, project in zip(crosses, self.cross_score, self.cross_value, strict=True):
+                score_KW = score_KW + cross_KC @ b_WC.T
                 seen_KV = seen_KV + project(cross_KC)
             weight_KW = torch.softmax(score_KW, dim=0)
             outputs.append(self.out((weight_KW[:, :, None] * seen_KV.view(-1, *self._heads)).sum(0).flatten()))

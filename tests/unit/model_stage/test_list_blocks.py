@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model_stage.blocks.pairs import list_pairs
@@ -25,8 +25,9 @@ def _one_thread():
 
 
 @every_block
-@settings(max_examples=15)
+@settings(max_examples=12)
 @given(lists=ragged(), seed=st.integers(0, 2**31))
+@example(lists=make_lists([7, 5, 0, 3, 4], [1, 0, 0, 2, 3, 4, 1, 1]), seed=0)  # padded rows and padded queries
 def test_fast_path_equals_the_formulas_in_outputs_and_gradients(name, lists, seed):
     dtype = lists.x.values_ND.dtype
     block = make_block(name, seed).to(dtype)
