@@ -43,6 +43,8 @@ class Bundle:
     """A model ready to score: the network in evaluation mode, and the encoder that feeds it."""
 
     name: str
+    attention_model: str
+    """Name of the bundle whose attention table this one has: its own, or that of the one it was taken over from."""
     schema: Schema
     targets: Targets
     network_config: NetworkConfig
@@ -117,7 +119,8 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
         raise BundleError(f"{path}: the bundle's files do not fit one another ({exc}); train it anew") from exc
     network.eval()
     return Bundle(
-        name=opened.manifest.name,
+        name=opened.name,
+        attention_model=str(opened.manifest.meta.get("attention_from") or opened.name),
         schema=schema,
         targets=targets,
         network_config=config,
@@ -128,7 +131,7 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
 
 
 def attention_export(network: RankingNetwork, vocabularies: Vocabularies) -> dict[str, np.ndarray[Any, Any]]:
-    """Gives the fused attention vectors by id, the contract of `search_stage.generation.build_index`.
+    """Gives the fused attention vectors by id, the contract of `search_stage.index.build.build_index`.
 
     `category_ids`, `item_ids`: uint64 ids as int64 bit patterns (safetensors.numpy and every reader know int64);
     `category_vectors`, `item_vectors`: float32 (n, A), each already the sum over its path.

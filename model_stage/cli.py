@@ -19,6 +19,8 @@ from model_stage.progress import progress_bars
 from search_stage.errors import SearchError
 from store.errors import InputError, StoreError
 from store.reading.retrieval import Candidates
+from store.serving import ServeOptions
+from store.serving.command import serve_options
 from store.serving.deadline import Deadline
 from store.types import parse_id
 
@@ -88,7 +90,10 @@ def evaluate(
     model = load_bundle(bundle)
     names = model.targets.names
     part = load_yaml(data / "splits.json", Splits).select(load_impressions(data, model.schema, names), split)
-    with _searcher(store, index, search_config) as (_, retriever), progress_bars() as on_progress:
+    with (
+        _searcher(store, index, search_config, model.attention_model) as (_, retriever),
+        progress_bars() as on_progress,
+    ):
         examples = retrieve_examples(
             part, model.schema, retriever, model.encoder, lambda d, t: on_progress(f"retrieve {split}", d, t)
         )
@@ -99,32 +104,11 @@ def evaluate(
 
 
 @app.command()
-def serve(
-    bundle: BundleOption,
-    search: SearchOption,
-    host: Annotated[str, typer.Option(help="Address to listen on; another than loopback needs --insecure.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 = any free one.")] = 50052,
-    port_file: Annotated[Path | None, typer.Option(help="File to write the bound port to.")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Port of the Prometheus page; default: none.")] = None,
-    reflection: Annotated[bool, typer.Option("--reflection", help="Offer gRPC server reflection.")] = False,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond loopback without encryption or access control.")
-    ] = False,
-) -> None:
+@serve_options(port=50052)
+def serve(bundle: BundleOption, search: SearchOption, options: ServeOptions) -> None:
     """Serve ranking over gRPC until SIGTERM."""
     from model_stage.server import serve as run_server
-    from store.serving import ServeOptions
 
-    options = ServeOptions(
-        host=host,
-        port=port,
-        port_file=port_file,
-        metrics_port=metrics_port,
-        reflection=reflection,
-        insecure=insecure,
-    )
     run_server(bundle, search, options)
 
 
@@ -155,14 +139,19 @@ def rank(
 
 
 @contextmanager
-def _searcher(store: Path, index: Path | None, search_config: Path | None) -> Iterator[tuple[BehaviorStore, Retriever]]:
+def _searcher(
+    store: Path, index: Path | None, search_config: Path | None, model: str | None = None
+) -> Iterator[tuple[BehaviorStore, Retriever]]:
+    """Opens a store and an index; with a model, only an index of that model's vectors."""
     from search_stage.config import SearchConfig
-    from search_stage.generation import IndexGeneration
+    from search_stage.index.generation import IndexGeneration
     from search_stage.searcher import Searcher
     from store.reading.behavior_store import BehaviorStore
 
     with BehaviorStore.open(store) as opened:
         table = IndexGeneration.open(index) if index is not None else None
+        if table is not None and model is not None:
+            table.check_model(model)
         yield opened, Searcher(opened, table, SearchConfig.load(search_config))
 
 

@@ -201,6 +201,7 @@ def _no_history(request: RankRequest) -> SearchResult:
         score=np.empty(0, np.float32),
         match_level=np.empty(0, np.uint8),
         source=np.empty(0, np.uint8),
+        same_as=np.zeros(count, np.int32),
         statistics=MatchStatistics(
             streams=(),
             count=np.empty((count, 0, 0), np.int32),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Self
 
 import grpc
+import numpy as np
 
 from model_stage.errors import InvalidRequestError, SearchUnavailableError
 from protos.lookback.search.v1 import search_pb2 as pb
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from store.reading.retrieval import Candidates, SearchRequest
-    from store.types import F32, U64, AnyArray
+    from store.types import F32, I32, U64, AnyArray
 
 DEFAULT_DEADLINE_S = 10.0
 """For callers that set none, as an offline job."""
@@ -37,13 +39,17 @@ CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),  # a degraded answer in time is worth more than a second try
+    ("grpc.use_local_subchannel_pool", 1),  # else channels to one address share a connection
 )
+
+CONNECTIONS = 8
+"""A connection stays with one of the workers behind the address: some are needed to reach them all."""
 
 
 class SearchClient:
-    """A `Retriever` over one channel; thread-safe, a context manager that closes the channel.
+    """A `Retriever` over some channels, used in turn; thread-safe, a context manager that closes them.
 
-    The channel connects with the first call and again by itself; making a client never fails because of the server.
+    A channel connects with its first call and again by itself; making a client never fails because of the server.
 
     Args:
         address: Host and port of the search stage.
@@ -51,8 +57,8 @@ class SearchClient:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._stub = search_pb2_grpc.SearchServiceStub(self._channel)
+        self._channels = [grpc.insecure_channel(address, options=CHANNEL_OPTIONS) for _ in range(CONNECTIONS)]
+        self._stubs = itertools.cycle([search_pb2_grpc.SearchServiceStub(channel) for channel in self._channels])
 
     def __enter__(self) -> Self:
         return self
@@ -63,8 +69,9 @@ class SearchClient:
         self.close()
 
     def close(self) -> None:
-        """Closes the channel; calls in flight end as unavailable. Closing again does nothing."""
-        self._channel.close()
+        """Closes the channels; calls in flight end as unavailable. Closing again does nothing."""
+        for channel in self._channels:
+            channel.close()
 
     def search(self, request: SearchRequest, deadline: Deadline | None = None, request_id: str = "") -> SearchResult:
         """Retrieves behaviors, bit for bit what the searcher answers in one process.
@@ -78,7 +85,7 @@ class SearchClient:
             raise SearchUnavailableError("no time was left to ask the search stage")
         message = request_to_proto(request, request_id)
         try:
-            response = self._stub.Search(message, timeout=remaining_s)
+            response = next(self._stubs).Search(message, timeout=remaining_s)
         except grpc.RpcError as error:
             raise _translate(error) from error
         except ValueError as error:  # what grpc raises on a closed channel
@@ -111,11 +118,14 @@ def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchR
 
 
 def _candidates_to_proto(candidates: Candidates) -> pb.Candidates:
+    has_more = len(candidates.more_offsets) > 0
     return pb.Candidates(
         item=_encode(candidates.item),
         category=_encode(candidates.category),
         covers=_encode(candidates.covers),
         covers_offsets=_encode(candidates.covers_offsets),
+        more_categories=_encode(candidates.more_categories) if has_more else None,
+        more_offsets=_encode(candidates.more_offsets) if has_more else None,
     )
 
 
@@ -144,6 +154,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         score=_decode("score", message.score, DType.FLOAT32, pairs),
         match_level=_decode("match_level", message.match_level, DType.UINT8, pairs),
         source=_decode("source", message.source, DType.UINT8, pairs),
+        same_as=_same_as(message, num_candidates),
         statistics=_statistics_from_proto(message.statistics, num_candidates),
         candidate_category=_decode("candidate_category", message.candidate_category, DType.UINT64, num_candidates),
         candidate_fields=_fields_from_proto("candidate_fields", message.candidate_fields, num_candidates),
@@ -153,6 +164,15 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         index_generation=message.index_generation,
         names=_names_from_proto(message.names, len(behaviors), num_candidates) if message.HasField("names") else None,
     )
+
+
+def _same_as(message: pb.SearchResponse, num_candidates: int) -> I32:
+    if not message.HasField("same_as"):  # a search stage of an earlier version
+        return np.arange(num_candidates, dtype=np.int32)
+    same_as: I32 = _decode("same_as", message.same_as, DType.INT32, num_candidates)
+    if bool(np.any(same_as < 0)) or bool(np.any(same_as > np.arange(num_candidates))):
+        raise InputError("same_as: must name a candidate before this one, or itself")
+    return same_as
 
 
 def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from model_stage.search_client import SearchClient
 from model_stage.service import STATUS_TABLE, AdminServicer, CurrentRanker, RankingMetrics, RankingServicer
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from store.serving import Server, ServerMetrics, Service, make_logger, run_until_terminated
+from store.serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,8 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
     with SearchClient(search_address) as client:
         current = CurrentRanker(bundle_root, client)
         ranking = RankingServicer(current, RankingMetrics(metrics.registry), log)
-        admin = AdminServicer(current)
+        swaps = Swaps(current, metrics.registry, log)
+        admin = AdminServicer(current, swaps)
         services = (
             Service(
                 name=RANKING_SERVICE,
@@ -53,7 +54,8 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
                 name=ADMIN_SERVICE, add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin), queued=False
             ),
         )
-        with Server(services, options, STATUS_TABLE, metrics, log) as server:
+        watching = nullcontext() if options.watch_s is None else swaps.watching(options.watch_s)
+        with Server(services, options, STATUS_TABLE, metrics, log) as server, watching:
             yield server
 
 

@@ -27,6 +27,7 @@ from model_stage.ranker import Ranker
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
+from store.generation import current_name
 from store.serving import Row, StatusTable, current_call, software_version
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from model_stage.types import RankResult, Retriever
+    from store.serving import Swaps
 
 STATUS_TABLE = StatusTable(
     Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
@@ -65,6 +67,18 @@ class CurrentRanker:
         """Opens what is published now; on an error the old ranker stays."""
         with self._reloading:
             self.ranker = self._open()
+
+    def published(self) -> dict[str, str]:
+        """Gives the name of the bundle that `CURRENT` points at.
+
+        Raises:
+            store.errors.GenerationError: Nothing is published, or `CURRENT` cannot be read.
+        """
+        return {"bundle": current_name(self._root, "model")}
+
+    def served(self) -> dict[str, str]:
+        """Gives the name of the bundle in use."""
+        return {"bundle": self.ranker.bundle.name}
 
     def _open(self) -> Ranker:
         return Ranker(load_bundle(self._root), self._retriever)
@@ -125,12 +139,13 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Answers `lookback.admin.v1.AdminService` for stage two."""
 
-    def __init__(self, current: CurrentRanker) -> None:
+    def __init__(self, current: CurrentRanker, swaps: Swaps) -> None:
         self._current = current
+        self._swaps = swaps
 
     def Reload(self, request: admin_pb2.ReloadRequest, context: grpc.ServicerContext) -> admin_pb2.ReloadResponse:  # noqa: N802
         """Opens the published bundle; a bad one is refused and the old one stays."""
-        self._current.reload()
+        self._swaps.reload()
         return admin_pb2.ReloadResponse(versions=self._versions())
 
     def GetVersions(  # noqa: N802

@@ -32,7 +32,7 @@ from scripts.generate import Settings, generate
 from scripts.pipeline import CONFIGS, build
 from scripts.servers import running
 from search_stage.config import SearchConfig
-from search_stage.generation import IndexGeneration
+from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store.reading.behavior_store import BehaviorStore
 from store.reading.retrieval import Candidates

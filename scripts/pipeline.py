@@ -16,7 +16,8 @@ from model_stage.training.impressions import load_impressions
 from model_stage.training.pipeline import Recipe, Splits, probabilities, retrieve_examples, train_bundle
 from scripts.servers import Roots
 from search_stage.config import SearchConfig
-from search_stage.generation import IndexGeneration, build_index
+from search_stage.index.build import build_index
+from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store.building.ingest import ingest
 from store.reading.behavior_store import BehaviorStore

@@ -36,6 +36,14 @@ class Addresses:
     ranking: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A service in a process of its own."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
 def running(roots: Roots, logs: Path) -> Iterator[Addresses]:
     """Serves both stages on free loopback ports for the time of the block; ends them with SIGTERM.
@@ -50,21 +58,31 @@ def running(roots: Roots, logs: Path) -> Iterator[Addresses]:
     logs.mkdir(parents=True, exist_ok=True)
     store = ("--store", roots.store, "--index", roots.index, "--config", roots.search_config)
     with (
-        _server("search_stage", logs, *store) as search,
-        _server("model_stage", logs, "--bundle", roots.bundle, "--search", search) as ranking,
+        started("search_stage", logs, *store) as search,
+        started("model_stage", logs, "--bundle", roots.bundle, "--search", search.address) as ranking,
     ):
-        yield Addresses(search=search, ranking=ranking)
+        yield Addresses(search=search.address, ranking=ranking.address)
 
 
 @contextmanager
-def _server(package: str, logs: Path, *arguments: str | Path) -> Iterator[str]:
+def started(package: str, logs: Path, *arguments: str | Path) -> Iterator[Server]:
+    """Runs `python -m <package> serve` on a free loopback port for the time of the block; ends it with SIGTERM.
+
+    Args:
+        package: `search_stage` or `model_stage`.
+        logs: Folder for the log.
+        arguments: Of `serve`, beyond where to listen.
+
+    Raises:
+        RuntimeError: The server did not start; carries the end of its log.
+    """
     port_file, log = logs / f"{package}.port", logs / f"{package}.log"
     port_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", package, "serve", "--port", "0", "--port-file", str(port_file), "--reflection"]
     with log.open("wb") as stream:
         process = subprocess.Popen([*command, *map(str, arguments)], cwd=CHECKOUT, stdout=stream, stderr=stream)
     try:
-        yield f"127.0.0.1:{_wait_for_port(port_file, process, log)}"
+        yield Server(address=f"127.0.0.1:{_wait_for_port(port_file, process, log)}", pid=process.pid)
     finally:
         process.terminate()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +25,12 @@ class HardPolicy(_Part):
     """Climb while fewer are found."""
     max_level: Annotated[int, Field(ge=0, le=64)] = 3
     """The last level to climb to; 0 = the ad and its products, 1 = its category."""
+    max_age_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] | None = None
+    """Only behaviors at most so old at the request's time; None = of any age."""
+    actions: frozenset[str] | None = None
+    """Only behaviors of these actions; None = of all."""
+    scenes: frozenset[str] | None = None
+    """Only behaviors of these scenes; None = of all."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -53,6 +59,12 @@ class SoftConfig(_Part):
     """Limits of soft search."""
 
     top_k: Annotated[int, Field(ge=0, le=2048)] = 40
+    engine: Literal["scan", "faiss", "gpu", "numpy"] = "scan"
+    """What searches exactly; all answer the same."""
+    approximate_from: Annotated[int, Field(ge=1)] | None = None
+    """Distinct vectors of a history from which on only the nearest clusters are looked into; None = never."""
+    probe_one_in: Annotated[int, Field(ge=1, le=65_535)] = 8
+    """Then, one in so many of the index's clusters."""
 
 
 class RecentConfig(_Part):
@@ -72,6 +84,8 @@ class LimitsConfig(_Part):
 
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     max_covers: Annotated[int, Field(ge=0)] = 500_000
+    max_categories: Annotated[int, Field(ge=0)] = 100_000
+    max_entries: Annotated[int, Field(ge=1)] = 4_000_000
     clock_skew_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
 
 

@@ -55,7 +55,18 @@ def candidates_from_proto(message: pb.Candidates) -> Candidates:
         covers = _decode("candidates.covers", message.covers, DType.UINT64)
     if message.HasField("covers") or message.HasField("covers_offsets"):
         offsets = _decode("candidates.covers_offsets", message.covers_offsets, DType.INT64, len(item) + 1)
-    return Candidates(item=item, category=category, covers=covers, covers_offsets=offsets)
+    more, more_offsets = np.empty(0, np.uint64), np.empty(0, np.int64)
+    if message.HasField("more_categories") or message.HasField("more_offsets"):
+        more = _decode("candidates.more_categories", message.more_categories, DType.UINT64)
+        more_offsets = _decode("candidates.more_offsets", message.more_offsets, DType.INT64, len(item) + 1)
+    return Candidates(
+        item=item,
+        category=category,
+        covers=covers,
+        covers_offsets=offsets,
+        more_categories=more,
+        more_offsets=more_offsets,
+    )
 
 
 def result_to_proto(result: SearchResult) -> pb.SearchResponse:
@@ -68,6 +79,7 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
         score=_encode(result.score),
         match_level=_encode(result.match_level),
         source=_encode(result.source),
+        same_as=_encode(result.same_as),
         statistics=_statistics_to_proto(result.statistics),
         candidate_category=_encode(result.candidate_category),
         candidate_fields=_fields_to_proto(result.candidate_fields),

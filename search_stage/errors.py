@@ -5,8 +5,9 @@ SearchError
 |-- ConfigError            the operator: search.yaml cannot be used
 |-- UnusableIndexError     the operator: an index generation cannot be served
 |   |-- CorruptIndexError      its arrays are not what its manifest promises
-|   `-- IndexMismatchError     it was built for another taxonomy than the store's
+|   `-- IndexMismatchError     it was built for another taxonomy or model than the one in use
 |-- ExportError            the operator: a model's attention export cannot be used
+|-- IndexCheckError        the operator: a built index is not fit to be published
 |-- FaissMissingError      the operator: neither faiss wheel is installed
 `-- DeadlineExceededError  transient: the request's time is spent
 """
@@ -33,11 +34,15 @@ class CorruptIndexError(UnusableIndexError):
 
 
 class IndexMismatchError(UnusableIndexError):
-    """The index was built for another taxonomy than the store's; says what to run."""
+    """The index was built for another taxonomy or model than the one in use; says which, and what to run."""
 
 
 class ExportError(SearchError):
     """A model's attention export is missing, damaged or incomplete; names the file."""
+
+
+class IndexCheckError(SearchError):
+    """An index that was built failed its self-check; nothing was published. The message says what was measured."""
 
 
 class FaissMissingError(SearchError):

@@ -1,9 +1,8 @@
 """Joins candidates with a user's history level by level: the common ground of hard search and match statistics.
 
-Level 0 of a candidate is a set of nodes: its own item and the products it covers. Level l >= 1 is the subtree of its
-l-th ancestor category, which pre-order makes one interval of nodes, so two binary searches per section find its rows.
-Intervals are kept once however many candidates share them; as those of one depth are disjoint, all of them together
-hold at most depth x N rows, whatever the number of candidates.
+Level 0 of a candidate is a set of nodes: its own item and the products it covers. Level l >= 1 is the subtrees of the
+l-th ancestors of its categories, usually one, each an interval of nodes in pre-order, so two binary searches per
+section find its rows. Intervals are kept once however many candidates share them.
 """
 
 from __future__ import annotations
@@ -13,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.ragged import expand_ranges
+from search_stage.level_kernels import climb, find_intervals, find_own, number_distinct
 
 if TYPE_CHECKING:
-    from search_stage.runs import NodeRuns
+    from search_stage.history import History
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import I64, U32
+
+_FEW_NODES = 4096
+"""Own nodes are looked up one by one; of more, only those that occur in the history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +29,18 @@ class ResolvedCandidates:
 
     item_node: U32
     """Node of the ad; `Taxonomy.unmapped` = unknown. (C,)"""
-    ancestors: U32
-    """Column l >= 1: the l-th ancestor category, 1 = the category it is searched under; column 0 is not used.
-    `Taxonomy.unmapped` beyond the top. (C, L)"""
-    cover_nodes: U32
-    """Nodes of the covered products, one list after another; duplicates and unknown ones may occur. (M,)"""
-    cover_offsets: I64
-    """Where each list starts, and the end; a candidate may have two, list j is of candidate j % C. (C + 1,) or
-    (2 C + 1,)"""
+    category_node: U32
+    """Nodes of the categories the ads are searched under, one list after another, the main one first; none is unknown,
+    no list has one twice. (X,)"""
+    main_category: U32
+    """Node of each ad's main category; `Taxonomy.unmapped` = unknown. (C,)"""
+    category_offsets: I64
+    """Where each list starts, and the end. (C + 1,)"""
+    own_node: U32
+    """Nodes of the ads themselves and of the products they cover, one list after another, no list has one twice;
+    unknown ones may occur. (M,)"""
+    own_offsets: I64
+    """Where each list starts, and the end. (C + 1,)"""
 
     def __len__(self) -> int:
         return len(self.item_node)
@@ -42,91 +48,89 @@ class ResolvedCandidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelMatches:
-    """Which runs of a history match which candidate at which level."""
+    """Which rows of a history match which candidate at which level."""
 
-    runs: NodeRuns
-    num_candidates: int
-    own_candidate: I64
-    """Level 0: pairs of a candidate and a run of it, candidates ascending. (P,)"""
-    own_run: I64
-    """(P,)"""
+    history: History
+    chain_start: I64
+    """Where each candidate's chains start in `chain`, and the end. (C + 1,)"""
     category: I64
-    """Row of `intervals` for each candidate: candidates of one category share it. (C,)"""
-    intervals: I64
-    """Interval of each distinct category at each level; column 0 is not used. (K, L)"""
-    interval_node: U32
-    """First node of each interval; `Taxonomy.unmapped` = the empty interval. (A,)"""
-    interval_end: U32
+    """Number of the category that each chain climbs from. (X,)"""
+    chain: I64
+    """Interval of each chain at each level, -1 = beyond the top; column 0 is not used. (X, L)"""
+    node: I64
+    """First node of each interval. (A,)"""
+    end: I64
     """End of each interval, exclusive. (A,)"""
     low: I64
-    """First run of each interval in each section. (A, S)"""
+    """First row of each interval in each section. (A, S)"""
     high: I64
-    """End run of each interval in each section, exclusive. (A, S)"""
+    """End. (A, S)"""
+    own_start: I64
+    """Where each candidate's own rows start in the three below, and the end. (C + 1,)"""
+    own_section: I64
+    """Section of each range of rows, all of one node and before the cut. (P,)"""
+    own_low: I64
+    """(P,)"""
+    own_high: I64
+    """(P,)"""
+
+    def __len__(self) -> int:
+        return len(self.chain_start) - 1
 
 
-def match_levels(candidates: ResolvedCandidates, runs: NodeRuns, taxonomy: Taxonomy) -> LevelMatches:
-    """Finds the matching runs of every candidate at every level.
+def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Taxonomy, num_levels: int) -> LevelMatches:
+    """Finds the matching rows of every candidate at every level.
 
-    Cost: O(R + M + (P + A S) log R) for R runs, M covered products, P level-0 matches, A distinct intervals and S
-    sections. Mutates nothing.
+    Cost: O(C + X + (M + A) S log N) for X categories, M own nodes, A distinct intervals, S sections. Mutates nothing.
     """
-    own_candidate, own_node = _own_nodes(candidates, runs, taxonomy.unmapped)
-    own_low, own_high = _bounds(runs, own_node, own_node + np.uint32(1))
-    pair, section = np.nonzero(own_high > own_low)
-    _, first, category = np.unique(candidates.ancestors[:, 1], return_index=True, return_inverse=True)
-    nodes, intervals = np.unique(candidates.ancestors[first], return_inverse=True)
-    last_node = max(taxonomy.unmapped - 1, 0)
-    known = nodes < taxonomy.unmapped
-    ends = np.where(known, taxonomy.end[np.minimum(nodes, last_node)], nodes) if last_node else nodes
-    low, high = _bounds(runs, nodes, ends.astype(np.uint32))
+    category, first = number_distinct(candidates.category_node.astype(np.int64))
+    climbed = climb(candidates.category_node[first], taxonomy.parent, num_levels, taxonomy.unmapped)
+    # One more than the node, so that what is beyond the top is a value too: interval 0 when there is any.
+    interval, first = number_distinct(climbed.ravel() + 1)
+    node = climbed.ravel()[first]
+    end = taxonomy.end[node].astype(np.int64) if taxonomy.num_nodes else np.zeros(len(node), np.int64)
+    end[node < 0] = -1
+    low, high = find_intervals(history.node, history.section_start, node, end)
+    chain = np.where(climbed < 0, -1, interval.reshape(climbed.shape))[category]
+    own_node, own_offsets = _occurring(candidates, history, taxonomy.unmapped)
+    nearest = np.full(len(candidates), -1, np.int64)
+    has_one = candidates.category_offsets[1:] > candidates.category_offsets[:-1]
+    nearest[has_one] = chain[candidates.category_offsets[:-1][has_one], 1]
+    own_start, own_section, own_low, own_high = find_own(
+        history.node,
+        history.rank,
+        history.cut,
+        history.section_start,
+        own_node,
+        own_offsets,
+        nearest,
+        node,
+        end,
+        low,
+        high,
+        taxonomy.unmapped,
+    )
     return LevelMatches(
-        runs=runs,
-        num_candidates=len(candidates),
-        own_candidate=own_candidate[pair],
-        own_run=own_low[pair, section],
+        history=history,
+        chain_start=candidates.category_offsets,
         category=category,
-        intervals=intervals.reshape(len(first), -1),
-        interval_node=nodes,
-        interval_end=ends,
+        chain=chain,
+        node=node,
+        end=end,
         low=low,
         high=high,
+        own_start=own_start,
+        own_section=own_section,
+        own_low=own_low,
+        own_high=own_high,
     )
 
 
-def _own_nodes(candidates: ResolvedCandidates, runs: NodeRuns, unmapped: int) -> tuple[I64, U32]:
-    """Gives the distinct pairs (candidate, node) where the node is the candidate's own and the user has rows of it."""
+def _occurring(candidates: ResolvedCandidates, history: History, unmapped: int) -> tuple[U32, I64]:
+    if len(candidates.own_node) <= _FEW_NODES:
+        return candidates.own_node, candidates.own_offsets
     seen = np.zeros(unmapped + 1, np.bool_)
-    seen[runs.node] = True
-    seen[unmapped] = False
-    own = np.flatnonzero(seen[candidates.item_node])
-    covered = np.flatnonzero(seen[candidates.cover_nodes])
-    owner = (np.searchsorted(candidates.cover_offsets, covered, side="right") - 1) % len(candidates)
-    stride = unmapped + 1
-    pairs = np.unique(
-        np.concatenate(
-            (
-                own * stride + candidates.item_node[own].astype(np.int64),
-                owner * stride + candidates.cover_nodes[covered].astype(np.int64),
-            )
-        )
-    )
-    candidate, node = np.divmod(pairs, stride)
-    return candidate, node.astype(np.uint32)
-
-
-def _bounds(runs: NodeRuns, nodes: U32, ends: U32) -> tuple[I64, I64]:
-    """Gives the run range of each node interval in each section, two arrays (len(nodes), S)."""
-    num_sections = len(runs.section_start) - 1
-    low = np.empty((len(nodes), num_sections), np.int64)
-    high = np.empty((len(nodes), num_sections), np.int64)
-    for section in range(num_sections):
-        start, stop = runs.section_start[section : section + 2]
-        column = runs.node[start:stop]
-        low[:, section] = start + np.searchsorted(column, nodes)
-        high[:, section] = start + np.searchsorted(column, ends)
-    return low, high
-
-
-def expand_runs(runs: NodeRuns, which: I64) -> tuple[I64, I64]:
-    """Gives the rows of some runs: the position in `which` each row is of, and the rows."""
-    return expand_ranges(runs.start[which], runs.length[which])
+    seen[history.node] = True
+    kept = seen[candidates.own_node]
+    before = np.concatenate(([0], np.cumsum(kept)))
+    return candidates.own_node[kept], before[candidates.own_offsets]

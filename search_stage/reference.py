@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search_stage.soft import score_pairs
 from store.reading.retrieval import (
     NO_LEVEL,
     SOURCE_HARD,
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from search_stage.config import SearchConfig
-    from search_stage.generation import IndexGeneration
+    from search_stage.index.generation import IndexGeneration
     from store.reading.behavior_store import Snapshot
     from store.reading.retrieval import SearchRequest
     from store.taxonomy.taxonomy import Taxonomy
+    from store.types import I32, Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,10 @@ class Candidate:
 
     own: frozenset[int]
     """Nodes of level 0."""
-    ancestors: tuple[int, ...]
-    """Its category and what is above, bottom up."""
+    chains: tuple[tuple[int, ...], ...]
+    """Each of its categories and what is above, bottom up; the main category's first."""
+    main: int
+    """Node of its category; `Taxonomy.unmapped` = none is known."""
     query_node: int
     """Whose attention vector is the query."""
 
@@ -63,8 +67,8 @@ class Candidate:
         """Gives the smallest level whose set holds the row; `NO_LEVEL` = none."""
         if row.node in self.own:
             return 0
-        for level, ancestor in enumerate(self.ancestors, start=1):
-            if ancestor in row.path:
+        for level in range(1, 1 + max((len(chain) for chain in self.chains), default=0)):
+            if self.holds(row, level):
                 return level
         return NO_LEVEL
 
@@ -72,7 +76,7 @@ class Candidate:
         """Says whether the set of one level holds the row."""
         if level == 0:
             return row.node in self.own
-        return level <= len(self.ancestors) and self.ancestors[level - 1] in row.path
+        return any(level <= len(chain) and chain[level - 1] in row.path for chain in self.chains)
 
 
 def reference_search(
@@ -84,7 +88,7 @@ def reference_search(
     lists: list[dict[int, list[int]]] = []  # per candidate: rank -> [source bits, match level]
     for candidate in candidates:
         found: dict[int, list[int]] = {}
-        for row in reference_hard(rows, candidate, config, snapshot.vocabulary.domains, request.top_k.hard):
+        for row in reference_hard(rows, candidate, config, snapshot.vocabulary, request.as_of_ms, request.top_k.hard):
             found[row.rank] = [SOURCE_HARD, candidate.level_of(row)]
         if index is not None:
             top_k = _lower(config.soft.top_k, request.top_k.soft)
@@ -135,23 +139,50 @@ def reference_candidates(snapshot: Snapshot, request: SearchRequest) -> list[Can
         ].tolist()
         own = {items[i] for i in (item, *(given or stored.get(item, []))) if i in items}
         if category == NO_ID:
-            ancestors = _path(taxonomy, items[item])[1:] if item in items else ()
+            main = _path(taxonomy, items[item])[1:] if item in items else ()
         else:
-            ancestors = _path(taxonomy, categories[category]) if category in categories else ()
-        above = ancestors[0] if ancestors else taxonomy.unmapped
-        query_node = items.get(item, above)
-        out.append(Candidate(own=frozenset(own), ancestors=ancestors, query_node=query_node))
+            main = _path(taxonomy, categories[category]) if category in categories else ()
+        more = _more_categories(request, at)
+        chains = (main, *(_path(taxonomy, categories[c]) for c in more if c in categories))
+        out.append(
+            Candidate(
+                own=frozenset(own),
+                chains=chains,
+                main=main[0] if main else taxonomy.unmapped,
+                query_node=items.get(item, main[0] if main else taxonomy.unmapped),
+            )
+        )
     return out
 
 
+def _more_categories(request: SearchRequest, at: int) -> list[int]:
+    candidates = request.candidates
+    if not len(candidates.more_categories):
+        return []
+    part = slice(int(candidates.more_offsets[at]), int(candidates.more_offsets[at + 1]))
+    categories: list[int] = candidates.more_categories[part].tolist()
+    return categories
+
+
 def reference_hard(
-    rows: Sequence[Row], candidate: Candidate, config: SearchConfig, domains: Sequence[str], cap: int | None
+    rows: Sequence[Row],
+    candidate: Candidate,
+    config: SearchConfig,
+    names: Vocabulary,
+    as_of_ms: int,
+    cap: int | None,
 ) -> list[Row]:
     """Hierarchical hard search for one candidate, as `hard.py` defines it."""
     found = []
     for domain in sorted({row.domain for row in rows}):
-        policy = config.hard.policy(domains[domain])
+        policy = config.hard.policy(names.domains[domain])
         mine = [row for row in rows if row.domain == domain]
+        if policy.actions is not None:
+            mine = [row for row in mine if names.actions[row.action] in policy.actions]
+        if policy.scenes is not None:
+            mine = [row for row in mine if names.scenes[row.scene] in policy.scenes]
+        if policy.max_age_days is not None:
+            mine = [row for row in mine if row.timestamp_ms >= as_of_ms - int(policy.max_age_days * 86_400_000)]
         matched = mine
         for stop in range(policy.max_level + 1):
             matched = [row for row in mine if candidate.level_of(row) <= stop]
@@ -169,8 +200,8 @@ def reference_soft(rows: Sequence[Row], candidate: Candidate, index: IndexGenera
 
 
 def reference_score(candidate: Candidate, row: Row, index: IndexGeneration) -> float:
-    """The inner product of two attention vectors in float32."""
-    return float(np.vecdot(index.table[candidate.query_node], index.table[row.node]))
+    """The inner product of two attention vectors, as `soft.score_pairs` defines it."""
+    return float(score_pairs(index.take(np.array([candidate.query_node])), index.take(np.array([row.node])))[0])
 
 
 def _assemble(
@@ -202,9 +233,11 @@ def _assemble(
         score=np.array(scores, np.float32),
         match_level=np.array([level for _, level in sources_and_levels], np.uint8),
         source=np.array([source for source, _ in sources_and_levels], np.uint8),
+        same_as=_same_as(lists, scores),
         statistics=reference_statistics(rows, candidates, snapshot, request.as_of_ms, config.statistics.levels),
         candidate_category=np.array(
-            [int(snapshot.taxonomy.id[c.ancestors[0]]) if c.ancestors else NO_ID for c in candidates], np.uint64
+            [int(snapshot.taxonomy.id[c.main]) if c.main < snapshot.taxonomy.unmapped else NO_ID for c in candidates],
+            np.uint64,
         ),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
         user_fields=snapshot.user_fields(request.user),
@@ -212,6 +245,12 @@ def _assemble(
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
     )
+
+
+def _same_as(lists: Sequence[dict[int, list[int]]], scores: Sequence[float]) -> I32:
+    left = iter(scores)
+    seen = [[(rank, *pair, next(left)) for rank, pair in found.items()] for found in lists]
+    return np.array([seen.index(entries) for entries in seen], np.int32)
 
 
 def reference_statistics(

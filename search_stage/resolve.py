@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.levels import ResolvedCandidates
+from search_stage.ragged import expand_ranges
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -39,44 +40,71 @@ class CandidateResolver:
             cover_nodes=snapshot.taxonomy.item_node(snapshot.covers.values),
         )
 
-    def resolve(self, candidates: Candidates, num_levels: int) -> ResolvedCandidates:
-        """Gives the nodes of the candidates and of what they cover.
+    def resolve(self, candidates: Candidates) -> ResolvedCandidates:
+        """Gives the nodes of the candidates, of their categories and of what they cover.
 
-        A category given by the request replaces the one the item hangs under, and a list of products given by the
-        request the one of the items table. What is unknown is unmapped.
+        Categories given by the request replace the one the item hangs under, and a list of products given by the
+        request the one of the items table. What is unknown is left out of the categories.
 
         Args:
             candidates: The candidates as ids. (C,)
-            num_levels: Number of ancestor levels, level 0 included.
         """
-        item_node = self.taxonomy.item_node(candidates.item)
-        lowest = np.where(
-            candidates.category == np.uint64(NO_ID), item_node, self.taxonomy.category_node(candidates.category)
-        )
-        nodes, offsets = self._covered(candidates)
+        taxonomy, count = self.taxonomy, len(candidates)
+        item_node = taxonomy.item_node(candidates.item)
+        main = _category_of(taxonomy, item_node)
+        given = candidates.category != np.uint64(NO_ID)
+        if given.any():
+            main = np.where(given, taxonomy.category_node(candidates.category), main).astype(np.uint32)
+        known = np.flatnonzero(main < taxonomy.unmapped)
+        category_node, owner = main[known], known
+        if len(candidates.more_categories):
+            more = taxonomy.category_node(candidates.more_categories)
+            whose = np.repeat(np.arange(count), np.diff(candidates.more_offsets))
+            kept = np.flatnonzero(more < taxonomy.unmapped)
+            category_node, owner = _distinct_in_lists(
+                np.concatenate((category_node, more[kept])), np.concatenate((owner, whose[kept]))
+            )
+        own_node, own_owner = item_node, np.arange(count)
+        if len(self.covers.ids) or len(candidates.covers):
+            nodes, whose = self._covered(candidates)
+            own_node, own_owner = _distinct_in_lists(
+                np.concatenate((own_node, nodes)), np.concatenate((own_owner, whose))
+            )
         return ResolvedCandidates(
             item_node=item_node,
-            ancestors=self.taxonomy.ancestors(lowest, num_levels),
-            cover_nodes=nodes,
-            cover_offsets=offsets,
+            main_category=main,
+            category_node=category_node,
+            category_offsets=np.searchsorted(owner, np.arange(count + 1)),
+            own_node=own_node,
+            own_offsets=np.searchsorted(own_owner, np.arange(count + 1)),
         )
 
     def _covered(self, candidates: Candidates) -> tuple[U32, I64]:
-        """Gives the lists of the items table, then those of the request if it has any: nodes and offsets."""
-        starts, lengths = self._stored_lists(candidates)
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        nodes = self.cover_nodes[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)]
-        if not len(candidates.covers):
-            return nodes, offsets
-        given = self.taxonomy.item_node(candidates.covers)
-        return np.concatenate((nodes, given)), np.concatenate((offsets, offsets[-1] + candidates.covers_offsets[1:]))
-
-    def _stored_lists(self, candidates: Candidates) -> tuple[I64, I64]:
-        """Gives where the list of the items table starts for each candidate, and its length; 0 where not wanted."""
+        """Gives the nodes of the covered products and whose they are: of the request, else of the items table."""
+        lengths = np.diff(candidates.covers_offsets)
+        nodes = self.taxonomy.item_node(candidates.covers)
+        whose = np.repeat(np.arange(len(candidates)), lengths)
         ids = self.covers.ids
         if not len(ids):
-            return np.zeros(len(candidates), np.int64), np.zeros(len(candidates), np.int64)
+            return nodes, whose
         at = np.minimum(np.searchsorted(ids, candidates.item), len(ids) - 1)
-        wanted = (ids[at] == candidates.item) & (np.diff(candidates.covers_offsets) == 0)
-        starts = self.covers.offsets[at]
-        return starts, np.where(wanted, self.covers.offsets[at + 1] - starts, 0)
+        wanted = np.flatnonzero((ids[at] == candidates.item) & (lengths == 0))
+        starts = self.covers.offsets[at[wanted]]
+        stored, rows = expand_ranges(starts, self.covers.offsets[at[wanted] + 1] - starts)
+        return np.concatenate((nodes, self.cover_nodes[rows])), np.concatenate((whose, wanted[stored]))
+
+
+def _category_of(taxonomy: Taxonomy, item_node: U32) -> U32:
+    """Gives the category that each item hangs under, `unmapped` = none. (C,)."""
+    if not taxonomy.num_nodes:
+        return item_node
+    parent = taxonomy.parent[np.minimum(item_node, taxonomy.num_nodes - 1)]
+    return np.where((item_node < taxonomy.unmapped) & (parent >= 0), parent, taxonomy.unmapped).astype(np.uint32)
+
+
+def _distinct_in_lists(nodes: U32, owner: I64) -> tuple[U32, I64]:
+    """Drops what occurs twice in one list; gives the nodes and their owners, owners ascending, first ones first."""
+    pair = owner << 32 | nodes
+    _, first = np.unique(pair, return_index=True)
+    first = first[np.argsort(owner[first] * len(nodes) + first)]
+    return nodes[first], owner[first]

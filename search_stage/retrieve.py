@@ -7,27 +7,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.faiss_soft import FaissKeySearch
+from search_stage.compiled import read_only
+from search_stage.engines import key_search_of
 from search_stage.hard import hard_search
+from search_stage.history import History
+from search_stage.level_kernels import number_distinct
 from search_stage.levels import match_levels
-from search_stage.merge import SoftMatches, merge
+from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver
-from search_stage.runs import NodeRuns
-from search_stage.soft import KeyedRows, score_pairs, soft_search
+from search_stage.soft import Keys, soft_search
+from search_stage.soft_kernels import score_listed
 from search_stage.statistics import match_statistics
-from store.reading.retrieval import BehaviorColumns, Names, SearchResult
+from search_stage.validate import check_answer_size, lower
+from store.reading.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
+from store.types import Section, UserColumns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from search_stage.config import SearchConfig
-    from search_stage.generation import IndexGeneration
+    from search_stage.index.generation import IndexGeneration
     from search_stage.levels import ResolvedCandidates
     from search_stage.merge import Merged
     from search_stage.soft import KeySearch
     from store.reading.behavior_store import Snapshot
-    from store.reading.retrieval import Candidates, SearchRequest
-    from store.types import F32, I32, I64, UserColumns
+    from store.taxonomy.taxonomy import Taxonomy
+    from store.types import F32, I32, I64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,34 +47,23 @@ class Serving:
     """None when there is no index."""
 
     @staticmethod
-    def of(snapshot: Snapshot, index: IndexGeneration | None) -> Serving:
+    def of(snapshot: Snapshot, index: IndexGeneration | None, config: SearchConfig) -> Serving:
         """Prepares a pair of generations.
 
         Raises:
             IndexMismatchError: The index was built for another taxonomy.
-            FaissMissingError: There is an index and no faiss.
+            FaissMissingError: The configured engine is not installed, or has no device.
         """
         if index is not None:
             index.check_store(snapshot)
-        return Serving(
+        serving = Serving(
             resolver=CandidateResolver.of(snapshot),
             stream_of={stream: at for at, stream in enumerate(snapshot.meta.streams)},
             index=index,
-            key_search=FaissKeySearch(index.dim) if index is not None else None,
+            key_search=key_search_of(index, config.soft) if index is not None else None,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Vectors:
-    """The attention vectors of a request, equal ones once."""
-
-    queries: F32
-    """(Q, d)"""
-    query: I64
-    """Query of each candidate. (C,)"""
-    keys: F32
-    """(K, d)"""
-    rows: KeyedRows
+        warm_up(snapshot, serving, config)
+        return serving
 
 
 def retrieve(
@@ -87,99 +81,143 @@ def retrieve(
         config: Limits and policies.
         request: A request that `validate.check_request` passed.
         check_time: Called between the steps; raises when the time is spent.
+
+    Raises:
+        InvalidRequestError: The answer could come to more entries than the server answers.
     """
-    history = snapshot.columns(request.user).before(request.as_of_ms)
+    history = History.before(snapshot.columns(request.user), request.as_of_ms)
+    return _answer(history, snapshot, serving, config, request, check_time)
+
+
+def warm_up(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
+    """Answers for a user made up, so that no request waits for what is compiled at its first call."""
+    num_rows = config.soft.top_k + 2  # more than soft search may simply answer
+    position = np.arange(num_rows, dtype=np.uint32)
+    columns = UserColumns(
+        sections=(Section(domain=0, action=0, start=0, stop=num_rows),) if snapshot.vocabulary.actions else (),
+        node=np.zeros(num_rows, np.uint32),
+        timestamp_ms=position.astype(np.int64),
+        item=np.zeros(num_rows, np.uint64),
+        scene=np.zeros(num_rows, np.uint16),
+        rank=position,
+        order=position,
+    )
+    if columns.sections:
+        request = SearchRequest(user=0, as_of_ms=num_rows, candidates=Candidates.by_id(np.zeros(2, np.uint64)))
+        _answer(History.before(columns, num_rows), snapshot, serving, config, request, lambda: None)
+
+
+def _answer(
+    history: History,
+    snapshot: Snapshot,
+    serving: Serving,
+    config: SearchConfig,
+    request: SearchRequest,
+    check_time: Callable[[], None],
+) -> SearchResult:
+    domains = [snapshot.vocabulary.domains[code] for code in history.domains]
+    check_answer_size(request, config, domains, history.cut)
+    resolved = serving.resolver.resolve(request.candidates)
     levels = 1 + max(config.hard.deepest_level, config.statistics.levels - 1, 1)
-    resolved = serving.resolver.resolve(request.candidates, levels)
-    runs = NodeRuns.of(history)
-    matches = match_levels(resolved, runs, snapshot.taxonomy)
+    matches = match_levels(resolved, history, snapshot.taxonomy, levels)
     check_time()
-    policies = [config.hard.policy(snapshot.vocabulary.domains[code]) for code in runs.domains]
-    hard = hard_search(matches, policies, request.top_k.hard)
+    policies = [config.hard.policy(domain) for domain in domains]
+    hard = hard_search(matches, policies, snapshot.vocabulary, request.as_of_ms, request.top_k.hard)
     check_time()
-    vectors = _gather_vectors(serving.index, resolved, runs) if serving.index is not None else None
-    soft = _soft(serving, vectors, _lower(config.soft.top_k, request.top_k.soft))
+    queries, query = _queries(serving.index, resolved)
+    soft = _soft(serving, queries, query, history, lower(config.soft.top_k, request.top_k.soft))
     check_time()
-    num_recent = _lower(config.recent.top_k, request.top_k.recent)
-    merged = merge(hard, soft, history.num_behaviors, num_recent, len(request.candidates))
-    behaviors, index = _union(merged, history, snapshot)
+    merged = merge(hard, soft, history.cut, lower(config.recent.top_k, request.top_k.recent))
+    used, place = number_used(merged.rank, history.cut)
+    offsets, entries = spread_lists(merged.list_of, merged.start)
+    behaviors = _behaviors(history, used, snapshot.taxonomy)
+    score = _scores(serving.index, queries, query, history, merged, used, place)
+    equal = first_equal(merged.start, merged.rank, merged.level, merged.source, score.view(np.uint32))
     # A stream that is new in the delta has no place in the statistics before the next generation.
-    section_streams = [serving.stream_of.get((section.domain, section.action), -1) for section in history.sections]
+    streams = [serving.stream_of.get((section.domain, section.action), -1) for section in history.columns.sections]
     return SearchResult(
         behaviors=behaviors,
         vocabulary=snapshot.vocabulary,
-        offsets=np.searchsorted(merged.candidate, np.arange(len(resolved) + 1)),
-        index=index,
-        score=_scores(vectors, merged),
-        match_level=merged.level,
-        source=merged.source,
+        offsets=offsets,
+        index=place[entries],
+        score=score[entries],
+        match_level=merged.level[entries],
+        source=merged.source[entries],
+        same_as=merged.first[equal[merged.list_of]].astype(np.int32),
         statistics=match_statistics(
-            matches,
-            snapshot.streams,
-            np.array(section_streams, np.int64),
-            request.as_of_ms,
-            config.statistics.levels,
+            matches, snapshot.streams, np.array(streams, np.int64), request.as_of_ms, config.statistics.levels
         ),
-        candidate_category=snapshot.taxonomy.category_of(resolved.ancestors[:, 1]),
+        candidate_category=snapshot.taxonomy.category_of(resolved.main_category),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
         user_fields=snapshot.user_fields(request.user),
-        num_behaviors=history.num_behaviors,
+        num_behaviors=history.cut,
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
         names=_names(behaviors, request.candidates, snapshot) if request.with_names else None,
     )
 
 
-def _lower(configured: int, requested: int | None) -> int:
-    """Gives the number that holds: a request may lower the server's, never raise it."""
-    return configured if requested is None else min(configured, requested)
+def _queries(index: IndexGeneration | None, resolved: ResolvedCandidates) -> tuple[F32, I64]:
+    """Gives the distinct query vectors, and the one of each candidate; one without dimensions when there is no index.
+
+    An unknown item is searched by its category's vector, an unknown category by zeros: the newest behaviors win.
+    """
+    if index is None:
+        return np.zeros((1, 0), np.float32), np.zeros(len(resolved), np.int64)
+    is_known = resolved.item_node < len(index.table) - 1
+    node = index.representative[np.where(is_known, resolved.item_node, resolved.main_category)]
+    query, first = number_distinct(node.astype(np.int64))
+    return index.take(node[first]), query
 
 
-def _gather_vectors(index: IndexGeneration, candidates: ResolvedCandidates, runs: NodeRuns) -> _Vectors:
-    unmapped = len(index.table) - 1
-    # An unknown item is searched by its category's vector, an unknown category by zeros: the newest behaviors win.
-    node = np.where(candidates.item_node < unmapped, candidates.item_node, candidates.ancestors[:, 1])
-    query_node, query = np.unique(index.representative[node], return_inverse=True)
-    rows = KeyedRows.of(runs, index.representative)
-    queries, keys = index.table.take(query_node, axis=0), index.table.take(rows.node, axis=0)
-    return _Vectors(queries=queries, query=query, keys=keys, rows=rows)
+def _soft(serving: Serving, queries: F32, query: I64, history: History, top_k: int) -> SoftMatches:
+    if serving.index is None or serving.key_search is None or top_k == 0:
+        return SoftMatches(query=query, start=np.zeros(len(queries) + 1, np.int64), rank=np.empty(0, np.int64))
+    keys = Keys.of(history, serving.index.representative)
+    start, rank = soft_search(serving.key_search, queries, keys, history, top_k)
+    return SoftMatches(query=query, start=start, rank=rank)
 
 
-def _soft(serving: Serving, vectors: _Vectors | None, top_k: int) -> SoftMatches | None:
-    if vectors is None or serving.key_search is None or top_k == 0 or not len(vectors.keys):
-        return None
-    num_queries, num_rows = len(vectors.queries), len(vectors.rows.rank)
-    if num_rows <= top_k:
-        start = np.arange(num_queries + 1) * num_rows
-        return SoftMatches(query=vectors.query, start=start, rank=np.tile(np.arange(num_rows), num_queries))
-    shortlist = serving.key_search.shortlist(vectors.queries, vectors.keys, top_k)
-    start, rank = soft_search(shortlist, vectors.rows, num_queries, top_k)
-    return SoftMatches(query=vectors.query, start=start, rank=rank)
-
-
-def _union(merged: Merged, history: UserColumns, snapshot: Snapshot) -> tuple[BehaviorColumns, I32]:
-    """Gives the behaviors of all lists, each once, oldest first, and the lists as positions in them."""
-    used = np.zeros(history.num_behaviors, np.bool_)
-    used[merged.rank] = True
-    rows = history.order[used].astype(np.int64)
-    domain, action = history.domain_and_action(rows) if len(rows) else (np.empty(0, np.uint8), np.empty(0, np.uint8))
-    behaviors = BehaviorColumns(
-        item=history.item[rows].astype(np.uint64),
-        category=snapshot.taxonomy.category_of(history.node[rows]),
-        timestamp_ms=history.timestamp_ms[rows],
-        domain=domain,
-        action=action,
-        scene=history.scene[rows].astype(np.uint16),
+def _behaviors(history: History, used: I64, taxonomy: Taxonomy) -> BehaviorColumns:
+    """Gives the behaviors of all lists, each once, oldest first."""
+    row, section, time_ms, category = describe_rows(
+        used,
+        history.order,
+        history.node,
+        history.timestamp_ms,
+        history.section_start,
+        taxonomy.parent,
+        taxonomy.is_item,
+        taxonomy.id,
     )
-    position: I64 = np.cumsum(used) - 1
-    return behaviors, position[merged.rank].astype(np.int32)
+    columns = history.columns
+    domains = np.array([part.domain for part in columns.sections], np.uint8)
+    actions = np.array([part.action for part in columns.sections], np.uint8)
+    return BehaviorColumns(
+        item=columns.item[row].astype(np.uint64),
+        category=category,
+        timestamp_ms=time_ms,
+        domain=domains[section],
+        action=actions[section],
+        scene=columns.scene[row].astype(np.uint16),
+    )
 
 
-def _scores(vectors: _Vectors | None, merged: Merged) -> F32:
-    if vectors is None:
-        return np.zeros(len(merged.rank), np.float32)
-    query, key = vectors.query[merged.candidate], vectors.rows.of_rank[merged.rank]
-    return score_pairs(vectors.queries, vectors.keys, query, key)
+def _scores(
+    index: IndexGeneration | None,
+    queries: F32,
+    query: I64,
+    history: History,
+    merged: Merged,
+    used: I64,
+    place: I32,
+) -> F32:
+    """Gives the score of every entry of the distinct lists."""
+    scores = np.zeros(len(place), np.float32)
+    if index is not None and len(place):
+        vectors = index.take(index.representative[history.node[history.order[used]]])
+        score_listed(read_only(queries), read_only(vectors), query[merged.first], merged.start, place, scores)
+    return scores
 
 
 def _names(behaviors: BehaviorColumns, candidates: Candidates, snapshot: Snapshot) -> Names:

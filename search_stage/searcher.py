@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from search_stage.config import SearchConfig
 from search_stage.errors import DeadlineExceededError
-from search_stage.generation import IndexGeneration
+from search_stage.index.generation import IndexGeneration
+from search_stage.rehearsal import rehearse
 from search_stage.retrieve import Serving, retrieve
 from search_stage.validate import check_request
 from store.generation import current_name
@@ -68,7 +69,7 @@ class Searcher:
         self._reload_lock = threading.Lock()
         self._index = index
         with store.snapshot() as snapshot:
-            self._serving = {snapshot.generation: Serving.of(snapshot, index)}
+            self._serving = {snapshot.generation: self._prepared(snapshot, index)}
             unknown = set(self._config.hard.domains) - set(snapshot.vocabulary.domains)
         if unknown:
             _log.warning("hard.domains: the store has no domain %s, its policy is not used", ", ".join(sorted(unknown)))
@@ -117,8 +118,8 @@ class Searcher:
     def reload(self) -> bool:
         """Follows `CURRENT` of the store and of the index; requests in flight end on what they began with.
 
-        Both are opened and checked before either is served: files are read in full, those of a new store generation
-        twice. Blocks only other reloads.
+        Both are opened, checked and tried before either is served: their files are read in full, once. Blocks only
+        other reloads.
 
         Returns:
             Whether anything changed.
@@ -130,17 +131,36 @@ class Searcher:
         """
         with self._reload_lock:
             index = self._newest_index()
-            name = current_name(self._store.root, "store")
-            if name == self._store.generation and index is self._index and name in self._serving:
+            upcoming = self._store.upcoming()
+            if upcoming is None and index is self._index and self._store.generation in self._serving:
                 return False
-            with BehaviorStore.open(self._store.root, name) as upcoming, upcoming.snapshot() as snapshot:
-                serving = Serving.of(snapshot, index)
+            with self._store.snapshot() if upcoming is None else self._store.preview(upcoming) as snapshot:
+                name, serving = snapshot.generation, self._prepared(snapshot, index)
             # Both are there while the store switches: whichever generation a request pins, it finds its pair.
             self._serving = {**self._serving, name: serving}
             self._index = index
-            self._store.reload()
+            if upcoming is not None:
+                self._store.switch(upcoming)
             self._serving = {name: serving}
             return True
+
+    def published(self) -> dict[str, str]:
+        """Gives the names of the `store` and `index` generation that `CURRENT` points at; those in use may be others.
+
+        Raises:
+            store.errors.GenerationError: Nothing is published, or `CURRENT` cannot be read.
+        """
+        index = "" if self._index is None else current_name(self._index.root, "index")
+        return {"store": current_name(self._store.root, "store"), "index": index}
+
+    def served(self) -> dict[str, str]:
+        """Gives the names of the `store` and `index` generation in use; empty = none."""
+        return {"store": self.store_generation, "index": self.index_generation}
+
+    def _prepared(self, snapshot: Snapshot, index: IndexGeneration | None) -> Serving:
+        serving = Serving.of(snapshot, index, self._config)
+        rehearse(snapshot, serving, self._config)
+        return serving
 
     def _newest_index(self) -> IndexGeneration | None:
         if self._index is None or current_name(self._index.root, "index") == self._index.name:
@@ -160,4 +180,4 @@ class Searcher:
         """Prepares the store's generation where `reload` has not: it was reloaded past us, or twice in a moment."""
         with self._reload_lock, self._store.snapshot() as snapshot:
             if snapshot.generation not in self._serving:
-                self._serving = {snapshot.generation: Serving.of(snapshot, self._index)}
+                self._serving = {snapshot.generation: Serving.of(snapshot, self._index, self._config)}

@@ -7,24 +7,43 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
-from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
-from search_stage.generation import IndexGeneration
+from protos.lookback.admin.v1 import admin_pb2_grpc
+from protos.lookback.search.v1 import search_pb2_grpc
+from search_stage.errors import UnusableIndexError
+from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from search_stage.service import STATUS_TABLE, AdminServicer, SearchMetrics, SearchServicer
+from search_stage.service import (
+    ADMIN_SERVICE,
+    LARGEST_APPEND_BYTES,
+    SEARCH_SERVICE,
+    STATUS_TABLE,
+    AdminServicer,
+    SearchMetrics,
+    SearchServicer,
+)
+from store.errors import GenerationError
 from store.live_writer import LiveWriter
 from store.reading.behavior_store import BehaviorStore
-from store.serving import Server, ServerMetrics, Service, make_logger, run_until_terminated
+from store.serving import (
+    LARGEST_SMALL_MESSAGE_BYTES,
+    Server,
+    ServerMetrics,
+    Service,
+    Swaps,
+    make_logger,
+    run_until_terminated,
+)
+from store.serving.place import FIRST, read_served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from search_stage.config import SearchConfig
     from store.serving import ServeOptions
 
-SEARCH_SERVICE = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
-ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+WRITES = frozenset({"Append", "DeleteUser"})
+"""Methods that only the process that appends can answer."""
 
 
 @contextmanager
@@ -38,29 +57,64 @@ def search_server(
         index_root: Root that `lookback-search build-index` published to; None = no soft search.
         config: Policies and limits of search.
         options: Where to listen and how much to take.
-        append: Also offer Append and DeleteUser. One process may do that for a store at a time.
+        append: Also offer Append and DeleteUser. One process may do that for a store at a time; of several workers it
+            is the first, and the others pass these calls on to it.
+
+    A worker that is started again while what is published cannot be served opens what the workers served last.
 
     Raises:
         LockedError: Another process appends to the store.
         GenerationError, SearchError: Store or index cannot be served; names the file and what to run.
         InputError: The port is taken.
     """
-    metrics = ServerMetrics()
+    metrics, place = ServerMetrics(), options.worker
+    log = make_logger("search") if place is None else make_logger("search").bind(worker=place.number)
     with ExitStack() as stack:
-        store = stack.enter_context(BehaviorStore.open(store_root))
-        writer = stack.enter_context(LiveWriter(store)) if append else None
-        index = None if index_root is None else IndexGeneration.open(index_root)
-        searcher = Searcher(store, index, config)
+        try:
+            store, searcher = _opened(store_root, index_root, config, {})
+        except (GenerationError, UnusableIndexError) as error:
+            served = {} if place is None else read_served(place)
+            if not served:
+                raise
+            log.error("refused", reason=str(error), serving=served)
+            store, searcher = _opened(store_root, index_root, config, served)
+        stack.enter_context(store)
+        writes = append and (place is None or place.number == FIRST)
+        writer = stack.enter_context(LiveWriter(store)) if writes else None
+        swaps = Swaps(searcher, metrics.registry, log, place, afterwards=None if writer is None else writer.trim)
         search = SearchServicer(store, searcher, SearchMetrics(metrics.registry), writer)
-        admin = AdminServicer(searcher, writer)
-        services = (
-            Service(name=SEARCH_SERVICE, add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search)),
-            Service(
-                name=ADMIN_SERVICE, add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin), queued=False
-            ),
-        )
-        with Server(services, options, STATUS_TABLE, metrics, make_logger("search")) as server:
-            yield server
+        services = _services(search, AdminServicer(searcher, swaps), append=append)
+        server = stack.enter_context(Server(services, options, STATUS_TABLE, metrics, log))
+        if options.watch_s is not None:
+            stack.enter_context(swaps.watching(options.watch_s))
+        yield server
+
+
+def _opened(
+    store_root: Path, index_root: Path | None, config: SearchConfig, names: Mapping[str, str]
+) -> tuple[BehaviorStore, Searcher]:
+    """Opens the generations of some names; where there is none, the current one."""
+    store = BehaviorStore.open(store_root, names.get("store"))
+    index = None if index_root is None else IndexGeneration.open(index_root, names.get("index"))
+    return store, Searcher(store, index, config)
+
+
+def _services(search: SearchServicer, admin: AdminServicer, *, append: bool) -> tuple[Service, ...]:
+    small = LARGEST_SMALL_MESSAGE_BYTES
+    return (
+        Service(
+            name=SEARCH_SERVICE,
+            add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
+            largest_bytes={"Append": LARGEST_APPEND_BYTES, "DeleteUser": small, "GetHistory": small},
+            first_worker_only=WRITES if append else frozenset(),
+        ),
+        Service(
+            name=ADMIN_SERVICE,
+            add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin),
+            queued=False,
+            largest_bytes={"Reload": small, "GetVersions": small},
+        ),
+    )
 
 
 def serve(

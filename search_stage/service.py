@@ -3,7 +3,7 @@
 | raised by the searcher | status | text on the wire |
 |---|---|---|
 | InvalidRequestError | INVALID_ARGUMENT | the message, which names the field |
-| ConfigError, ExportError | FAILED_PRECONDITION | the message, which names the file |
+| ConfigError, ExportError, IndexCheckError | FAILED_PRECONDITION | the message, which names the file or the bar |
 | UnusableIndexError, CorruptIndexError, IndexMismatchError | FAILED_PRECONDITION | the message (what to run) |
 | FaissMissingError | FAILED_PRECONDITION | the message (what to install) |
 | DeadlineExceededError | DEADLINE_EXCEEDED | the message |
@@ -26,7 +26,7 @@ from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage import convert, errors
 from store.errors import InputError
-from store.serving import NotOfferedError, Row, StatusTable, current_call, software_version
+from store.serving import NotOfferedError, RelayedError, Row, StatusTable, current_call, software_version
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from store.live_writer import LiveWriter
     from store.reading.behavior_store import BehaviorStore
     from store.reading.retrieval import SearchRequest, SearchResult
+    from store.serving import Swaps
     from store.types import I64
 
 STATUS_TABLE = StatusTable(
@@ -45,6 +46,7 @@ STATUS_TABLE = StatusTable(
     Row(errors.InvalidRequestError, StatusCode.INVALID_ARGUMENT),
     Row(errors.ConfigError, StatusCode.FAILED_PRECONDITION),
     Row(errors.ExportError, StatusCode.FAILED_PRECONDITION),
+    Row(errors.IndexCheckError, StatusCode.FAILED_PRECONDITION),
     Row(errors.UnusableIndexError, StatusCode.FAILED_PRECONDITION),
     Row(errors.CorruptIndexError, StatusCode.FAILED_PRECONDITION),
     Row(errors.IndexMismatchError, StatusCode.FAILED_PRECONDITION),
@@ -56,6 +58,12 @@ DEFAULT_PAGE_SIZE = 1_000
 LARGEST_PAGE_SIZE = 10_000
 LARGEST_APPEND = 10_000
 """Events one Append may bring."""
+LARGEST_APPEND_BYTES = 4 * 2**20
+"""That many events with some side-info; a small message can become a large object."""
+RELOAD_LIMIT_S = 600.0
+"""What each of the other workers gets to open a generation, however long the caller waits."""
+SEARCH_SERVICE = pb.DESCRIPTOR.services_by_name["SearchService"].full_name
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 _PAGE_TOKEN = re.compile(r"(?P<before>[0-9]{1,15})\.(?P<skip>[0-9]{1,10})")
 
 
@@ -130,9 +138,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:  # noqa: N802
         """Writes live events; answers once they are durable."""
         writer = self._offered("Append")
+        length = len(request.user.data) // 8
+        if length > LARGEST_APPEND:
+            raise InputError(f"user: at most {LARGEST_APPEND} events a call, got {length}")
         batch = convert.batch_from_proto(request)
-        if len(batch) > LARGEST_APPEND:
-            raise InputError(f"user: at most {LARGEST_APPEND} events a call, got {len(batch)}")
         current_call().check_time()
         result = writer.append(batch)
         self._metrics.count_append(result)
@@ -200,25 +209,44 @@ def _next_token(timestamp_ms: I64, as_of_ms: int | None, skip: int) -> str:
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Answers `lookback.admin.v1.AdminService` for stage one."""
+    """Answers `lookback.admin.v1.AdminService` for stage one, and for every worker of its port."""
 
-    def __init__(self, searcher: Searcher, writer: LiveWriter | None = None) -> None:
-        """Reloads a searcher; a writer, where there is one, trims what the new generation has merged."""
+    def __init__(self, searcher: Searcher, swaps: Swaps) -> None:
+        """Answers for a searcher, and reloads it through what follows `CURRENT`."""
         self._searcher = searcher
-        self._writer = writer
+        self._swaps = swaps
 
     def Reload(self, request: admin_pb2.ReloadRequest, context: grpc.ServicerContext) -> admin_pb2.ReloadResponse:  # noqa: N802
-        """Opens the published store and index; a bad one is refused and the old ones stay."""
-        self._searcher.reload()
-        if self._writer is not None:
-            self._writer.trim()
-        return admin_pb2.ReloadResponse(versions=self._versions())
+        """Opens the published store and index, here first; a bad one is refused and the old ones stay."""
+        self._swaps.reload()
+        workers = self._workers("Reload", RELOAD_LIMIT_S)
+        return admin_pb2.ReloadResponse(versions=self._versions(), workers=workers)
 
     def GetVersions(  # noqa: N802
         self, request: admin_pb2.GetVersionsRequest, context: grpc.ServicerContext
     ) -> admin_pb2.GetVersionsResponse:
         """Says what is served."""
-        return admin_pb2.GetVersionsResponse(versions=self._versions())
+        workers = self._workers("GetVersions", current_call().deadline.remaining_s())
+        return admin_pb2.GetVersionsResponse(versions=self._versions(), workers=workers)
+
+    def _workers(self, method: str, timeout_s: float) -> list[admin_pb2.Worker]:
+        """Has the other workers do the same, one after another."""
+        call = current_call()
+        if call.siblings is None:
+            return []
+        workers = [admin_pb2.Worker(number=call.siblings.own_number, versions=self._versions())]
+        for number in call.siblings.numbers:
+            try:
+                data = call.siblings.ask(number, f"/{ADMIN_SERVICE}/{method}", b"", timeout_s, call.request_id)
+            except RelayedError as error:
+                if error.code not in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
+                    raise RelayedError(error.code, f"worker {number}: {error}") from error
+                workers.append(admin_pb2.Worker(number=number, problem=str(error)))
+            else:
+                # Both answers have the versions in the same place.
+                versions = admin_pb2.GetVersionsResponse.FromString(data).versions
+                workers.append(admin_pb2.Worker(number=number, versions=versions))
+        return sorted(workers, key=lambda worker: worker.number)
 
     def _versions(self) -> admin_pb2.Versions:
         return admin_pb2.Versions(

@@ -1,11 +1,11 @@
 """Soft search: the behaviors nearest to the candidate by inner product of attention vectors, exactly.
 
-The answer for one query must not depend on the other queries of the request, but the floating-point rounding of fast
-matrix products does. So there is one definition of a score, `score_pairs`, whose rounding depends on the two vectors
-alone, and the fast path only proposes a shortlist that is proven to hold the answer under that definition.
+The answer for one query must not depend on the other queries of the request, but the rounding of fast matrix products
+does. So there is one definition of a score, whose rounding depends on the two vectors alone, and fast arithmetic only
+proposes: what it proposes is scored again, and what it passes over is proven not to belong to the answer.
 
-Behaviors of equal vectors are collapsed to one key first: a product bought fifty times, or ten products that have only
-their category's vector, are scored once and cannot push one another out of the shortlist.
+What is searched are keys: runs of behaviors of one node. The best `top_k` keys by (score, newest behavior) hold the
+best `top_k` behaviors by (score, newest first), for each key that beats another has a behavior that does.
 """
 
 from __future__ import annotations
@@ -15,162 +15,231 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from search_stage.ragged import expand_ranges, position_in_group
+from search_stage.compiled import read_only
+from search_stage.expand_kernels import best_rows, list_keys
+from search_stage.index.vectors import norms, to_float32
+from search_stage.soft_kernels import LANES, hope_for, scan_keys, take_best
 
 if TYPE_CHECKING:
-    from search_stage.runs import NodeRuns
+    from search_stage.history import History
+    from search_stage.index.generation import IndexGeneration
     from store.types import F32, I64, U32, U64
 
-_PAIRS_AT_ONCE = 1 << 20
-_RANK_BITS = np.uint64(32)
-"""Low bits of a composite sort key: a position in time order, which the store keeps in 32 bits."""
+NO_KEY = 2**64 - 1
+"""Stands where a query has fewer keys than asked for."""
+
+_ROUNDING = float(4 * np.finfo(np.float32).eps)
+"""Twice the bound on the difference of two float32 inner products, per dimension and product of norms: see
+`soft_kernels.py`."""
+_SMALLEST = 1e-35
+"""More than what sums of numbers too small for float32 can be off by."""
+_ROWS_AT_ONCE = 1 << 16
+_SPARE = 256
+"""Room for the keys that a block may bring, and as many before the next selection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shortlist:
-    """Scored pairs of a query and a key, in no order."""
+class Keys:
+    """What soft search looks through: the vectors behind a history."""
 
-    query: I64
-    """(P,)"""
-    key: I64
-    """(P,)"""
-    score: F32
-    """Inner product, higher is better. (P,)"""
+    row: U32
+    """Row of the attention table. (K,)"""
+    newest: U32
+    """Position in time order of the newest behavior. No two keys have the same. (K,)"""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @staticmethod
+    def of(history: History, representative: U32) -> Keys:
+        """Collapses a user's rows. Cost: O(N), of which a read of one column.
+
+        Args:
+            history: The user's history.
+            representative: For each node of the taxonomy, and for "unmapped", the first node of an equal vector.
+        """
+        row, newest = list_keys(
+            history.node, history.rank, history.cut, history.section_start, read_only(representative)
+        )
+        return Keys(row=row, newest=newest)
 
 
 class KeySearch(Protocol):
     """Finds the keys nearest to each query."""
 
-    def shortlist(self, queries: F32, keys: F32, top_k: int) -> Shortlist:
-        """Gives pairs that hold, for each query, every key scoring at least its `top_k`-th best score.
+    def nearest(self, queries: F32, keys: Keys, top_k: int) -> U64:
+        """Gives the best keys of each query by (score, newest behavior), best first. Mutates nothing; thread-safe.
 
-        Further keys may be among them: the caller ranks. Scores are those of `score_pairs`, bit by bit. Mutates
-        nothing; thread-safe.
+        Scores are those of `score_pairs`, bit by bit.
 
         Args:
             queries: Finite vectors. (Q, d)
-            keys: Finite vectors, at least one. (K, d)
+            keys: What to look through.
             top_k: At least 1.
+
+        Returns:
+            Packed keys, `pack_keys` says how; `NO_KEY` where there are no more. (Q, top_k)
         """
         ...
 
 
 class NumpyKeySearch:
-    """The plain implementation: scores every pair; the reference twin of the FAISS path. Cost: O(Q K d)."""
+    """The plain implementation: scores every pair; the reference twin of all others. Cost: O(Q K d)."""
 
-    def shortlist(self, queries: F32, keys: F32, top_k: int) -> Shortlist:
+    def __init__(self, index: IndexGeneration) -> None:
+        self._index = index
+
+    def nearest(self, queries: F32, keys: Keys, top_k: int) -> U64:
         """See `KeySearch`."""
-        return best_keys(score_all(queries, keys), top_k)
+        vectors = self._index.take(keys.row)
+        out = np.full((len(queries), top_k), NO_KEY, np.uint64)
+        for at, query in enumerate(queries):
+            packed = np.sort(pack_keys(score_pairs(query[None], vectors), keys.newest))[:top_k]
+            out[at, : len(packed)] = packed
+        return out
 
 
-def best_keys(scores: F32, top_k: int) -> Shortlist:
-    """Gives, for each query, the keys that reach its `top_k`-th best score.
+class ScanKeySearch:
+    """Looks at every key in compiled code, several queries at once. Thread-safe."""
 
-    Args:
-        scores: Every query with every key. (Q, K)
-        top_k: At least 1.
-    """
-    if top_k < scores.shape[1]:
-        kth_best = np.partition(scores, -top_k, axis=1)[:, -top_k]
-        query, key = np.nonzero(scores >= kth_best[:, None])
-    else:
-        query, key = np.divmod(np.arange(scores.size), scores.shape[1])
-    return Shortlist(query=query, key=key, score=scores[query, key])
+    def __init__(self, index: IndexGeneration) -> None:
+        """Prepares a table. Cost: one read of it, for the largest norm."""
+        self._index = index
+        self._table = read_only(index.table) if index.table.dtype == np.float32 else None
+        self._largest_norm = largest_norm(index)
 
+    def nearest(self, queries: F32, keys: Keys, top_k: int) -> U64:
+        """See `KeySearch`."""
+        search = RunningBest(queries, top_k, self._largest_norm)
+        everyone = np.arange(len(queries))
+        if self._table is not None:
+            search.hope_for(self._table, keys.row, everyone)
+        self._scan(search, keys, everyone)
+        best, unproven = search.best()
+        if len(unproven):
+            search.begin_again(unproven)
+            self._scan(search, keys, unproven)
+            best, _ = search.best()
+        return best
 
-def score_all(queries: F32, keys: F32) -> F32:
-    """Gives the score of every query with every key, as `score_pairs` defines it. (Q, K)."""
-    scores: F32 = np.vecdot(queries[:, None, :], keys[None, :, :])
-    return scores + np.float32(0)
-
-
-def score_pairs(left: F32, right: F32, left_at: I64, right_at: I64) -> F32:
-    """Gives the inner products of pairs of rows: the definition of a score.
-
-    Each pair is reduced by a call of its own, so that its rounding depends on nothing but its two vectors; a negative
-    zero becomes zero.
-
-    Args:
-        left: (n, d)
-        right: (m, d)
-        left_at: Row of `left` of each pair. (P,)
-        right_at: Row of `right` of each pair. (P,)
-    """
-    scores = np.empty(len(left_at), np.float32)
-    for start in range(0, len(left_at), _PAIRS_AT_ONCE):
-        part = slice(start, start + _PAIRS_AT_ONCE)
-        np.vecdot(left.take(left_at[part], axis=0), right.take(right_at[part], axis=0), out=scores[part])
-    return scores + np.float32(0)
+    def _scan(self, search: RunningBest, keys: Keys, who: I64) -> None:
+        if self._table is not None:
+            search.scan(self._table, keys.row, keys.newest, who)
+            return
+        for start in range(0, len(keys), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            vectors = read_only(self._index.take(keys.row[part]))
+            search.scan(vectors, np.arange(len(vectors), dtype=np.uint32), keys.newest[part], who)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyedRows:
-    """A user's rows collapsed to distinct vectors."""
+class RunningBest:
+    """The best keys met so far, for each query of a request."""
 
-    node: U32
-    """A node that has the vector, ascending: where to read it in the table. (K,)"""
-    of_rank: I64
-    """Key of the behavior at each position of the time order. (N,)"""
-    start: I64
-    """Where each key's list starts in `rank`, and the end. (K + 1,)"""
-    rank: I64
-    """Positions in time order of each key's behaviors, newest first. (N,)"""
-
-    @staticmethod
-    def of(runs: NodeRuns, representative: U32) -> KeyedRows:
-        """Collapses a user's rows. Cost: O(N log N).
+    def __init__(self, queries: F32, top_k: int, largest_norm: float) -> None:
+        """Begins with none.
 
         Args:
-            runs: The user's history.
-            representative: For each node of the taxonomy, and for "unmapped", the first node of an equal vector.
+            queries: (Q, d)
+            top_k: At least 1.
+            largest_norm: Of any key to come.
         """
-        node, key_of_run = np.unique(representative[runs.node], return_inverse=True)
-        num_rows = runs.columns.num_behaviors
-        of_rank = np.empty(num_rows, np.int64)
-        of_rank[runs.columns.rank] = np.repeat(key_of_run, np.diff(runs.start))
-        newest_first = np.sort(of_rank * num_rows + np.arange(num_rows - 1, -1, -1))
-        count = np.bincount(of_rank, minlength=len(node))
-        rank = num_rows - 1 + np.repeat(np.arange(len(node)) * num_rows, count) - newest_first
-        start = np.concatenate(([0], np.cumsum(count)))
-        return KeyedRows(node=node, of_rank=of_rank, start=start, rank=rank)
+        self._queries = read_only(queries)
+        self._top_k = top_k
+        self._margin = rounding_margin(queries, largest_norm)
+        self._best = np.empty((len(queries), top_k + _SPARE), np.uint64)
+        self._size = np.zeros(len(queries), np.int64)
+        self._least = np.full(len(queries), -np.inf, np.float32)
+        self._hope = self._least.copy()
+
+    def hope_for(self, table: F32, row: U32, who: I64) -> None:
+        """Sets bars from a sample of the keys to come; `best` says where they were too high."""
+        hope_for(table, row, self._queries, who, self._margin, self._top_k, self._least, self._hope)
+
+    def begin_again(self, who: I64) -> None:
+        """Forgets what some queries have met, and their bars."""
+        self._size[who] = 0
+        self._least[who] = self._hope[who] = -np.inf
+
+    def scan(self, table: F32, row: U32, newest: U32, who: I64) -> None:
+        """Looks through some keys for some of the queries.
+
+        Args:
+            table: Vectors, read-only. (n, d)
+            row: Row of each key. (K,)
+            newest: Position in time order of each key's newest behavior. (K,)
+            who: Queries. (W,)
+        """
+        scan_keys(
+            table,
+            row,
+            newest,
+            self._queries,
+            who,
+            self._margin,
+            self._top_k,
+            self._best,
+            self._size,
+            self._least,
+        )
+
+    def best(self) -> tuple[U64, I64]:
+        """Gives what `KeySearch.nearest` promises, of the keys met, and the queries whose bar was too high for it."""
+        return take_best(self._best, self._size, self._hope, self._top_k)
 
 
-def soft_search(shortlist: Shortlist, rows: KeyedRows, num_queries: int, top_k: int) -> tuple[I64, I64]:
-    """Ranks a shortlist's behaviors by (score, newest first) and keeps the first `top_k` of each query.
+def largest_norm(index: IndexGeneration) -> float:
+    """Gives the largest norm of a table's rows. Reads the table."""
+    parts = range(0, len(index.table), _ROWS_AT_ONCE)
+    return max(float(norms(to_float32(index.table[at : at + _ROWS_AT_ONCE])).max()) for at in parts)
+
+
+def rounding_margin(queries: F32, largest_norm: float) -> F32:
+    """Gives the largest difference between any float32 inner product of a query and a key, and its score. (Q,)."""
+    margin: F32 = (_ROUNDING * queries.shape[1] * norms(queries) * largest_norm + _SMALLEST).astype(np.float32)
+    return margin
+
+
+def score_pairs(left: F32, right: F32) -> F32:
+    """Gives the inner products of rows: the definition of a score, in plain NumPy.
+
+    Eight partial sums, the k-th of the products at k, k + 8, k + 16 ..., added up in their order; each product and each
+    sum is rounded to float32, and a negative zero becomes zero.
 
     Args:
-        shortlist: What a `KeySearch` proposed.
-        rows: The behaviors behind the keys.
-        num_queries: Number of queries Q.
-        top_k: Behaviors per query.
-
-    Returns:
-        Where each query's list starts, and the end, (Q + 1,); and the behaviors as positions in time order.
+        left: (n, d), or (1, d) for all.
+        right: (n, d)
     """
-    order = np.argsort(shortlist.query.astype(np.uint64) << np.uint64(32) | _descending(shortlist.score))
-    query, key, score = shortlist.query[order], shortlist.key[order], shortlist.score[order]
-    size = np.minimum(np.diff(rows.start)[key], top_k)
-    query_start = np.searchsorted(query, np.arange(num_queries + 1))
-    before = np.concatenate(([0], np.cumsum(size)))[:-1]
-    before -= before[np.minimum(query_start[query], len(query) - 1)] if len(query) else 0
-    # The last key to begin before the quota is full sets the score to beat; keys that tie with it compete by time.
-    begins = before < top_k
-    last = query_start[:-1] + np.bincount(query[begins], minlength=num_queries) - 1
-    take = score >= score[last[query]]
-    query, key, score, size = query[take], key[take], score[take], size[take]
-    tier = np.cumsum(np.concatenate(([True], (query[1:] != query[:-1]) | (score[1:] != score[:-1])))[: len(query)])
-    owner, at = expand_ranges(rows.start[key], size)
-    num_rows = max(len(rows.rank), 1)
-    final = np.sort(tier[owner] * num_rows + (num_rows - 1 - rows.rank[at]))
-    query_of_tier = np.empty(int(tier[-1]) + 1 if len(tier) else 1, np.int64)
-    query_of_tier[tier] = query
-    owner = query_of_tier[final // num_rows]
-    kept = position_in_group(owner) < top_k
-    return np.searchsorted(owner[kept], np.arange(num_queries + 1)), num_rows - 1 - final[kept] % num_rows
+    products = left * right
+    total = np.zeros(len(products), np.float32)
+    for lane in range(min(LANES, products.shape[1])):
+        part = products[:, lane].copy()
+        for at in range(lane + LANES, products.shape[1], LANES):
+            part += products[:, at]
+        total += part
+    return total
 
 
-def _descending(scores: F32) -> U64:
-    """Gives unsigned numbers that ascend as the scores descend, 32 bits of them, of the same shape."""
+def pack_keys(scores: F32, newest: U32) -> U64:
+    """Packs scores and positions in time order so that a smaller number is a better key; see `soft_kernels.py`."""
     bits = scores.view(np.uint32)
     ascending = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
-    return (~ascending).astype(np.uint64)
+    return (~ascending).astype(np.uint64) << np.uint64(32) | (~newest).astype(np.uint64)
+
+
+def soft_search(search: KeySearch, queries: F32, keys: Keys, history: History, top_k: int) -> tuple[I64, I64]:
+    """Gives the best behaviors of each query by (score, newest first).
+
+    Args:
+        search: How to search.
+        queries: (Q, d)
+        keys: The keys of the history.
+        history: The user's history.
+        top_k: Behaviors per query, at least 1.
+
+    Returns:
+        Where each query's list starts in the other, and the end, (Q + 1,); positions in time order, ascending.
+    """
+    if history.cut <= top_k:
+        return np.arange(len(queries) + 1) * history.cut, np.tile(np.arange(history.cut), len(queries))
+    best = search.nearest(queries, keys, top_k)
+    return best_rows(best, history.node, history.rank, history.order, history.section_start, top_k)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search_stage.compiled import compiled
 from store.reading.retrieval import MatchStatistics
 
 if TYPE_CHECKING:
     from search_stage.levels import LevelMatches
-    from search_stage.runs import NodeRuns
-    from store.types import I64
+    from store.types import I32, I64, U32
 
-_NEVER = int(np.iinfo(np.int64).min)
-"""Stands in for the time of no behavior while maxima are taken."""
+_STEP_COST = 8
+"""A step of a walk through the time order, in rows of a scan that takes many at once."""
 
 
 def match_statistics(
@@ -32,62 +32,169 @@ def match_statistics(
     Returns:
         The statistics. Mutates nothing.
     """
-    runs = matches.runs
-    num_sections = len(section_streams)
-    newest_ms = runs.columns.timestamp_ms[runs.newest_row]
-    shape = (matches.num_candidates, num_levels, num_sections)
-    count = np.zeros(shape, np.int64)
-    newest = np.full(shape, _NEVER, np.int64)
-
-    at = matches.own_candidate * num_sections + runs.section[matches.own_run]
-    own_count, own_newest = np.zeros(shape[0] * num_sections, np.int64), np.full(shape[0] * num_sections, _NEVER)
-    np.add.at(own_count, at, runs.length[matches.own_run])
-    np.maximum.at(own_newest, at, newest_ms[matches.own_run])
-    count[:, 0] = own_count.reshape(shape[0], num_sections)
-    newest[:, 0] = own_newest.reshape(shape[0], num_sections)
-
-    intervals = matches.intervals[matches.category, 1:num_levels]
-    count[:, 1:] = (runs.start[matches.high] - runs.start[matches.low])[intervals]
-    newest[:, 1:] = _newest_of_intervals(matches, newest_ms)[intervals]
-
-    total_count, total_newest = _totals(runs, newest_ms)
+    history = matches.history
+    count, newest = count_intervals(
+        history.rank, history.order, history.cut, history.section_start, matches.low, matches.high
+    )
+    total_count, total_newest = count_intervals(
+        history.rank,
+        history.order,
+        history.cut,
+        history.section_start,
+        history.section_start[:-1].reshape(1, -1),
+        history.section_start[1:].reshape(1, -1),
+    )
+    shape = (len(matches), num_levels, len(streams))
+    out_count, out_newest = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
+    spread(
+        count,
+        newest,
+        matches.chain_start,
+        matches.chain,
+        matches.node,
+        matches.end,
+        matches.own_start,
+        matches.own_section,
+        matches.own_low,
+        matches.own_high,
+        history.rank,
+        section_streams,
+        out_count,
+        out_newest,
+    )
+    known = np.flatnonzero(section_streams >= 0)
+    totals, total_ranks = np.zeros(len(streams), np.int32), np.full(len(streams), -1, np.int64)
+    totals[section_streams[known]] = total_count[0, known]
+    total_ranks[section_streams[known]] = total_newest[0, known]
     return MatchStatistics(
         streams=streams,
-        count=_spread(count, section_streams, len(streams), 0).astype(np.int32),
-        age_ms=_spread(_age(newest, as_of_ms), section_streams, len(streams), -1),
-        total_count=_spread(total_count, section_streams, len(streams), 0).astype(np.int32),
-        total_age_ms=_spread(_age(total_newest, as_of_ms), section_streams, len(streams), -1),
+        count=out_count,
+        age_ms=ages(out_newest.ravel(), history.order, history.timestamp_ms, as_of_ms).reshape(shape),
+        total_count=totals,
+        total_age_ms=ages(total_ranks, history.order, history.timestamp_ms, as_of_ms),
     )
 
 
-def _newest_of_intervals(matches: LevelMatches, newest_ms: I64) -> I64:
-    """Gives the time of the newest row of each interval in each section, (A, S); `_NEVER` = none."""
-    newest = np.full(matches.low.shape, _NEVER, np.int64)
-    padded = np.append(newest_ms, _NEVER)
-    for section in range(matches.low.shape[1]):
-        # Intervals ascend by their first node, so the gaps that reduceat also reduces overlap at most once.
-        some = np.flatnonzero(matches.high[:, section] > matches.low[:, section])
-        if len(some):
-            bounds = np.column_stack((matches.low[some, section], matches.high[some, section])).ravel()
-            newest[some, section] = np.maximum.reduceat(padded, bounds)[::2]
-    return newest
+@compiled
+def count_intervals(rank: U32, order: U32, cut: int, section_start: I64, low: I64, high: I64) -> tuple[I64, I64]:
+    """Gives the rows before the cut in each interval and section, and the position of the newest, -1 = none.
+
+    Args:
+        rank: Of each row. (N,)
+        order: Its inverse. (N,)
+        cut: Behaviors that exist.
+        section_start: First row of each section, and the end. (S + 1,)
+        low: First row of each interval in each section. (A, S)
+        high: End. (A, S)
+
+    Returns:
+        Two arrays (A, S).
+    """
+    count, newest = np.zeros(low.shape, np.int64), np.full(low.shape, -1, np.int64)
+    is_whole = cut == len(rank)
+    for at in range(len(low)):
+        for section in range(low.shape[1]):
+            start, stop = low[at, section], high[at, section]
+            size = stop - start
+            if size <= 0:
+                continue
+            if is_whole:
+                count[at, section] = size
+            else:
+                size = _count_before(rank[start:stop], np.uint32(cut))
+                count[at, section] = size
+                if size == 0:
+                    continue
+            if _STEP_COST * cut < size * (stop - start):
+                position = cut - 1
+                while not start <= order[position] < stop:
+                    position -= 1
+                newest[at, section] = position
+            else:
+                newest[at, section] = _newest_before(rank[start:stop], np.uint32(cut))
+    return count, newest
 
 
-def _totals(runs: NodeRuns, newest_ms: I64) -> tuple[I64, I64]:
-    """Gives the number of rows and the newest time of each section; no section is empty. Each (S,)."""
-    if not len(runs):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    rows = np.diff(runs.start[runs.section_start])
-    return rows, np.maximum.reduceat(newest_ms, runs.section_start[:-1])
+@compiled
+def _count_before(rank: U32, cut: np.uint32) -> int:
+    count = 0
+    for at in range(len(rank)):
+        count += rank[at] < cut
+    return count
 
 
-def _age(newest_ms: I64, as_of_ms: int) -> I64:
-    return np.where(newest_ms == _NEVER, -1, as_of_ms - newest_ms)
+@compiled
+def _newest_before(rank: U32, cut: np.uint32) -> np.int64:
+    """Gives the largest rank below the cut; there is one."""
+    newest = np.uint32(0)
+    for at in range(len(rank)):
+        value = rank[at] + np.uint32(1) if rank[at] < cut else np.uint32(0)
+        newest = max(newest, np.uint32(value))
+    return np.int64(newest) - 1
 
 
-def _spread(by_section: I64, section_streams: I64, num_streams: int, fill: int) -> I64:
-    """Puts the last axis from the user's sections to the generation's streams."""
-    out = np.full((*by_section.shape[:-1], num_streams), fill, np.int64)
-    known = section_streams >= 0
-    out[..., section_streams[known]] = by_section[..., known]
-    return out
+@compiled
+def spread(
+    count: I64,
+    newest: I64,
+    chain_start: I64,
+    chain: I64,
+    node: I64,
+    end: I64,
+    own_start: I64,
+    own_section: I64,
+    own_low: I64,
+    own_high: I64,
+    rank: U32,
+    section_streams: I64,
+    out_count: I32,
+    out_newest: I64,
+) -> None:
+    """Writes the numbers of the candidates into `out_count`, zeros, and `out_newest`, -1s, both (C, L, streams).
+
+    Newest behaviors are positions in the time order. The other names are those of `LevelMatches`, `count_intervals`
+    and `match_statistics`.
+    """
+    for candidate in range(out_count.shape[0]):
+        for at in range(own_start[candidate], own_start[candidate + 1]):
+            stream = section_streams[own_section[at]]
+            if stream >= 0:
+                out_count[candidate, 0, stream] += own_high[at] - own_low[at]
+                position = np.int64(rank[own_high[at] - 1])
+                out_newest[candidate, 0, stream] = max(out_newest[candidate, 0, stream], position)
+        first, last = chain_start[candidate], chain_start[candidate + 1]
+        for level in range(1, out_count.shape[1]):
+            for one in range(first, last):
+                interval = chain[one, level]
+                if interval < 0 or _is_inside_another(chain, node, end, first, last, one, level):
+                    continue
+                for section in range(len(section_streams)):
+                    stream = section_streams[section]
+                    if stream >= 0 and count[interval, section] > 0:
+                        out_count[candidate, level, stream] += count[interval, section]
+                        position = newest[interval, section]
+                        out_newest[candidate, level, stream] = max(out_newest[candidate, level, stream], position)
+
+
+@compiled
+def _is_inside_another(chain: I64, node: I64, end: I64, first: int, last: int, one: int, level: int) -> bool:
+    """Says whether another chain's interval of the level holds this one's rows; of equal ones the first counts."""
+    mine = chain[one, level]
+    for other in range(first, last):
+        theirs = chain[other, level]
+        if theirs == mine:
+            if other < one:
+                return True
+        elif theirs >= 0 and node[theirs] <= node[mine] and end[mine] <= end[theirs]:
+            return True
+    return False
+
+
+@compiled
+def ages(position: I64, order: U32, timestamp_ms: I64, as_of_ms: int) -> I64:
+    """Gives the as-of time less the time of the behaviors at some positions of the time order, -1 = none. (n,)."""
+    age = np.full(len(position), -1, np.int64)
+    for at in range(len(position)):
+        if position[at] >= 0:
+            age[at] = as_of_ms - timestamp_ms[order[position[at]]]
+    return age

@@ -8,7 +8,9 @@ from search_stage.errors import InvalidRequestError
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from search_stage.config import LimitsConfig
+    from collections.abc import Sequence
+
+    from search_stage.config import LimitsConfig, SearchConfig
     from store.reading.retrieval import SearchRequest
 
 
@@ -17,7 +19,8 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
 
     Raises:
         InvalidRequestError: The user is no id, the as-of time is not positive or too far ahead of the clock, there are
-            no or too many candidates or covered products, or a top_k is negative. The message starts with the field.
+            no or too many candidates, covered products or further categories, or a top_k is negative. The message
+            starts with the field.
     """
     if not 0 <= request.user < NO_ID:
         raise InvalidRequestError(f"user: {request.user} is outside 0 .. 2**64 - 2")
@@ -34,7 +37,39 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
     num_covers = len(request.candidates.covers)
     if num_covers > limits.max_covers:
         raise InvalidRequestError(f"candidates.covers: at most {limits.max_covers} in one request, got {num_covers}")
+    num_categories = len(request.candidates.more_categories)
+    if num_categories > limits.max_categories:
+        raise InvalidRequestError(
+            f"candidates.more_categories: at most {limits.max_categories} in one request, got {num_categories}"
+        )
     for name in ("hard", "soft", "recent"):
         value = getattr(request.top_k, name)
         if value is not None and value < 0:
             raise InvalidRequestError(f"top_k.{name}: must be 0 or more, is {value}")
+
+
+def check_answer_size(request: SearchRequest, config: SearchConfig, domains: Sequence[str], num_behaviors: int) -> None:
+    """Checks what the answer of a request could come to, before anything is done for it.
+
+    Args:
+        request: A request that `check_request` passed.
+        config: Quotas and limits.
+        domains: Domains that the user has behaviors of.
+        num_behaviors: Behaviors of the user before the as-of time.
+
+    Raises:
+        InvalidRequestError: More entries than the server answers; the message starts with the field.
+    """
+    hard = lower(sum(config.hard.policy(domain).quota for domain in domains), request.top_k.hard)
+    soft, recent = lower(config.soft.top_k, request.top_k.soft), lower(config.recent.top_k, request.top_k.recent)
+    each, count = min(hard + soft + recent, num_behaviors), len(request.candidates)
+    if each * count > config.limits.max_entries:
+        raise InvalidRequestError(
+            f"candidates: {count} of up to {each} behaviors each could come to {each * count} entries, the server "
+            f"answers {config.limits.max_entries}; send fewer candidates, or lower top_k"
+        )
+
+
+def lower(configured: int, requested: int | None) -> int:
+    """Gives the number that holds: a request may lower the server's, never raise it."""
+    return configured if requested is None else min(configured, requested)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import calendar
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,26 +21,20 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
 from store.errors import CorruptGenerationError, MissingGenerationError, StoreIOError
+from store.manifest import FORMAT_VERSION, MANIFEST_FILE, STAMP, FileEntry, Kind, Manifest, name_of, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-Kind = Literal["store", "index", "model"]
-
-FORMAT_VERSION = 1
-"""Version of the layout of a root and of `manifest.json`; each kind versions its own files in `meta`."""
-
 GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 """What the names of generations look like; their order is that of publication, to the second."""
-_STAMP = "%Y%m%d-%H%M%S"
-_MANIFEST = "manifest.json"
 CURRENT_FILE = "CURRENT"
 """File of a root that names the generation to serve."""
 _BLOCK_BYTES = 1 << 20
@@ -50,32 +43,6 @@ _REBUILD: dict[Kind, str] = {
     "index": "lookback-search build-index --export FILE --store ROOT --index {root}",
     "model": "lookback-model train (it publishes to {root})",
 }
-
-
-class FileEntry(BaseModel):
-    """What the manifest knows of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: Annotated[int, Field(ge=0)]
-    """Bytes."""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Manifest(BaseModel):
-    """The table of contents of a generation; the last eight digits of its name are a hash over all of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Kind
-    format_version: int
-    name: str
-    created_ms: int
-    """Milliseconds UTC."""
-    files: dict[str, FileEntry]
-    """By path relative to the generation, with forward slashes."""
-    meta: dict[str, JsonValue]
-    """Facts about the content, in words of the kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +119,8 @@ class GenerationWriter:
                 files=files,
                 meta=self.meta,
             )
-            manifest = draft.model_copy(update={"name": _name_of(draft)})
-            (self.path / _MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            manifest = draft.model_copy(update={"name": name_of(draft)})
+            (self.path / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
             # mkdtemp makes folders private; a generation is read by servers that run as another user.
             self.path.chmod(0o755)
             for path in (*self.path.rglob("*"), self.path):
@@ -211,19 +178,22 @@ def open_generation(root: Path, kind: Kind, name: str | None = None, *, check_co
     advice = f"run `{_rebuild(root, kind)}` to publish a sound one"
     if GENERATION_NAME.fullmatch(name) is None or not path.is_dir():
         raise MissingGenerationError(f"{path}: no such {kind} generation; {advice}")
-    manifest = _read_manifest(path / _MANIFEST, advice)
+    link = _find_link(path)
+    if link is not None:
+        raise CorruptGenerationError(f"{link}: is a symbolic link; {advice}")
+    manifest = read_manifest(path / MANIFEST_FILE, advice)
     if manifest.format_version != FORMAT_VERSION:
         raise CorruptGenerationError(
-            f"{path / _MANIFEST}: format version {manifest.format_version}, this program reads {FORMAT_VERSION}; "
+            f"{path / MANIFEST_FILE}: format version {manifest.format_version}, this program reads {FORMAT_VERSION}; "
             f"upgrade the program, or {advice}"
         )
     if manifest.kind != kind:
         raise CorruptGenerationError(
-            f"{path / _MANIFEST}: holds a {manifest.kind} generation, a {kind} generation is needed; "
+            f"{path / MANIFEST_FILE}: holds a {manifest.kind} generation, a {kind} generation is needed; "
             f"give the root of the {kind}"
         )
-    if manifest.name != name or _name_of(manifest)[-8:] != name[-8:]:
-        raise CorruptGenerationError(f"{path / _MANIFEST}: its content does not match its name; {advice}")
+    if manifest.name != name or name_of(manifest)[-8:] != name[-8:]:
+        raise CorruptGenerationError(f"{path / MANIFEST_FILE}: its content does not match its name; {advice}")
     if check_content:
         for relative, entry in manifest.files.items():
             _check_file(path, relative, entry, advice)
@@ -243,44 +213,30 @@ def _rebuild(root: Path, kind: Kind) -> str:
     return _REBUILD[kind].format(root=root)
 
 
-def _name_of(manifest: Manifest) -> str:
-    content = json.dumps(manifest.model_dump(exclude={"name"}), sort_keys=True, separators=(",", ":"))
-    stamp = time.strftime(_STAMP, time.gmtime(manifest.created_ms / 1000))
-    return f"{stamp}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-
-
 def _next_time(generations: Path) -> int:
     """Gives the time for a new generation: now, but behind every other one, also if the clock was set back."""
     now_ms = time.time_ns() // 1_000_000
     names = [path.name for path in generations.iterdir() if GENERATION_NAME.fullmatch(path.name)]
     if not names:
         return now_ms
-    newest = calendar.timegm(time.strptime(max(names)[:15], _STAMP))
+    newest = calendar.timegm(time.strptime(max(names)[:15], STAMP))
     return max(now_ms, (newest + 1) * 1000)
 
 
-def _read_manifest(path: Path, advice: str) -> Manifest:
-    if path.is_symlink() or not path.is_file():
-        raise MissingGenerationError(f"{path}: no such file; {advice}")
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CorruptGenerationError(f"{path}: {where}: {first['msg']}; {advice}") from exc
-    except OSError as exc:
-        raise CorruptGenerationError(f"{path}: cannot be read ({exc}); {advice}") from exc
+def _find_link(folder: Path) -> Path | None:
+    """Gives a symbolic link among a folder and everything in it, if there is one."""
+    if folder.is_symlink():
+        return folder
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(where, name)
+            if path.is_symlink():
+                return path
+    return None
 
 
 def _check_file(generation: Path, relative: str, entry: FileEntry, advice: str) -> None:
-    parts = PurePosixPath(relative).parts
-    if not parts or PurePosixPath(relative).is_absolute() or ".." in parts or "\\" in relative:
-        raise CorruptGenerationError(f"{generation / _MANIFEST}: {relative!r} leads out of the generation; {advice}")
-    path = generation
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise CorruptGenerationError(f"{path}: is a symbolic link; {advice}")
+    path = generation / relative
     if not path.is_file():
         raise MissingGenerationError(f"{path}: listed in the manifest, but there is no such file; {advice}")
     size = path.stat().st_size

@@ -88,15 +88,21 @@ def behavior(user: int, item: int, time: int, **more: Any) -> dict[str, Any]:
 
 
 def candidates_of(
-    items: Sequence[int], categories: Sequence[int] | None = None, covers: Sequence[Sequence[int]] | None = None
+    items: Sequence[int],
+    categories: Sequence[int] | None = None,
+    covers: Sequence[Sequence[int]] | None = None,
+    more: Sequence[Sequence[int]] | None = None,
 ) -> Candidates:
     """Gives candidates from plain lists."""
     lists = [[] for _ in items] if covers is None else covers
+    further: Sequence[Sequence[int]] = [] if more is None else more
     return Candidates(
         item=np.array(items, np.uint64),
         category=np.array([NO_ID] * len(items) if categories is None else categories, np.uint64),
         covers=np.array([i for part in lists for i in part], np.uint64),
         covers_offsets=np.cumsum([0, *map(len, lists)]).astype(np.int64),
+        more_categories=np.array([i for part in further for i in part], np.uint64),
+        more_offsets=np.cumsum([0, *map(len, further)]).astype(np.int64) if more is not None else np.empty(0, np.int64),
     )
 
 

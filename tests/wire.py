@@ -89,10 +89,14 @@ def candidates(draw: st.DrawFn) -> Candidates:
 @st.composite
 def search_requests(draw: st.DrawFn) -> SearchRequest:
     limit = st.none() | st.integers(0, 2**32 - 1)
+    asked = draw(candidates())
+    if draw(st.booleans()):
+        offsets = draw(ragged(len(asked)))
+        asked = dataclasses.replace(asked, more_categories=draw(id_column(int(offsets[-1]))), more_offsets=offsets)
     return SearchRequest(
         user=draw(ids),
         as_of_ms=draw(times),
-        candidates=draw(candidates()),
+        candidates=asked,
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
         with_names=draw(st.booleans()),
     )
@@ -157,6 +161,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         score=draw(numbers(pairs)),
         match_level=draw(codes(np.uint8, pairs)),
         source=draw(codes(np.uint8, pairs)),
+        same_as=(draw(codes(np.uint32, num_candidates)) % np.arange(1, num_candidates + 1)).astype(np.int32),
         statistics=draw(statistics(num_candidates)),
         candidate_category=draw(id_column(num_candidates)),
         candidate_fields=draw(side_info(num_candidates)),

@@ -23,7 +23,8 @@ EVENTS_PER_USER = 500
 FIRST_EXACT_USER = 10_000_000_000
 """The user with exactly L behaviors has the id FIRST_EXACT_USER + L."""
 
-_CATEGORIES = 2_000
+CATEGORIES = 2_000
+"""Their ids are 1 to that."""
 _TOP_CATEGORIES = 20
 _DOMAINS = ("ads", "content")
 _ACTIONS = ("click", "view")
@@ -46,9 +47,9 @@ class World:
         weight = draw.lognormal(0.0, 1.2, max(1, num_events // EVENTS_PER_USER))
         self._share = np.cumsum(weight) / weight.sum()
         # The parents of the k-th category are among the first k / 8: few at the top, four levels or so.
-        reach = np.maximum(np.arange(_CATEGORIES) // 8, _TOP_CATEGORIES)
-        self._parent = draw.integers(0, np.minimum(reach, np.maximum(np.arange(_CATEGORIES), 1)))
-        self._category_of = draw.integers(1, _CATEGORIES + 1, num_items)
+        reach = np.maximum(np.arange(CATEGORIES) // 8, _TOP_CATEGORIES)
+        self._parent = draw.integers(0, np.minimum(reach, np.maximum(np.arange(CATEGORIES), 1)))
+        self.category_of = draw.integers(1, CATEGORIES + 1, num_items)
 
     def write(self, folder: Path) -> int:
         """Writes a dataset folder, and gives the size of its behaviors files in bytes.
@@ -57,7 +58,7 @@ class World:
         """
         folder.mkdir(parents=True)
         pq.write_table(self._taxonomy(), folder / "taxonomy.parquet")
-        items = {"item": np.arange(1, self._num_items + 1), "category": self._category_of}
+        items = {"item": np.arange(1, self._num_items + 1), "category": self.category_of}
         pq.write_table(pa.table(items), folder / "items.parquet")
         size = 0
         for number, start in enumerate(range(0, self.num_events, _FILE_ROWS)):
@@ -96,7 +97,7 @@ class World:
 
     def _items(self, rows: int, draw: np.random.Generator) -> tuple[AnyArray, AnyArray]:
         at = draw.integers(0, self._num_items, rows)
-        return at + 1, self._category_of[at]
+        return at + 1, self.category_of[at]
 
     def _table(self, users: AnyArray, draw: np.random.Generator) -> pa.Table:
         item, category = self._items(len(users), draw)
@@ -113,7 +114,7 @@ class World:
         )
 
     def _taxonomy(self) -> pa.Table:
-        number = np.arange(_CATEGORIES)
+        number = np.arange(CATEGORIES)
         parent = pa.array(self._parent + 1, mask=number < _TOP_CATEGORIES)
         return pa.table({"category": number + 1, "parent": parent})
 

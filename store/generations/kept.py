@@ -1,4 +1,4 @@
-"""The generations a store keeps: which there are, going back to one, and removing those nobody needs."""
+"""The generations that a root keeps: which there are, going back to one, and removing those nobody needs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from store.generation import (
 from store.generations.meta import read_meta
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from store.manifest import Kind
+
 LOCK_FILE = "build.lock"
-"""File of a store's root that whoever publishes, goes back or removes generations has locked."""
+"""File of a root that whoever publishes, goes back or removes generations has locked."""
 
 
 def kept_generations(root: Path) -> list[str]:
-    """Gives the names of a store's generations, oldest first."""
+    """Gives the names of the generations under a root, oldest first."""
     folder = root / "generations"
     if not folder.is_dir():
         return []
@@ -44,14 +47,22 @@ def smallest_sequence(root: Path) -> int:
     return min(sequences, default=0)
 
 
-def roll_back(root: Path, name: str | None = None) -> str:
+def _check_store(root: Path, name: str) -> object:
+    return read_meta(open_generation(root, "store", name))
+
+
+def roll_back(
+    root: Path, name: str | None = None, kind: Kind = "store", check: Callable[[Path, str], object] = _check_store
+) -> str:
     """Makes an older generation the current one again; no event that was appended meanwhile is lost.
 
     The caller holds the lock.
 
     Args:
-        root: Root of the store.
+        root: Root of the store, or of another kind of artefact.
         name: Generation to go back to; None = the one before the current.
+        kind: Kind of artefact.
+        check: Opens a generation of that kind by root and name, and raises when it is damaged.
 
     Returns:
         Its name.
@@ -61,32 +72,33 @@ def roll_back(root: Path, name: str | None = None) -> str:
         CorruptGenerationError: It is damaged; the current one stays.
     """
     if name is None:
-        older = [kept for kept in kept_generations(root) if kept < current_name(root, "store")]
+        older = [kept for kept in kept_generations(root) if kept < current_name(root, kind)]
         if not older:
             raise MissingGenerationError(
-                f"{root}: no generation before the current one is kept; `lookback-store rebuild --keep N` keeps some"
+                f"{root}: no generation before the current one is kept; build with `--keep N` to keep some"
             )
         name = older[-1]
-    read_meta(open_generation(root, "store", name))
+    check(root, name)
     with translate_os_errors(f"{root}: cannot make {name} current"):
         swap_current(root, name)
     return name
 
 
-def remove_generations(root: Path, keep: int, doomed: frozenset[str] = frozenset()) -> list[str]:
+def remove_generations(root: Path, keep: int, doomed: frozenset[str] = frozenset(), kind: Kind = "store") -> list[str]:
     """Removes generations: all but the newest that many and the current one, and any that is doomed.
 
     Servers that still read one go on undisturbed. The caller holds the lock.
 
     Args:
-        root: Root of the store.
+        root: Root of the store, or of another kind of artefact.
         keep: Number to keep, at least 1.
         doomed: Names of generations to remove in any case, unless current.
+        kind: Kind of artefact.
 
     Returns:
         Names of the removed ones.
     """
-    current = current_name(root, "store")
+    current = current_name(root, kind)
     names = kept_generations(root)
     removed = [name for name in names if name != current and (name in doomed or name not in names[-keep:])]
     for name in removed:

@@ -128,13 +128,40 @@ class BehaviorStore:
             GenerationError: The new generation cannot be opened; the old one goes on being served.
         """
         with self._reload_lock:
-            name = current_name(self._root, "store")
-            if name == self._loaded().name:
+            upcoming = self.upcoming()
+            if upcoming is None:
                 return False
-            if self._delta is None:
-                self._delta = Delta.open(self._root)
-            self._current = LoadedGeneration(open_generation(self._root, "store", name))
+            self.switch(upcoming)
             return True
+
+    def upcoming(self) -> LoadedGeneration | None:
+        """Opens the generation that `CURRENT` names, for `preview` and `switch`; serves the same one as before.
+
+        Returns:
+            None if that is the one that is served.
+
+        Raises:
+            GenerationError: It cannot be opened.
+        """
+        name = current_name(self._root, "store")
+        if name == self._loaded().name:
+            return None
+        return LoadedGeneration(open_generation(self._root, "store", name))
+
+    def preview(self, upcoming: LoadedGeneration) -> Snapshot:
+        """Pins a generation that is not served yet, and the delta as it is."""
+        delta = self._opened_delta()
+        return Snapshot(upcoming, None if delta is None else delta.begin())
+
+    def switch(self, upcoming: LoadedGeneration) -> None:
+        """Serves an opened generation from now on; every snapshot taken keeps its own."""
+        self._opened_delta()
+        self._current = upcoming
+
+    def _opened_delta(self) -> Delta | None:
+        if self._delta is None:
+            self._delta = Delta.open(self._root)
+        return self._delta
 
     def history(
         self,

@@ -41,11 +41,17 @@ class Candidates:
     """Products the ads cover, one list after another; an empty list = the one of the items table. (M,)"""
     covers_offsets: I64
     """Where each candidate's list starts and ends in `covers`. (C + 1,)"""
+    more_categories: U64 = field(default_factory=lambda: np.empty(0, np.uint64))
+    """Further categories each ad is searched under, one list after another. (X,)"""
+    more_offsets: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    """Where each candidate's list starts and ends in `more_categories`; (C + 1,), or empty when there are none."""
 
     def __post_init__(self) -> None:
         if self.item.shape != self.category.shape or self.item.ndim != 1:
             raise InputError(f"candidates.category: expected shape {self.item.shape}, got {self.category.shape}")
         check_offsets("candidates.covers_offsets", self.covers_offsets, len(self.item), len(self.covers))
+        if len(self.more_categories) or len(self.more_offsets):
+            check_offsets("candidates.more_offsets", self.more_offsets, len(self.item), len(self.more_categories))
 
     def __len__(self) -> int:
         return len(self.item)
@@ -142,6 +148,7 @@ class SearchResult:
         index       0  2  4  1  4           M = 5
         match_level 1  0 255 0 255
         source      1  3  4  1  4
+        same_as     0  1
     """
 
     behaviors: BehaviorColumns
@@ -156,6 +163,9 @@ class SearchResult:
     """Levels hard search had to climb, `NO_LEVEL` when it did not find the behavior. (M,)"""
     source: U8
     """Bits `SOURCE_HARD`, `SOURCE_SOFT`, `SOURCE_RECENT`. (M,)"""
+    same_as: I32
+    """The first candidate with the same list, scores, levels and sources as this one, itself when there is none before
+    it: what depends on nothing else of a candidate need be computed but once. (C,)"""
     statistics: MatchStatistics
     candidate_category: U64
     """The category each candidate was searched under; `NO_ID` = unknown. (C,)"""

@@ -14,6 +14,8 @@ from store.serving.errors import TimeSpentError
 if TYPE_CHECKING:
     import grpc
 
+    from store.serving.siblings import Siblings
+
 LONGEST_DEADLINE_S = 30.0
 """Given to a caller who sets none, and the most that any caller gets: a worker thread is never bound longer."""
 
@@ -26,6 +28,10 @@ class Call:
 
     request_id: str
     deadline: Deadline
+    from_worker: bool = False
+    """Whether another worker of this server passed it on."""
+    siblings: Siblings | None = None
+    """The other workers of this server; None = there are none, or one of them asks."""
 
     def check_time(self) -> None:
         """Checks, between two steps of the work, that somebody still waits for the answer.

@@ -1,95 +1,160 @@
-"""The one way into every unary method of ours: id, deadline, place in the queue, status, metrics, log line."""
+"""The one way into every unary method of ours: size, id, deadline, place in the queue, status, metrics, log line."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from store.errors import InputError
 from store.serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
 from store.serving.errors import OverloadedError
+from store.serving.limits import LARGEST_MESSAGE_BYTES
+from store.serving.place import FIRST
+from store.serving.siblings import REQUEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
     from store.serving.admission import Admission
     from store.serving.metrics import ServerMetrics
+    from store.serving.siblings import Siblings
     from store.serving.status import StatusTable
 
 Handler = Any
 """grpc leaves the types of a method handler's messages open."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One servicer to serve."""
+
+    name: str
+    """Full name, as in the .proto file."""
+    add: Callable[[grpc.Server], None]
+    """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
+    queued: bool = True
+    """Whether its requests need a place in the queue; False for what must get through when the server is full."""
+    largest_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Largest request by method, where that is less than the server's."""
+    first_worker_only: frozenset[str] = frozenset()
+    """Methods that the other workers pass on to the first one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Method:
+    name: str
+    """Without the service."""
+    path: str
+    handler: Handler
+    largest_bytes: int
+    queued: bool
+    passed_on: bool
+
+    def decode(self, data: bytes) -> object:
+        if len(data) > self.largest_bytes:
+            raise InputError(f"{self.name}: a request may have {self.largest_bytes} bytes, this one has {len(data)}")
+        try:
+            return self.handler.request_deserializer(data)
+        except Exception as error:
+            raise InputError(f"{self.name}: these bytes are no request of this method") from error
+
+
 class Edge(grpc.ServerInterceptor):
     """Stands before the methods of the given services; health and reflection pass untouched.
 
-    Args:
-        services: Full names of the services it stands before, and whether their requests need a place in the queue
-            (an operator's call must get through when the server is full).
+    Messages come and go as bytes: what cannot be read is the caller's fault like any other bad request, and a request
+    for another worker is passed on as it is.
     """
 
     def __init__(
         self,
-        services: dict[str, bool],
+        services: Sequence[Service],
         table: StatusTable,
         admission: Admission,
         metrics: ServerMetrics,
         log: FilteringBoundLogger,
+        siblings: Siblings | None = None,
     ) -> None:
-        self._services = services
+        """Prepares to answer.
+
+        Args:
+            services: What it stands before.
+            table: Statuses of errors.
+            admission: Who may work.
+            metrics: What to count in.
+            log: Gets a line for every request.
+            siblings: The other workers; None = there are none.
+        """
+        self._services = {service.name: service for service in services}
         self._table = table
         self._admission = admission
         self._metrics = metrics
         self._log = log
+        self._siblings = siblings
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Handler], handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
         """Gives the method's handler wrapped; a method that does not exist stays that."""
-        details = handler_call_details
-        handler = continuation(details)
-        service, _, _ = details.method.lstrip("/").partition("/")
-        if handler is None or service not in self._services:
+        path = handler_call_details.method
+        handler = continuation(handler_call_details)
+        name, _, method_name = path.lstrip("/").partition("/")
+        service = self._services.get(name)
+        if handler is None or service is None:
             return handler
-        inner, method, queued = handler.unary_unary, details.method, self._services[service]
-
-        def answer(request: object, context: grpc.ServicerContext) -> object:
-            return self._answer(inner, method, queued, request, context)
-
-        return grpc.unary_unary_rpc_method_handler(
-            answer,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        method = _Method(
+            name=method_name,
+            path=path,
+            handler=handler,
+            largest_bytes=service.largest_bytes.get(method_name, LARGEST_MESSAGE_BYTES),
+            queued=service.queued,
+            passed_on=method_name in service.first_worker_only
+            and self._siblings is not None
+            and FIRST in self._siblings.numbers,
         )
+        return grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
 
-    def _answer(
-        self,
-        inner: Callable[[object, grpc.ServicerContext], object],
-        method: str,
-        queued: bool,
-        request: object,
-        context: grpc.ServicerContext,
-    ) -> object:
+    def _answer(self, method: _Method, data: bytes, context: grpc.ServicerContext) -> bytes:
         started_s = time.monotonic()
-        call = Call(request_id=request_id_of(request), deadline=deadline_of(context))
-        token = CURRENT_CALL.set(call)
+        from_worker = context.peer().startswith("unix:")
+        call = Call(
+            request_id=request_id_of(None),
+            deadline=deadline_of(context),
+            from_worker=from_worker,
+            siblings=None if from_worker else self._siblings,
+        )
         self._metrics.in_flight.inc()
         code = grpc.StatusCode.OK
         try:
-            check_request_id(call.request_id)
-            with self._admission.enter(call.deadline) if queued else self._admission.attend():
+            message = method.decode(data)
+            call = _with_id(call, message, context)
+            with self._admission.enter(call.deadline) if method.queued else self._admission.attend():
                 call.check_time()
-                return inner(request, context)
+                if method.passed_on:
+                    assert self._siblings is not None
+                    return self._siblings.ask(FIRST, method.path, data, call.deadline.remaining_s(), call.request_id)
+                return self._work(method, message, call, context)
         except Exception as error:
             code = self._table.row(error).code
             self._refuse(error, code, call, context)
         finally:
-            CURRENT_CALL.reset(token)
             self._metrics.in_flight.dec()
-            self._record(method, code, call, time.monotonic() - started_s)
+            self._record(method.path, code, call, time.monotonic() - started_s)
+
+    @staticmethod
+    def _work(method: _Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
+        token = CURRENT_CALL.set(call)
+        try:
+            answer: bytes = method.handler.response_serializer(method.handler.unary_unary(message, context))
+            return answer
+        finally:
+            CURRENT_CALL.reset(token)
 
     def _refuse(self, error: Exception, code: grpc.StatusCode, call: Call, context: grpc.ServicerContext) -> NoReturn:
         if not self._table.row(error).tell:
@@ -99,13 +164,22 @@ class Edge(grpc.ServerInterceptor):
         context.abort(code, self._table.details(error, call.request_id))
         raise AssertionError("abort returned")
 
-    def _record(self, method: str, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
-        self._metrics.requests.labels(method, code.name).inc()
-        self._metrics.latency_s.labels(method).observe(duration_s)
+    def _record(self, path: str, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+        if not call.from_worker:  # else the worker it came to counts it
+            self._metrics.requests.labels(path, code.name).inc()
+            self._metrics.latency_s.labels(path).observe(duration_s)
         self._log.info(
             "request",
-            method=method,
+            method=path,
             code=code.name,
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
         )
+
+
+def _with_id(call: Call, message: object, context: grpc.ServicerContext) -> Call:
+    request_id = request_id_of(message)
+    if call.from_worker:
+        request_id = str(dict(context.invocation_metadata()).get(REQUEST_ID, request_id))
+    check_request_id(request_id)
+    return replace(call, request_id=request_id)

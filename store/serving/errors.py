@@ -5,10 +5,18 @@ StoreError
     |-- OverloadedError    transient: the server is full; says when to come again
     |-- DrainingError      transient: the server is going away; another one answers
     |-- TimeSpentError     transient: the request's deadline has passed
-    `-- NotOfferedError    the caller: this server does not offer the method yet
+    |-- NotOfferedError    the caller: this server was not started to do this
+    `-- RelayedError       as its status says: what another worker answered
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from grpc import StatusCode
 
 
 class ServingError(StoreError):
@@ -32,4 +40,12 @@ class TimeSpentError(ServingError):
 
 
 class NotOfferedError(ServingError):
-    """The method is part of the contract and not built yet."""
+    """The method is part of the contract, and this server was not started to offer it."""
+
+
+class RelayedError(ServingError):
+    """Another worker refused a call that was passed on to it, or does not answer."""
+
+    def __init__(self, code: StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import InputError
+from store.serving.place import WorkerPlace
+
+MOST_REQUESTS = 1024
+"""Each takes a thread while it runs or waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +35,21 @@ class ServeOptions:
     max_waiting: int = 64
     grace_s: float = 10.0
     """Time that requests in flight get after SIGTERM."""
+    watch_s: float | None = None
+    """Seconds from one look at what is published to the next; None = only an operator's `Reload` changes it."""
+    worker: WorkerPlace | None = None
+    """Where this process stands among the workers of a port; None = it serves alone."""
 
     def __post_init__(self) -> None:
         for name, port in (("port", self.port), ("metrics-port", self.metrics_port or 0)):
             if not 0 <= port <= 65535:
                 raise InputError(f"{name}: {port} is outside 0 .. 65535")
+        for name, number, least in (("max-running", self.max_running, 1), ("max-waiting", self.max_waiting, 0)):
+            if not least <= number <= MOST_REQUESTS:
+                raise InputError(f"{name}: {number} is outside {least} .. {MOST_REQUESTS}")
+        for name, seconds in (("grace-seconds", self.grace_s), ("watch-seconds", self.watch_s or 0.0)):
+            if not 0 <= seconds < math.inf:
+                raise InputError(f"{name}: {seconds} is no number of seconds from 0 up")
         if not (self.insecure or is_loopback(self.host)):
             raise InputError(
                 f"host: {self.host} can be reached from other machines, and this server has neither encryption nor "

@@ -8,18 +8,20 @@ import sys
 import threading
 import time
 from concurrent import futures
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from store.errors import InputError
 from store.serving.admission import Admission
-from store.serving.edge import Edge
+from store.serving.edge import Edge, Service
+from store.serving.limits import LARGEST_MESSAGE_BYTES
+from store.serving.page import open_page
+from store.serving.place import WorkerReport, write_whole
+from store.serving.siblings import Siblings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +44,7 @@ LAME_DUCK_S = 0.2
 """Time after that in which it still says to callers that it is going away, before its port closes."""
 
 GRPC_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a partner
-    ("grpc.max_receive_message_length", 16 * 2**20),  # 1,000 candidates with 1,000 covered products each fit
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
     ("grpc.server_handshake_timeout_ms", 3000),  # slow-loris: half-open connections are reaped after 3 s (measured)
     (
         "grpc.max_connection_idle_ms",
@@ -53,17 +54,16 @@ GRPC_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10000),
 )
 
+ALONE_OPTIONS = (("grpc.so_reuseport", 0),)
+"""A second server on the port is a mistake, not a partner."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One servicer to serve."""
-
-    name: str
-    """Full name, as in the .proto file."""
-    add: Callable[[grpc.Server], None]
-    """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
-    queued: bool = True
-    """Whether its requests need a place in the queue; False for what must get through when the server is full."""
+WORKER_OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    # A connection stays with one worker. So that one that was started again gets its share, clients are asked to
+    # connect anew now and then; what is in flight ends on the old connection.
+    ("grpc.max_connection_age_ms", 60000),
+    ("grpc.max_connection_age_grace_ms", 60000),
+)
 
 
 class Server:
@@ -81,6 +81,7 @@ class Server:
         metrics: ServerMetrics,
         log: FilteringBoundLogger,
     ) -> None:
+        place = options.worker
         self._options = options
         self._log = log
         self._metrics = metrics
@@ -88,11 +89,11 @@ class Server:
         self.admission = Admission(options.max_running, options.max_waiting)
         threads = options.max_running + options.max_waiting + SPARE_THREADS
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-        queued = {service.name: service.queued for service in services}
+        self.siblings = None if place is None else Siblings(place)
         self._server = grpc.server(
             self._pool,
-            interceptors=[Edge(queued, table, self.admission, metrics, log)],
-            options=GRPC_OPTIONS,
+            interceptors=[Edge(services, table, self.admission, metrics, self._log, self.siblings)],
+            options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if place is None else WORKER_OPTIONS)),
             maximum_concurrent_rpcs=threads,
         )
         for service in services:
@@ -108,6 +109,9 @@ class Server:
         self._drained: bool | None = None
 
     def _bind(self) -> int:
+        place = self._options.worker
+        if place is not None:
+            self._server.add_insecure_port(place.socket(place.number))
         address = self._options.address(self._options.port)
         try:
             return self._server.add_insecure_port(address)
@@ -115,30 +119,21 @@ class Server:
             raise InputError(f"port: cannot listen on {address}; is it taken?") from exc
 
     def __enter__(self) -> Self:
-        if self._options.metrics_port is not None:
-            self._start_metrics(self._options.metrics_port)
+        options = self._options
+        if options.metrics_port is not None:
+            # Of several workers each has a page of its own, which the supervisor reads: see `pages.py`.
+            host, port = (options.host, options.metrics_port) if options.worker is None else ("127.0.0.1", 0)
+            self.metrics_port, self._close_metrics = open_page(host, port, self._metrics.registry)
         self._server.start()
         for name in self._names:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        if self._options.port_file is not None:
-            part = self._options.port_file.with_name(self._options.port_file.name + ".part")
-            part.write_text(f"{self.port}\n", encoding="ascii")
-            part.replace(self._options.port_file)
-        self._log.info("serving", address=self._options.address(self.port), metrics_port=self.metrics_port)
+        if options.worker is not None:
+            report = WorkerReport(pid=os.getpid(), port=self.port, metrics_port=self.metrics_port)
+            write_whole(options.worker.report, report.to_json())
+        if options.port_file is not None:
+            write_whole(options.port_file, f"{self.port}\n")
+        self._log.info("serving", address=options.address(self.port), metrics_port=self.metrics_port)
         return self
-
-    def _start_metrics(self, port: int) -> None:
-        try:
-            page, thread = start_http_server(port, self._options.host, self._metrics.registry)
-        except OSError as exc:
-            raise InputError(f"metrics-port: cannot listen on {self._options.address(port)}: {exc.strerror}") from exc
-
-        def close() -> None:
-            page.shutdown()
-            page.server_close()
-            thread.join()
-
-        self.metrics_port, self._close_metrics = page.server_port, close
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -162,6 +157,8 @@ class Server:
         self._server.stop(LAME_DUCK_S).wait()  # what is open still are streams of health and reflection
         self._pool.shutdown(wait=finished)
         self._close_metrics()
+        if self.siblings is not None:
+            self.siblings.close()
         if self._options.port_file is not None:
             self._options.port_file.unlink(missing_ok=True)
         self._log.info("ended", finished=finished)

@@ -13,6 +13,7 @@
 | DrainingError | UNAVAILABLE | the message |
 | TimeSpentError | DEADLINE_EXCEEDED | the message |
 | NotOfferedError | UNIMPLEMENTED | the message |
+| RelayedError | UNAVAILABLE or what the other worker gave | the other worker's text |
 | ServingError and whatever is not listed | INTERNAL | the request id |
 """
 
@@ -53,6 +54,7 @@ COMMON_ROWS = (
     Row(serving_errors.DrainingError, StatusCode.UNAVAILABLE),
     Row(serving_errors.TimeSpentError, StatusCode.DEADLINE_EXCEEDED),
     Row(serving_errors.NotOfferedError, StatusCode.UNIMPLEMENTED),
+    Row(serving_errors.RelayedError, StatusCode.UNAVAILABLE),
 )
 
 
@@ -64,6 +66,8 @@ class StatusTable:
 
     def row(self, error: Exception) -> Row:
         """Gives the row of an exception; INTERNAL without text when there is none."""
+        if isinstance(error, serving_errors.RelayedError):
+            return Row(type(error), error.code)
         for kind in type(error).__mro__:
             if kind in self.rows:
                 return self.rows[kind]

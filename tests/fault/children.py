@@ -219,7 +219,13 @@ def _library() -> ctypes.CDLL:
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.fault.children", "tests.fault.damage", "tests.fault.jobs", "tests.fault.traffic"]
+        [
+            "tests.fault.children",
+            "tests.fault.damage",
+            "tests.fault.index_jobs",
+            "tests.fault.jobs",
+            "tests.fault.traffic",
+        ]
     )
     library = _library_path()
     if library is not None:

@@ -16,7 +16,7 @@ from model_stage.ranker import Ranker
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import probabilities, retrieve_examples
 from model_stage.types import RankRequest
-from search_stage.generation import IndexGeneration
+from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest

@@ -20,7 +20,7 @@ from model_stage.types import RankRequest
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
-from search_stage.generation import IndexGeneration
+from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.generation import current_name

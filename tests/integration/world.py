@@ -22,7 +22,7 @@ from model_stage.networks import NetworkConfig
 from model_stage.schema import CategoricalField, NumericField, Schema
 from model_stage.targets import Target, Targets
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
-from search_stage.generation import build_index
+from search_stage.index.build import build_index
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.reading.retrieval import Candidates
@@ -125,7 +125,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
 
 def publish_index(world: World) -> str:
     with BehaviorStore.open(world.store) as store:
-        return build_index(world.bundle, store, world.index)
+        return build_index(world.bundle, store, world.index).generation
 
 
 def candidates(*names: str, categories: tuple[str, ...] = (), covers: tuple[tuple[str, ...], ...] = ()) -> Candidates:
@@ -174,7 +174,7 @@ def server_process(folder: Path, package: str, *arguments: str | Path):
 
 
 def _port(port_file: Path, popen: subprocess.Popen[bytes], log: Path) -> int:
-    give_up_s = time.monotonic() + 60
+    give_up_s = time.monotonic() + 180
     while not port_file.exists():
         assert popen.poll() is None, log.read_text()
         assert time.monotonic() < give_up_s, log.read_text()

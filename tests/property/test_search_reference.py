@@ -30,6 +30,7 @@ UNKNOWN_ITEMS = range(5001, 5004)
 UNKNOWN_CATEGORY = 77
 UNKNOWN_USER = 9
 DOMAINS = ("ads", "content", "games")
+MS_IN_DAYS = 1 / 86_400_000
 
 SLOW = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -103,12 +104,15 @@ def worlds(draw: st.DrawFn) -> World:
 
 @st.composite
 def configs(draw: st.DrawFn) -> SearchConfig:
-    def policy() -> dict[str, int]:
+    def policy() -> dict[str, Any]:
         quota = draw(st.integers(0, 6))
         return {
             "quota": quota,
             "min_matches": draw(st.integers(0, quota)),
             "max_level": draw(st.integers(0, 5)),
+            "max_age_days": draw(st.sampled_from([None, None, 3 * MS_IN_DAYS, 100.0])),
+            "actions": draw(st.sampled_from([None, None, ["click"], ["buy", "unknown"], []])),
+            "scenes": draw(st.sampled_from([None, None, ["home"], ["", "unknown"], []])),
         }
 
     return SearchConfig.model_validate(
@@ -134,6 +138,9 @@ def requests(draw: st.DrawFn) -> SearchRequest:
             [draw(st.sampled_from([NO_ID, *ITEMS, *UNKNOWN_ITEMS])) for _ in range(count)],
             [draw(st.sampled_from([NO_ID, NO_ID, UNKNOWN_CATEGORY, *CATEGORIES])) for _ in range(count)],
             [draw(st.lists(any_item, max_size=3)) for _ in range(count)],
+            [draw(st.lists(st.sampled_from([UNKNOWN_CATEGORY, *CATEGORIES]), max_size=3)) for _ in range(count)]
+            if draw(st.booleans())
+            else None,
         ),
         as_of_ms=draw(st.integers(1, 14)),
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),

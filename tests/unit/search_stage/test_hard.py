@@ -130,3 +130,34 @@ def test_a_category_of_the_request_replaces_the_items(store):
     assert [(item, level) for item, _, level, *_ in listed(result, 1)] == [(CARROT, 1)]
     assert [(item, level) for item, _, level, *_ in listed(result, 2)] == [(LAMP, 0)]
     assert result.candidate_category.tolist() == [VEGETABLES, VEGETABLES, 2**64 - 1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"actions": ["buy"]}, [(PEAR, 6, 1)]),
+        ({"actions": ["click", "buy"], "max_age_days": 6 / 86_400_000}, [(LAMP, 4), (APPLE, 5, 0), (PEAR, 6, 1)]),
+        ({"scenes": ["elsewhere"]}, []),
+    ],
+    ids=["action", "age", "scene"],
+)
+def test_a_policy_lets_pass_by_action_age_and_scene(store, limits, expected):
+    config = SearchConfig.model_validate(
+        {"hard": {"default": {"quota": 9, "min_matches": 9, "max_level": 9, **limits}}, "recent": {"top_k": 0}}
+    )
+    assert found(store, config) == [row for row in expected if len(row) == 3]
+
+
+def test_a_candidate_of_several_categories_climbs_from_each(store):
+    """The ad is of fruit by the items table, and of home by the request: level 1 holds the rows of both."""
+    config = config_of(9, 6, 9, content=NOTHING)
+    result = Searcher(store, None, config).search(request_of(1, candidates_of([AD], more=[[HOME, 77]]), as_of_ms=10))
+    rows = [(item, time, level) for item, time, level, *_ in listed(result, 0)]
+    assert rows == [(CARROT, 1, 2), (PEAR, 2, 1), (APPLE, 3, 0), (LAMP, 4, 1), (APPLE, 5, 0)]
+    assert result.statistics.count[0, :, 0].tolist() == [2, 4, 4, 0]
+
+
+def test_equal_lists_are_marked(store):
+    candidates = candidates_of([AD, 9999, LAMP, 9998, AD], [FRUIT, FRUIT, HOME, FRUIT, FRUIT])
+    result = Searcher(store, None, config_of(9, 9, 9)).search(request_of(1, candidates, as_of_ms=10))
+    assert result.same_as.tolist() == [0, 1, 2, 1, 0]

@@ -12,6 +12,7 @@ import pytest
 
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from search_stage.errors import DeadlineExceededError, FaissMissingError, IndexMismatchError, InvalidRequestError
+from search_stage.faiss_soft import FaissKeySearch
 from store.reading.behavior_store import BehaviorStore
 from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
 from store.serving.deadline import Deadline
@@ -66,6 +67,8 @@ def world():
         ({"candidates": candidates_of([])}, "candidates"),
         ({"candidates": candidates_of([1] * 1001)}, "candidates"),
         ({"candidates": candidates_of([1], covers=[[1, 2, 3]])}, "candidates.covers"),
+        ({"candidates": candidates_of([1], more=[[1, 2, 3]])}, "candidates.more_categories"),
+        ({"candidates": candidates_of([BOOT] * 1000), "top_k": TopK(hard=4)}, "candidates"),
         ({"top_k": TopK(hard=-1)}, "top_k.hard"),
         ({"top_k": TopK(soft=-1)}, "top_k.soft"),
         ({"top_k": TopK(recent=-1)}, "top_k.recent"),
@@ -73,9 +76,10 @@ def world():
 )
 def test_a_bad_request_is_refused_by_field(world, changes, field):
     store, index = world
-    config = SearchConfig.model_validate({"limits": {"max_covers": 2}})
+    config = SearchConfig.model_validate({"limits": {"max_covers": 2, "max_categories": 2, "max_entries": 3000}})
     searcher = Searcher(store, index, config, now_ms=lambda: 101_000)
     good = {"user": ANN, "as_of_ms": 161_000, "candidates": candidates_of([BOOT] * 1000)}
+    good["top_k"] = TopK(hard=1, soft=1, recent=1)
     searcher.search(request_of(**good))
     with pytest.raises(InvalidRequestError, match=f"^{field}: "):
         searcher.search(request_of(**(good | changes)))
@@ -163,8 +167,7 @@ def test_a_result_outlives_the_store(tmp_path):
 def test_faiss_missing_is_told_with_what_to_install(world, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(FaissMissingError, match=r"lookback\[cpu\].*lookback\[gpu\]"):
-        Searcher(*world)
-    Searcher(world[0])
+        FaissKeySearch(world[1])
 
 
 class Roots:
@@ -187,7 +190,7 @@ class Roots:
     def publish_index(self):
         export = write_export(self.folder / "model", VECTORS["category_vectors"], VECTORS["item_vectors"])
         with BehaviorStore.open(self.store) as store:
-            return build_index(export, store, self.index)
+            return build_index(export, store, self.index).generation
 
 
 EXTRA = {"item": "scarf", "category": "hats"}

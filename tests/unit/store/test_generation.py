@@ -4,6 +4,7 @@ import pytest
 
 from store.errors import CorruptGenerationError, MissingGenerationError, StoreIOError
 from store.generation import GenerationWriter, current_name, open_generation
+from store.manifest import Manifest, name_of
 
 
 class Unwritable:
@@ -133,26 +134,80 @@ def test_a_manifest_of_another_shape_is_refused(tmp_path, change, message):
         open_generation(tmp_path, "store")
 
 
-@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "sub/../../secret", ""])
-def test_a_listed_path_that_leads_out_is_refused(tmp_path, path):
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("../secret", "leads out of the generation"),
+        ("/etc/passwd", "leads out of the generation"),
+        ("sub/../../secret", "leads out of the generation"),
+        ("sub/..", "leads out of the generation"),
+        ("..\\secret", "leads out of the generation"),
+        ("", "leads out of the generation"),
+        (".", "leads out of the generation"),
+        ("a\x00", "cannot be printed"),
+        ("a\n", "cannot be printed"),
+        ("./a", "another way to write 'a'"),
+        ("sub//a", "another way to write 'sub/a'"),
+        ("a/", "another way to write 'a'"),
+        ("sub/./a", "another way to write 'sub/a'"),
+    ],
+)
+@pytest.mark.parametrize("check_content", [True, False])
+def test_a_listed_path_that_is_no_plain_one_is_refused(tmp_path, path, told, check_content):
     with GenerationWriter(tmp_path, kind="store") as writer:
         (writer.path / "a").write_text("x")
         name = writer.publish()
     manifest_path = tmp_path / "generations" / name / "manifest.json"
     content = json.loads(manifest_path.read_text())
-    content["files"][path] = content["files"].pop("a")
+    content["files"][path] = content["files"]["a"]
     manifest_path.write_text(json.dumps(content))
     renamed = consistent_name(manifest_path)
-    with pytest.raises(CorruptGenerationError, match="leads out of the generation"):
-        open_generation(tmp_path, "store", renamed)
+    with pytest.raises(CorruptGenerationError, match=told) as caught:
+        open_generation(tmp_path, "store", renamed, check_content=check_content)
+    assert str(tmp_path / "generations" / renamed / "manifest.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("repeated", ['"sub/a.txt": {"size": 1, "sha256": ""}, ', '"kind": "index", '])
+def test_a_key_that_stands_twice_is_refused(tmp_path, repeated):
+    path = open_generation(tmp_path, "store", publish(tmp_path)).path / "manifest.json"
+    key = repeated.split(":")[0]
+    content = json.dumps(json.loads(path.read_text())).replace(key, repeated + key, 1)
+    path.write_text(content.replace('""', f'"{"0" * 64}"'))
+    with pytest.raises(CorruptGenerationError, match=f"{key.strip(chr(34))}' stands there twice"):
+        open_generation(tmp_path, "store")
+
+
+def file_link(folder, elsewhere):
+    elsewhere.write_text("x")
+    (folder / "unlisted").symlink_to(elsewhere)
+
+
+def folder_link(folder, elsewhere):
+    (folder / "sub").rename(elsewhere)
+    (folder / "sub").symlink_to(elsewhere)
+
+
+def whole_link(folder, elsewhere):
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+
+
+def manifest_link(folder, elsewhere):
+    (folder / "manifest.json").rename(elsewhere)
+    (folder / "manifest.json").symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("link", [file_link, folder_link, whole_link, manifest_link])
+def test_a_symbolic_link_anywhere_is_refused(tmp_path, link):
+    link(open_generation(tmp_path, "store", publish(tmp_path)).path, tmp_path / "elsewhere")
+    with pytest.raises(CorruptGenerationError, match="symbolic link"):
+        open_generation(tmp_path, "store")
 
 
 def consistent_name(manifest_path):
     """Renames a forged generation so that its name matches its content, as an attacker could."""
-    from store.generation import Manifest, _name_of
-
     manifest = Manifest.model_validate_json(manifest_path.read_text())
-    name = _name_of(manifest)
+    name = name_of(manifest)
     manifest_path.write_text(manifest.model_copy(update={"name": name}).model_dump_json())
     manifest_path.parent.rename(manifest_path.parent.parent / name)
     return name

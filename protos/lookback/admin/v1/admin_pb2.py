@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/lookback/admin/v1/admin.proto\x12\x11lookback.admin.v1\"\x0f\n\rReloadRequest\"?\n\x0eReloadResponse\x12-\n\x08versions\x18\x01 \x01(\x0b\x32\x1b.lookback.admin.v1.Versions\"\x14\n\x12GetVersionsRequest\"D\n\x13GetVersionsResponse\x12-\n\x08versions\x18\x01 \x01(\x0b\x32\x1b.lookback.admin.v1.Versions\"`\n\x08Versions\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x18\n\x10store_generation\x18\x02 \x01(\t\x12\x18\n\x10index_generation\x18\x03 \x01(\t\x12\x0e\n\x06\x62undle\x18\x04 \x01(\t2\xbb\x01\n\x0c\x41\x64minService\x12M\n\x06Reload\x12 .lookback.admin.v1.ReloadRequest\x1a!.lookback.admin.v1.ReloadResponse\x12\\\n\x0bGetVersions\x12%.lookback.admin.v1.GetVersionsRequest\x1a&.lookback.admin.v1.GetVersionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/lookback/admin/v1/admin.proto\x12\x11lookback.admin.v1\"\x0f\n\rReloadRequest\"k\n\x0eReloadResponse\x12-\n\x08versions\x18\x01 \x01(\x0b\x32\x1b.lookback.admin.v1.Versions\x12*\n\x07workers\x18\x02 \x03(\x0b\x32\x19.lookback.admin.v1.Worker\"\x14\n\x12GetVersionsRequest\"p\n\x13GetVersionsResponse\x12-\n\x08versions\x18\x01 \x01(\x0b\x32\x1b.lookback.admin.v1.Versions\x12*\n\x07workers\x18\x02 \x03(\x0b\x32\x19.lookback.admin.v1.Worker\"X\n\x06Worker\x12\x0e\n\x06number\x18\x01 \x01(\r\x12-\n\x08versions\x18\x02 \x01(\x0b\x32\x1b.lookback.admin.v1.Versions\x12\x0f\n\x07problem\x18\x03 \x01(\t\"`\n\x08Versions\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x18\n\x10store_generation\x18\x02 \x01(\t\x12\x18\n\x10index_generation\x18\x03 \x01(\t\x12\x0e\n\x06\x62undle\x18\x04 \x01(\t2\xbb\x01\n\x0c\x41\x64minService\x12M\n\x06Reload\x12 .lookback.admin.v1.ReloadRequest\x1a!.lookback.admin.v1.ReloadResponse\x12\\\n\x0bGetVersions\x12%.lookback.admin.v1.GetVersionsRequest\x1a&.lookback.admin.v1.GetVersionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELOADREQUEST']._serialized_start=59
   _globals['_RELOADREQUEST']._serialized_end=74
   _globals['_RELOADRESPONSE']._serialized_start=76
-  _globals['_RELOADRESPONSE']._serialized_end=139
-  _globals['_GETVERSIONSREQUEST']._serialized_start=141
-  _globals['_GETVERSIONSREQUEST']._serialized_end=161
-  _globals['_GETVERSIONSRESPONSE']._serialized_start=163
-  _globals['_GETVERSIONSRESPONSE']._serialized_end=231
-  _globals['_VERSIONS']._serialized_start=233
-  _globals['_VERSIONS']._serialized_end=329
-  _globals['_ADMINSERVICE']._serialized_start=332
-  _globals['_ADMINSERVICE']._serialized_end=519
+  _globals['_RELOADRESPONSE']._serialized_end=183
+  _globals['_GETVERSIONSREQUEST']._serialized_start=185
+  _globals['_GETVERSIONSREQUEST']._serialized_end=205
+  _globals['_GETVERSIONSRESPONSE']._serialized_start=207
+  _globals['_GETVERSIONSRESPONSE']._serialized_end=319
+  _globals['_WORKER']._serialized_start=321
+  _globals['_WORKER']._serialized_end=409
+  _globals['_VERSIONS']._serialized_start=411
+  _globals['_VERSIONS']._serialized_end=507
+  _globals['_ADMINSERVICE']._serialized_start=510
+  _globals['_ADMINSERVICE']._serialized_end=697
 # @@protoc_insertion_point(module_scope)

@@ -4,7 +4,9 @@ isort:skip_file
 """
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import typing
 
@@ -25,17 +27,23 @@ class ReloadResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     VERSIONS_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
     @property
     def versions(self) -> global___Versions:
         """What is served now, after the switch."""
+
+    @property
+    def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Worker]:
+        """The same of every worker process behind the port, by number; empty where one process serves alone."""
 
     def __init__(
         self,
         *,
         versions: global___Versions | None = ...,
+        workers: collections.abc.Iterable[global___Worker] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["versions", b"versions", "workers", b"workers"]) -> None: ...
 
 global___ReloadResponse = ReloadResponse
 
@@ -54,19 +62,54 @@ class GetVersionsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     VERSIONS_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
     @property
     def versions(self) -> global___Versions:
-        """What is served now."""
+        """What is served now, by the process that answers."""
+
+    @property
+    def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Worker]:
+        """The same of every worker process behind the port, by number; empty where one process serves alone."""
 
     def __init__(
         self,
         *,
         versions: global___Versions | None = ...,
+        workers: collections.abc.Iterable[global___Worker] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["versions", b"versions", "workers", b"workers"]) -> None: ...
 
 global___GetVersionsResponse = GetVersionsResponse
+
+@typing.final
+class Worker(google.protobuf.message.Message):
+    """One of several processes that serve a port together."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """From 1. The first one writes, where Append and DeleteUser are offered."""
+    problem: builtins.str
+    """Why it did not answer; empty where it did. A worker that is being started opens what is published then."""
+    @property
+    def versions(self) -> global___Versions:
+        """Absent where it did not answer."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        versions: global___Versions | None = ...,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["versions", b"versions"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["number", b"number", "problem", b"problem", "versions", b"versions"]) -> None: ...
+
+global___Worker = Worker
 
 @typing.final
 class Versions(google.protobuf.message.Message):

@@ -53,6 +53,7 @@ class AdminServiceServicer(object):
 
     def Reload(self, request, context):
         """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays.
+        Of several workers on one port every one switches, one after another, whichever is asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

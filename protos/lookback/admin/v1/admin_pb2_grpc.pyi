@@ -25,7 +25,9 @@ class AdminServiceStub:
         protos.lookback.admin.v1.admin_pb2.ReloadRequest,
         protos.lookback.admin.v1.admin_pb2.ReloadResponse,
     ]
-    """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays."""
+    """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays.
+    Of several workers on one port every one switches, one after another, whichever is asked.
+    """
 
     GetVersions: grpc.UnaryUnaryMultiCallable[
         protos.lookback.admin.v1.admin_pb2.GetVersionsRequest,
@@ -40,7 +42,9 @@ class AdminServiceAsyncStub:
         protos.lookback.admin.v1.admin_pb2.ReloadRequest,
         protos.lookback.admin.v1.admin_pb2.ReloadResponse,
     ]
-    """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays."""
+    """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays.
+    Of several workers on one port every one switches, one after another, whichever is asked.
+    """
 
     GetVersions: grpc.aio.UnaryUnaryMultiCallable[
         protos.lookback.admin.v1.admin_pb2.GetVersionsRequest,
@@ -57,7 +61,9 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: protos.lookback.admin.v1.admin_pb2.ReloadRequest,
         context: _ServicerContext,
     ) -> typing.Union[protos.lookback.admin.v1.admin_pb2.ReloadResponse, collections.abc.Awaitable[protos.lookback.admin.v1.admin_pb2.ReloadResponse]]:
-        """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays."""
+        """Opens what is now published; answers after the switch. A bad generation is refused and the old one stays.
+        Of several workers on one port every one switches, one after another, whichever is asked.
+        """
 
     @abc.abstractmethod
     def GetVersions(

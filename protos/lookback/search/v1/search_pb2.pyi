@@ -143,6 +143,8 @@ class Candidates(google.protobuf.message.Message):
     CATEGORY_FIELD_NUMBER: builtins.int
     COVERS_FIELD_NUMBER: builtins.int
     COVERS_OFFSETS_FIELD_NUMBER: builtins.int
+    MORE_CATEGORIES_FIELD_NUMBER: builtins.int
+    MORE_OFFSETS_FIELD_NUMBER: builtins.int
     @property
     def item(self) -> global___Column:
         """Ad ids, UINT64 (C); 2^64 - 1 = the ad has no id. Required."""
@@ -161,6 +163,14 @@ class Candidates(google.protobuf.message.Message):
         An empty list = the products of the items table.
         """
 
+    @property
+    def more_categories(self) -> global___Column:
+        """Ids of further categories the ads are searched under, UINT64, one list after another. Default: absent, none."""
+
+    @property
+    def more_offsets(self) -> global___Column:
+        """Where each list starts in `more_categories`, and the end, INT64 (C + 1). Required when that is present."""
+
     def __init__(
         self,
         *,
@@ -168,9 +178,11 @@ class Candidates(google.protobuf.message.Message):
         category: global___Column | None = ...,
         covers: global___Column | None = ...,
         covers_offsets: global___Column | None = ...,
+        more_categories: global___Column | None = ...,
+        more_offsets: global___Column | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> None: ...
 
 global___Candidates = Candidates
 
@@ -390,6 +402,7 @@ class SearchResponse(google.protobuf.message.Message):
     STORE_GENERATION_FIELD_NUMBER: builtins.int
     INDEX_GENERATION_FIELD_NUMBER: builtins.int
     NAMES_FIELD_NUMBER: builtins.int
+    SAME_AS_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -444,6 +457,12 @@ class SearchResponse(google.protobuf.message.Message):
     def names(self) -> global___Names:
         """Names, only when the request asked for them."""
 
+    @property
+    def same_as(self) -> global___Column:
+        """The first candidate with the same list, scores, levels and sources as this one, itself when there is none before
+        it, INT32 (C): what depends on nothing else of a candidate need be computed but once.
+        """
+
     def __init__(
         self,
         *,
@@ -462,9 +481,10 @@ class SearchResponse(google.protobuf.message.Message):
         store_generation: builtins.str = ...,
         index_generation: builtins.str = ...,
         names: global___Names | None = ...,
+        same_as: global___Column | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 

@@ -1,0 +1,174 @@
+"""Times one search in its parts, in process and over the wire, against its control."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from model_stage.search_client import SearchClient
+from scripts.search_bench.world import AS_OF_MS, FIRST_USER
+from scripts.servers import started
+from scripts.store_bench.machine import describe_machine
+from search_stage.config import SearchConfig
+from search_stage.hard import hard_search
+from search_stage.history import History
+from search_stage.index.generation import IndexGeneration
+from search_stage.levels import match_levels
+from search_stage.retrieve import Serving
+from search_stage.searcher import Searcher
+from search_stage.soft import Keys, soft_search
+from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import SOURCE_SOFT, SearchRequest
+from store.serving.deadline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from scripts.search_bench.world import World
+    from store.reading.retrieval import SearchResult
+
+TOP_K = 50
+CATEGORIES = 20
+CONFIG = f"hard: {{default: {{quota: {TOP_K}, min_matches: 10}}}}\nsoft: {{top_k: {TOP_K}}}\nrecent: {{top_k: 0}}\n"
+_QUICK_MS = 20.0
+_MORE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to measure."""
+
+    calls: int = 15
+    """Timed calls of each measure; ten times as many of what takes under 20 ms."""
+
+
+def describe(work: Path) -> dict[str, Any]:
+    """Gives what the numbers were taken on."""
+    versions = {name: version(name) for name in ("faiss-cpu", "numba", "grpcio")}
+    return {"machine": describe_machine(work), "versions": versions, "config": CONFIG}
+
+
+def bench_length(
+    world: World, lengths: Sequence[int], candidates: Sequence[int], logs: Path, settings: Settings
+) -> list[dict[str, Any]]:
+    """Measures each number of candidates on each length of history.
+
+    Args:
+        world: What was built.
+        lengths: Behaviors of the users.
+        candidates: Numbers of candidates.
+        logs: Folder for the log of the server.
+        settings: How to measure.
+    """
+    logs.mkdir(parents=True)
+    (logs / "search.yaml").write_text(CONFIG, encoding="utf-8")
+    arguments = ("--store", world.store, "--index", world.index, "--config", logs / "search.yaml")
+    config = SearchConfig.load(logs / "search.yaml")
+    with (
+        BehaviorStore.open(world.store) as store,
+        started("search_stage", logs, *arguments) as server,
+        SearchClient(server.address) as client,
+    ):
+        searcher = Searcher(store, IndexGeneration.open(world.index), config)
+        return [
+            _measure(
+                store,
+                searcher,
+                client,
+                SearchRequest(
+                    user=FIRST_USER + length,
+                    as_of_ms=AS_OF_MS,
+                    candidates=world.candidates(count, CATEGORIES),
+                ),
+                settings,
+            )
+            for length in lengths
+            for count in candidates
+        ]
+
+
+def _measure(
+    store: BehaviorStore, searcher: Searcher, client: SearchClient, request: SearchRequest, settings: Settings
+) -> dict[str, Any]:
+    index, config = searcher._index, searcher.config
+    assert index is not None
+    with store.snapshot() as snapshot:
+        serving = Serving.of(snapshot, index, config)
+        history = History.before(snapshot.columns(request.user), request.as_of_ms)
+        resolved = serving.resolver.resolve(request.candidates)
+        levels = config.hard.deepest_level + 1
+        policies = [config.hard.default for _ in history.domains]
+        queries, vectors = index.take(resolved.item_node), index.take(snapshot.columns(request.user).node)
+        num_keys = len(np.unique(index.representative[history.node]))
+        assert serving.key_search is not None
+        key_search, taxonomy, vocabulary = serving.key_search, snapshot.taxonomy, snapshot.vocabulary
+
+        def hard() -> object:
+            return hard_search(
+                match_levels(resolved, history, taxonomy, levels), policies, vocabulary, request.as_of_ms
+            )
+
+        def soft() -> object:
+            return soft_search(key_search, queries, Keys.of(history, index.representative), history, TOP_K)
+
+        def control() -> object:
+            return faiss.knn(queries, vectors, TOP_K, metric=faiss.METRIC_INNER_PRODUCT)
+
+        def rpc() -> object:
+            return client.search(request, Deadline.after(60.0))
+
+        faiss.cvar.distance_compute_blas_threshold = 4 * index.dim
+        found = searcher.search(request)
+        took = timed(
+            {"hard": hard, "soft": soft, "total": lambda: searcher.search(request), "control": control, "rpc": rpc},
+            settings.calls,
+        )
+        recall = _recall(found, queries, vectors)
+    return {
+        "L": history.cut,
+        "C": len(request.candidates),
+        "keys": num_keys,
+        "hard_ms": took["hard"],
+        "soft_ms": took["soft"],
+        "total_ms": took["total"],
+        "control_ms": took["control"],
+        "total_over_control": took["total"] / took["control"],
+        "recall_at_50": recall,
+        "rpc_total_ms": took["rpc"],
+        "entries": len(found.index),
+    }
+
+
+def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Times some calls in turn, so that a noisy moment hits all of them alike; medians in milliseconds."""
+    took_ms: dict[str, list[float]] = {name: [] for name in calls}
+    quick = {name for name, call in calls.items() if min(_once(call), _once(call)) < _QUICK_MS}
+    for number in range(_MORE * rounds):
+        for name, call in calls.items():
+            if name in quick or number < rounds:
+                took_ms[name].append(_once(call))
+    return {name: float(np.median(values)) for name, values in took_ms.items()}
+
+
+def _once(call: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - start_s) * 1000
+
+
+def _recall(found: SearchResult, queries: np.ndarray, vectors: np.ndarray) -> float:
+    """Gives the share of the best scores that soft search found, counted by score: ties are worth the same."""
+    shares = []
+    for at, query in enumerate(queries):
+        scores = vectors @ query
+        bar = np.partition(scores, -TOP_K)[-TOP_K] * (1 - 1e-6) if len(scores) >= TOP_K else -np.inf
+        part = slice(int(found.offsets[at]), int(found.offsets[at + 1]))
+        soft = (found.source[part] & SOURCE_SOFT) > 0
+        shares.append(min(int(np.count_nonzero(found.score[part][soft] >= bar)), TOP_K) / min(TOP_K, len(scores)))
+    return float(np.mean(shares))

@@ -1,0 +1,120 @@
+"""A generated world for the benchmark of search: a million items, users of exact lengths, vectors with structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from search_stage.index.build import build_index
+from store.building.ingest import ingest
+from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import Candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from store.types import F32, I64
+
+DIM = 32
+FIRST_USER = 10_000_000_000
+"""The user with exactly L behaviors has the id FIRST_USER + L."""
+AS_OF_MS = 1_740_000_000_000
+
+_CATEGORIES = 2_000
+_TOP_CATEGORIES = 20
+_FIRST_MS = 1_700_000_000_000
+_YEAR_MS = 365 * 86_400_000
+_STREAMS = (("ads", "click"), ("ads", "view"), ("content", "click"), ("content", "view"))
+_ITEM_NOISE = 0.6
+"""Of an item's vector around its category's, which is as far from its parent's: what items have in common is found by
+clustering, as in trained tables, and what they have of their own is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Roots of what was built, and what to ask."""
+
+    store: Path
+    index: Path
+    category_of: I64
+    """Category of each item, whose id is the position and one more. (items,)"""
+
+    def candidates(self, count: int, num_categories: int, seed: int = 0) -> Candidates:
+        """Gives distinct items of so many categories, each with a vector of its own."""
+        draw = np.random.default_rng([seed, 7])
+        categories = draw.permutation(np.unique(self.category_of))[: min(num_categories, count)]
+        of_each = -(-count // len(categories))
+        items = [draw.choice(np.flatnonzero(self.category_of == at), of_each, replace=False) + 1 for at in categories]
+        return Candidates.by_id(np.stack(items, axis=1).ravel()[:count].astype(np.uint64))
+
+
+def build_world(folder: Path, lengths: Sequence[int], num_items: int, skew: float, seed: int = 0) -> World:
+    """Writes a dataset and an export, ingests the one and builds an index of the other.
+
+    Args:
+        folder: Where to; must not exist.
+        lengths: Behaviors of each user.
+        num_items: Items of the catalogue, each of one of 2,000 categories.
+        skew: Popularity of the n-th item is n to the power of minus this; 0 = all are equally popular.
+        seed: Of everything drawn.
+    """
+    draw = np.random.default_rng(seed)
+    data = folder / "data"
+    data.mkdir(parents=True)
+    # The parents of the k-th category are among the first k / 8: few at the top, four levels or so.
+    number = np.arange(_CATEGORIES)
+    parent = draw.integers(0, np.minimum(np.maximum(number // 8, _TOP_CATEGORIES), np.maximum(number, 1)))
+    top = number < _TOP_CATEGORIES
+    category_of = draw.integers(1, _CATEGORIES + 1, num_items)
+    pq.write_table(
+        pa.table({"category": number + 1, "parent": pa.array(parent + 1, mask=top)}), data / "taxonomy.parquet"
+    )
+    pq.write_table(pa.table({"item": np.arange(1, num_items + 1), "category": category_of}), data / "items.parquet")
+    popularity = np.cumsum(np.arange(1, num_items + 1, dtype=np.float64) ** -skew)
+    ranked = draw.permutation(num_items)
+    for length in lengths:
+        item = ranked[np.searchsorted(popularity, draw.random(length) * popularity[-1])]
+        _write_user(data, length, item, category_of, draw)
+    _write_export(folder, parent, top, category_of, draw)
+    ingest(data, folder / "store")
+    with BehaviorStore.open(folder / "store") as store:
+        build_index(folder / "model", store, folder / "index")
+    return World(store=folder / "store", index=folder / "index", category_of=category_of)
+
+
+def _write_user(data: Path, length: int, item: I64, category_of: I64, draw: np.random.Generator) -> None:
+    stream = draw.integers(0, len(_STREAMS), length)
+    names = {name: [pair[at] for pair in _STREAMS] for at, name in enumerate(("domain", "action"))}
+    columns = {
+        "user": np.full(length, FIRST_USER + length),
+        "item": item + 1,
+        "category": category_of[item],
+        "timestamp_ms": np.sort(draw.integers(_FIRST_MS, _FIRST_MS + _YEAR_MS, length)),
+        **{name: pa.DictionaryArray.from_arrays(stream.astype(np.int8), pa.array(names[name])) for name in names},
+    }
+    pq.write_table(pa.table(columns), data / f"behaviors-{length:08d}.parquet")
+
+
+def _write_export(folder: Path, parent: I64, top: np.ndarray, category_of: I64, draw: np.random.Generator) -> None:
+    def noise(count: int) -> F32:
+        return draw.standard_normal((count, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
+
+    categories = noise(_CATEGORIES)
+    for at in range(_CATEGORIES):  # a parent has a smaller number than its children
+        if not top[at]:
+            categories[at] += categories[parent[at]]
+    items = categories[category_of - 1] + np.float32(_ITEM_NOISE) * noise(len(category_of))
+    (folder / "model").mkdir()
+    tensors = {
+        "category_ids": np.arange(1, _CATEGORIES + 1, dtype=np.int64),
+        "category_vectors": categories,
+        "item_ids": np.arange(1, len(category_of) + 1, dtype=np.int64),
+        "item_vectors": items,
+    }
+    save_file(tensors, folder / "model" / "attention.safetensors")

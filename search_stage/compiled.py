@@ -1,0 +1,48 @@
+"""Small loops compiled to machine code: what NumPy would take a hundred calls, or a copy of the whole history, for.
+
+Kernels work on plain arrays, release the GIL and are checked against `reference.py`, which does the same in loops of
+Python. They stand in few modules on purpose: what is compiled is kept beside the source, or where that is read-only in
+the user's cache folder, and is made anew when its own file changes, not when a file does that it calls into.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PROPOSING = {"nnan", "nsz", "reassoc", "contract"}
+"""What a compiler may do to a sum whose value only proposes: `soft_kernels.py` bounds the difference."""
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """Compiles a function at its first call, or reads what was compiled by an earlier process."""
+    return _compile(function, {})
+
+
+def compiled_to_propose(function: Callable[P, T]) -> Callable[P, T]:
+    """As `compiled`, with floating-point sums in whatever order is fastest."""
+    return _compile(function, {"fastmath": _PROPOSING})
+
+
+def _compile(function: Callable[P, T], options: dict[str, Any]) -> Callable[P, T]:
+    options = {"nogil": True, "error_model": "numpy", **options}
+    try:
+        made: Callable[P, T] = numba.njit(function, cache=True, **options)
+    except RuntimeError:  # neither the folder of the source nor any other can be written to
+        made = numba.njit(function, **options)
+    return made
+
+
+def read_only(array: np.ndarray[Any, Any], dtype: type[np.generic] | None = None) -> np.ndarray[Any, Any]:
+    """Gives an array as a read-only view, of another type if asked: kernels are compiled for one kind of array."""
+    view = array.view() if dtype is None or array.dtype == dtype else array.astype(dtype)
+    view.flags.writeable = False
+    return view

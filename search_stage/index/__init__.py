@@ -1,0 +1,1 @@
+"""Index generations: attention vectors of a store's nodes, opened, checked, built and published."""

@@ -1,0 +1,140 @@
+"""Several worker processes on one port, and the one process that starts them, starts them again and ends them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from store.serving.page import open_page
+from store.serving.pages import WorkerPages
+from store.serving.place import FIRST, WorkerPlace, write_whole
+from store.serving.port import reserved_port
+from store.serving.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+    from store.serving.options import ServeOptions
+
+TICK_S = 0.05
+MOST_WORKERS = 256
+_KILL_AFTER_S = 5.0
+"""Beyond the grace time of a worker that was asked to end."""
+
+
+class Supervisor:
+    """Serves with several workers until SIGTERM or SIGINT; call `run` from the main thread of a process of its own.
+
+    The workers are new processes that inherit nothing: each opens the store itself. The first one is started alone, so
+    that what cannot be served is said once; the others follow when it serves. From then on a worker that dies is
+    started again, for ever. The first worker ends last, because the others may pass requests on to it.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        options: ServeOptions,
+        command: Callable[[ServeOptions], Sequence[str]],
+        log: FilteringBoundLogger,
+    ) -> None:
+        """Prepares, and starts nothing.
+
+        Args:
+            count: Number of workers.
+            options: Where to listen; of the Prometheus page, this process's own.
+            command: Gives what to run as a worker, from its own options: the port that was found, and its place.
+            log: Gets a line for whatever becomes of a worker.
+        """
+        self._count = count
+        self._options = options
+        self._command = command
+        self._log = log
+        self._ended = threading.Event()
+        self._workers: list[WorkerProcess] = []
+
+    def run(self) -> int:
+        """Serves.
+
+        Returns:
+            Exit status: 0 = every worker finished what it had; else that of the worker that could not start, or 1.
+
+        Raises:
+            InputError: The port is taken.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._ended.set())
+        with ExitStack() as stack:
+            port = stack.enter_context(reserved_port(self._options))
+            folder = stack.enter_context(_meeting_folder())
+            self._workers = [self._prepare(number, port, folder) for number in range(FIRST, FIRST + self._count)]
+            if self._options.metrics_port is not None:
+                registry = CollectorRegistry()
+                registry.register(WorkerPages(self._workers))
+                metrics_port, close = open_page(self._options.host, self._options.metrics_port, registry)
+                stack.callback(close)
+                self._log.info("metrics", metrics_port=metrics_port)
+            failed = self._start(self._workers[:1]) or self._start(self._workers[1:])
+            if failed == 0 and not self._ended.is_set():
+                if self._options.port_file is not None:
+                    write_whole(self._options.port_file, f"{port}\n")
+                    stack.callback(self._options.port_file.unlink, missing_ok=True)
+                self._log.info("serving", address=self._options.address(port), workers=self._count)
+                self._tend()
+            return self._drain() or failed
+
+    def _prepare(self, number: int, port: int, folder: Path) -> WorkerProcess:
+        place = WorkerPlace(number=number, count=self._count, folder=folder)
+        options = replace(self._options, port=port, port_file=None, worker=place)
+        return WorkerProcess(place, self._command(options), self._log)
+
+    def _start(self, workers: Sequence[WorkerProcess]) -> int:
+        """Starts workers and waits until they serve; gives the exit status of one that does not come up, else 0."""
+        for worker in workers:
+            worker.start()
+        while not self._ended.wait(TICK_S):
+            for worker in workers:
+                worker.tend(again=False)
+                if worker.exit_code is not None:
+                    return worker.exit_code if worker.exit_code > 0 else 1
+            if all(worker.report is not None for worker in workers):
+                return 0
+        return 0
+
+    def _tend(self) -> None:
+        while not self._ended.wait(TICK_S):
+            for worker in self._workers:
+                worker.tend()
+
+    def _drain(self) -> int:
+        in_order = True
+        for workers in (self._workers[1:], self._workers[:1]):
+            for worker in workers:
+                worker.terminate()
+            give_up_s = time.monotonic() + self._options.grace_s + _KILL_AFTER_S
+            in_order &= all([worker.wait(give_up_s) for worker in workers])
+        return 0 if in_order else 1
+
+
+@contextmanager
+def _meeting_folder() -> Iterator[Path]:
+    """Gives a folder that only this user may enter, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="lookback-workers-") as name:
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # A server runs for months: programs that clear old temporary files leave a locked folder alone.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
