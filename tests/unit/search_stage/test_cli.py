@@ -47,7 +47,14 @@ def test_build_index_then_query(run, store, tmp_path):
         *("--candidate", 12, "--rows", 2),
     )
     assert code == 0
-    for text in ("candidate Boot, category Shoes", "1970-01-04 00:00", "Shoes", "hard+soft+recent", "5.000", "and 1 older"):
+    for text in (
+        "candidate Boot, category Shoes",
+        "1970-01-04 00:00",
+        "Shoes",
+        "hard+soft+recent",
+        "5.000",
+        "and 1 older",
+    ):
         assert text in out
     assert "candidate 12, category unknown" in out
     assert "1970-01-02" not in out
