@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -9,7 +10,7 @@ from store.serving import Admission, DrainingError, OverloadedError, ServeOption
 from store.serving.call import check_request_id
 from store.serving.deadline import Deadline
 
-LONG = Deadline.after(600)
+LONG = Deadline.after(86_400)  # from the import of this file: longer than any run of the tests
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -68,7 +69,7 @@ def test_those_who_wait_get_their_turn_even_when_the_door_has_closed():
         waiter = threading.Thread(target=wait_and_run)
         waiter.start()
         while admission.inside < 2:
-            pass
+            time.sleep(0.001)
         admission.close()
         with pytest.raises(DrainingError), admission.enter(LONG):
             pass
@@ -94,7 +95,7 @@ def test_waiting_requests_run_in_the_order_they_came():
             threads.append(threading.Thread(target=run, args=(number,)))
             threads[-1].start()
             while admission.inside < 2 + number:
-                pass
+                time.sleep(0.001)
     for thread in threads:
         thread.join()
     assert ran == [0, 1, 2, 3, 4]
