@@ -8,12 +8,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test fault test-slow test-gpu check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index dist install clean
 
 demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
-# Two lanes side by side: tests that start processes of their own, and all others.
-test: .venv/dev.stamp
-	@mkdir -p work
-	@$(BIN)/python -m pytest tests/fault tests/integration >work/test-processes.log 2>&1 & processes=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/fault --ignore=tests/integration; others=$$?; \
-	wait $$processes; failed=$$?; cat work/test-processes.log; exit $$((failed | others))
+test: .venv/dev.stamp ; $(BIN)/python -m pytest
 test-slow: .venv/dev.stamp ; $(BIN)/python -m pytest -m slow
 fault: .venv/dev.stamp ; LOOKBACK_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=3000
 test-gpu: .venv/dev.stamp ; $(BIN)/python -m pytest -m gpu
