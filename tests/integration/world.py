@@ -153,7 +153,12 @@ class Process:
 
     def terminate(self) -> int:
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(90)
+        try:
+            return self.popen.wait(90)
+        except subprocess.TimeoutExpired:
+            self.popen.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER: where every thread stands
+            self.popen.wait(10)
+            raise AssertionError(f"it does not end; its log:\n{self.log.read_text()[-20_000:]}") from None
 
 
 @contextmanager
@@ -162,7 +167,7 @@ def server_process(folder: Path, package: str, *arguments: str | Path):
     number = len(list(folder.glob("port*")))
     port_file, log = folder / f"port{number}", folder / f"{package}{number}.log"
     command = [sys.executable, "-W", "error", "-m", package, "serve", "--port", "0", "--port-file", port_file]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     with log.open("wb") as stream:
         popen = subprocess.Popen([*command, *arguments], cwd=CHECKOUT, stderr=stream, stdout=stream, env=environment)
     try:
