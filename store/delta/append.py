@@ -144,7 +144,7 @@ class Append:
         return rows[fresh]
 
     def _fresh_in_delta(self, rows: I64) -> Bool:
-        """Gives which rows neither stand in the delta nor repeat an earlier row."""
+        """Gives which rows neither stand in the delta behind the generation nor repeat an earlier row."""
         fresh = np.ones(len(rows), np.bool_)
         hashes = event_hashes(*self._identifying(rows))
         self._hashes[rows] = hashes
@@ -152,7 +152,7 @@ class Append:
         if not suspect.any():
             return fresh
         cursor = self._transaction.cursor(self._databases.events)
-        known = stored_identities(cursor, self._intake.user_key[rows], places)
+        known = stored_identities(cursor, self._intake.user_key[rows], places, self._base.delta_sequence)
         suspects = np.flatnonzero(suspect)
         for at, identity in zip(suspects.tolist(), event_identities(*self._identifying(rows[suspects])), strict=True):
             if identity in known:

@@ -190,13 +190,16 @@ class HashFilter:
         return held
 
 
-def stored_identities(cursor: Cursor[bytes], user_keys: U64, places: list[tuple[int, I64]]) -> set[bytes]:
+def stored_identities(cursor: Cursor[bytes], user_keys: U64, places: list[tuple[int, I64]], after: int) -> set[bytes]:
     """Gives the identities of the events that some users have in some segments.
+
+    Of events that the generation has merged it says itself which it holds: it may have dropped some.
 
     Args:
         cursor: Of the sub-database of events.
         user_keys: (N,)
         places: Segments and the rows whose users to read there.
+        after: Only events with a larger sequence number.
     """
     values: list[bytes] = []
     users: list[AnyArray] = []
@@ -210,7 +213,7 @@ def stored_identities(cursor: Cursor[bytes], user_keys: U64, places: list[tuple[
         return set()
     stored = peek_rows(values)
     identities = event_identities(np.concatenate(users), stored.key, stored.item, stored.action, stored.timestamp_ms)
-    return set(identities)
+    return {identity for identity, number in zip(identities, stored.sequence.tolist(), strict=True) if number > after}
 
 
 def values_with_prefix(cursor: Cursor[bytes], prefix: bytes) -> list[bytes]:

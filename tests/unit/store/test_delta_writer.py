@@ -364,3 +364,12 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path, request):
         assert np.array_equal(
             np.sort(np.concatenate([rows.sequence for _, rows in transaction.scan()])), np.arange(1, 3 * last + 4)
         )
+
+
+def test_what_stands_in_the_delta_is_no_repetition_when_the_generation_has_dropped_it(writer):
+    """It was merged into the generation, and is there no longer: of retention, or of an ingest with --replace."""
+    [result] = writer.append([batch(event(), event(item=3))], EmptyBase())
+    assert result.num_accepted == 2
+    merged = EmptyBase(delta_sequence=result.sequence - 1, held={(1, 5)})
+    [again] = writer.append([batch(event(), event(item=3), event(item=5))], merged)
+    assert again.result.tolist() == [ACCEPTED, DUPLICATE, DUPLICATE]
