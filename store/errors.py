@@ -45,6 +45,10 @@ class GenerationError(StoreError):
     """A generation cannot be opened; the message names the file and what to run."""
 
 
+class OutdatedGenerationError(GenerationError):
+    """A newer generation has taken the place of the open one, which lacks live events that were trimmed since."""
+
+
 class MissingGenerationError(GenerationError):
     """Nothing is published here, or a file that the manifest lists is absent."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from store.delta.appender import Appender
 from store.delta.writer import MAX_SKEW_MS, DeltaWriter, system_time_ms
+from store.errors import OutdatedGenerationError
 from store.generations.kept import smallest_sequence
 
 if TYPE_CHECKING:
@@ -108,5 +109,9 @@ class LiveWriter:
         return self._writer.trim(smallest_sequence(self._store.root))
 
     def _commit(self, batches: Sequence[EventBatch], offsets: Mapping[str, bytes]) -> list[AppendResult]:
-        with self._store.base_view() as view:
-            return self._writer.append(batches, view, offsets)
+        while True:
+            try:
+                with self._store.base_view() as view:
+                    return self._writer.append(batches, view, offsets)
+            except OutdatedGenerationError:
+                self._store.snapshot().close()  # follows the newer one

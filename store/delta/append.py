@@ -133,15 +133,14 @@ class Append:
 
     def _without_duplicates(self, rows: I64) -> I64:
         """Gives the rows that are new; marks the others."""
-        fresh = self._fresh_in_delta(rows)
-        asked = rows[fresh]
-        asked = asked[~self._hidden[asked]]
-        if len(asked):
-            repeated = np.zeros(len(self._intake.events), np.bool_)
-            repeated[asked] = self._base.repeated(self._intake.events, asked)
-            fresh &= ~repeated[rows]
-        self._intake.duplicate[rows[~fresh]] = True
-        return rows[fresh]
+        fresh = rows[self._fresh_in_delta(rows)]
+        asked = fresh[~self._hidden[fresh]]
+        repeated = np.zeros(len(self._intake.events), np.bool_)
+        repeated[asked] = self._base.repeated(self._intake.events, asked)
+        fresh = fresh[~repeated[fresh]]
+        self._intake.duplicate[rows] = True
+        self._intake.duplicate[fresh] = False
+        return fresh
 
     def _fresh_in_delta(self, rows: I64) -> Bool:
         """Gives which rows neither stand in the delta behind the generation nor repeat an earlier row."""
@@ -177,7 +176,7 @@ class Append:
     def _put_events(self, rows: I64, sequence: int) -> None:
         events = self._intake.events
         numbers = np.empty(len(rows), np.uint64)
-        numbers[np.argsort(rows)] = np.arange(sequence + 1, sequence + 1 + len(rows), dtype=np.uint64)
+        numbers[rows.argsort()] = np.arange(sequence + 1, sequence + 1 + len(rows), dtype=np.uint64)
         written = DeltaRows(
             sequence=numbers,
             item=events.item[rows],

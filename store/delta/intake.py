@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,14 +38,12 @@ class Intake:
     """Marks refused rows."""
     duplicate: Bool
     """Marks rows that are there already. (N,)"""
-
     by_user: I64
     """All rows by user key, those of one user in their order. (N,)"""
 
     def open_rows(self) -> I64:
-        """Gives the rows that are neither refused nor duplicates, in the order of `by_user`."""
-        is_open = self.check.good() & ~self.duplicate
-        return self.by_user if is_open.all() else self.by_user[is_open[self.by_user]]
+        """Gives the rows that are not refused, in the order of `by_user`."""
+        return self.by_user[self.check.good()[self.by_user]] if self.check.has_refused else self.by_user
 
     def results(self, sequence: int) -> list[AppendResult]:
         """Gives what became of each batch.
@@ -53,11 +51,11 @@ class Intake:
         Args:
             sequence: Last sequence number given.
         """
-        good = self.check.good()
-        outcome: U8 = np.where(self.duplicate, np.uint8(DUPLICATE), np.uint8(ACCEPTED))
+        outcome: U8 = np.full(len(self.events), ACCEPTED, np.uint8)
+        outcome[self.duplicate] = DUPLICATE
         reasons: list[dict[int, str]] = [{} for _ in self.bounds[1:]]
-        if not good.all():
-            outcome[~good] = REFUSED
+        if self.check.has_refused:
+            outcome[~self.check.good()] = REFUSED
             self._explain(reasons)
         return [
             AppendResult(result=outcome[start:stop], reasons=reasons[at], sequence=sequence)
@@ -81,7 +79,7 @@ def take_in(batches: Sequence[EventBatch], kinds: FieldKinds, now_ms: int, max_s
         now_ms: The time of this machine, milliseconds UTC.
         max_skew_ms: How far ahead of it an event may be.
     """
-    bounds = (0, *np.cumsum([len(batch) for batch in batches], dtype=np.int64).tolist())
+    bounds = (0, *accumulate(map(len, batches)))
     check = RowCheck(bounds[-1])
     refused = {
         start + row: reason
@@ -98,7 +96,7 @@ def take_in(batches: Sequence[EventBatch], kinds: FieldKinds, now_ms: int, max_s
     return Intake(
         events=events,
         user_key=user_key,
-        by_user=np.argsort(user_key, kind="stable"),
+        by_user=user_key.argsort(kind="stable"),
         bounds=bounds,
         check=check,
         duplicate=np.zeros(len(events), np.bool_),
@@ -152,7 +150,7 @@ def _join(
                 mask[start:stop] = ~np.isnan(column) if column.dtype.kind == "f" else column != np.uint64(NO_ID)
                 check.refuse(mask, partial(_wrong_field, name, kinds.get(name)))
     if len(batches) == 1:
-        return replace(batches[0], fields=fields)
+        return batches[0] if fields.keys() == batches[0].fields.keys() else replace(batches[0], fields=fields)
     return EventBatch(
         user=np.concatenate([batch.user for batch in batches]),
         item=np.concatenate([batch.item for batch in batches]),

@@ -28,6 +28,8 @@ _MANY = 4096
 """So many that came singly are sorted in together."""
 _NONE = np.empty(0, np.uint64)
 _BITS_PER_HASH = 16
+_FEW_BITS = 16
+"""So many are sooner set one by one."""
 _SMALLEST_FILTER = 20
 """log2 of the bits."""
 _ONE = np.uint8(1)
@@ -96,7 +98,8 @@ class SeenEvents:
         if len(sequence) > _FEW:
             self._sort_in(sequence >> np.uint64(SEGMENT_BITS), hashes)
             return
-        for segment, number in zip((sequence >> np.uint64(SEGMENT_BITS)).tolist(), hashes.tolist(), strict=True):
+        for number, event in zip(hashes.tolist(), sequence.tolist(), strict=True):
+            segment = event >> SEGMENT_BITS
             if len(self._recent) >= _MANY or self._recent.get(number, segment) != segment:
                 recent = self._recent
                 self._recent = {}
@@ -111,12 +114,13 @@ class SeenEvents:
             hashes: (N,)
         """
         suspect = np.zeros(len(hashes), np.bool_)
-        order = np.argsort(hashes)
-        ordered = hashes[order]
-        same = ordered[1:] == ordered[:-1]
-        suspect[order[1:][same]] = True
-        suspect[order[:-1][same]] = True
-        likely = np.flatnonzero(self._filter.may_hold(hashes))
+        if len(hashes) > 1:
+            order = np.argsort(hashes)
+            ordered = hashes[order]
+            same = ordered[1:] == ordered[:-1]
+            suspect[order[1:][same]] = True
+            suspect[order[:-1][same]] = True
+        likely = self._filter.may_hold(hashes).nonzero()[0]
         places = self._find(hashes, likely) if len(likely) else []
         for _, found in places:
             suspect[found] = True
@@ -180,7 +184,11 @@ class HashFilter:
             return False
         self._room -= len(hashes)
         bit = hashes >> self._shift
-        np.bitwise_or.at(self._bits, bit >> np.uint64(3), _ONE << (bit & np.uint64(7)).astype(np.uint8))
+        if len(hashes) <= _FEW_BITS:
+            for number in bit.tolist():
+                self._bits[number >> 3] |= 1 << (number & 7)
+        else:
+            np.bitwise_or.at(self._bits, bit >> np.uint64(3), _ONE << (bit & np.uint64(7)).astype(np.uint8))
         return True
 
     def may_hold(self, hashes: U64) -> Bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,7 +85,8 @@ class WordCodes:
 
     def new(self) -> list[tuple[int, str]]:
         """Gives the new words with their codes."""
-        return [(code, word) for word, code in self._codes.items() if code >= self._num_stored]
+        codes = range(self._num_stored, len(self._codes))
+        return list(zip(codes, islice(self._codes, self._num_stored, None), strict=True)) if codes else []
 
     def commit(self) -> None:
         """Keeps the new words."""
@@ -92,7 +94,8 @@ class WordCodes:
 
     def abort(self) -> None:
         """Drops the new words."""
-        self._codes = {word: code for word, code in self._codes.items() if code < self._num_stored}
+        if len(self._codes) > self._num_stored:
+            self._codes = dict(islice(self._codes.items(), self._num_stored))
 
     def _why_not(self, word: str, union: set[str]) -> str:
         try:

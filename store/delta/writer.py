@@ -28,7 +28,7 @@ from store.delta.repeats import SeenEvents
 from store.delta.rows import peek_rows
 from store.delta.seals import seal
 from store.delta.words import WriterWords
-from store.errors import GenerationError, StoreClosedError
+from store.errors import OutdatedGenerationError, StoreClosedError
 from store.files.environment import translate
 from store.files.lock import FileLock
 from store.inputs.parsing import MAX_TIMESTAMP_MS
@@ -146,7 +146,7 @@ class DeltaWriter:
             What became of each event, per batch.
 
         Raises:
-            GenerationError: Events that the generation lacks have been trimmed already: a newer one is current.
+            OutdatedGenerationError: Events that the generation lacks have been trimmed already: a newer one is current.
             MapFullError: The delta's address space is used up.
             StoreIOError: The disk is full. In all these cases nothing was written.
             StoreClosedError: The writer was closed.
@@ -254,7 +254,7 @@ class DeltaWriter:
     def _check_base(self, transaction: Transaction[bytes], base: BaseView) -> None:
         trimmed = number_of(transaction, self.delta.databases, META_TRIMMED)
         if base.delta_sequence < trimmed:
-            raise GenerationError(
+            raise OutdatedGenerationError(
                 f"{self._folder}: is trimmed up to {trimmed}, but the open generation has merged only up to "
                 f"{base.delta_sequence}: open the current one"
             )

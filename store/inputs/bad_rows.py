@@ -85,6 +85,11 @@ class RowCheck:
             self._reasons.append(reason)
             self._reason[mask & (self._reason == 0)] = len(self._reasons)
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether any row was refused."""
+        return bool(self._reasons) and bool(self._reason.any())
+
     def good(self) -> Bool:
         """Gives a mask of the rows not refused."""
         mask: Bool = self._reason == 0

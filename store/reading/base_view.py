@@ -46,6 +46,8 @@ class GenerationView:
         keyed = events.key[rows] != np.uint64(NO_ID)
         possible = np.where(keyed, self._meta.keyed, events.timestamp_ms[rows] <= self._meta.last_ms)
         out = np.zeros(len(rows), np.bool_)
+        if not possible.any():
+            return out
         # Plain lists: most users have one event here, and a call of numpy costs as much as the whole look-up.
         wanted = zip(np.flatnonzero(possible).tolist(), rows[possible].tolist(), strict=True)
         users: list[int] = events.user.tolist()

@@ -103,12 +103,11 @@ class BehaviorStore:
 
     @contextmanager
     def base_view(self) -> Iterator[GenerationView]:
-        """Gives the current generation as an append asks it, for the length of the block.
+        """Gives the generation in use as an append asks it, for the length of the block.
 
         Raises:
-            GenerationError, StoreClosedError: As `snapshot`.
+            StoreClosedError: The store was closed.
         """
-        self.snapshot().close()  # follows a newer generation where that is due
         loaded = self._loaded()
         base = loaded.base.begin()
         try:
