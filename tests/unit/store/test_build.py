@@ -16,6 +16,7 @@ from store import (
 )
 from store.building.retention import Retention
 from store.delta.append_rows import parse_rows
+from store.delta.append_types import ACCEPTED, DUPLICATE
 from store.errors import LockedError
 from store.files.lock import FileLock
 from store.generation import current_name
@@ -299,3 +300,17 @@ def test_a_history_of_some_domains(tmp_path):
         assert store.history(anna, domains=["content"]).timestamp_ms.tolist() == [20, 20]
         assert store.history(anna, domains=["ads"], limit=1).timestamp_ms.tolist() == [50]
         assert len(store.history(anna, domains=["none"])) == 0
+
+
+def test_an_append_follows_a_generation_that_took_the_place_of_the_open_one(tmp_path):
+    root = build_store(tmp_path, taxonomy=TAXONOMY, behaviors=[event(1, 7, 2, 3)])
+    with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
+        assert writer.append(parse_rows([event(1, 7, 2, 5)])).num_accepted == 1
+        outdated = store.generation
+        rebuild(root, keep=1)
+        writer.trim()
+        assert store.generation == outdated
+        again = writer.append(parse_rows([event(1, 7, 2, 5), event(1, 7, 2, 6)]))
+        assert again.result.tolist() == [DUPLICATE, ACCEPTED]
+        assert store.generation != outdated
+        assert store.history(1).timestamp_ms.tolist() == [3, 5, 6]
