@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import read_only
+from search_stage.scoring import score_listed
 from search_stage.soft import NO_KEY, RunningBest, largest_norm
-from search_stage.soft_kernels import score_listed
 
 if TYPE_CHECKING:
     from search_stage.index.generation import IndexGeneration

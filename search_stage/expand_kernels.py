@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import compiled
+from search_stage.sorting import sort_down, sort_up
 
 if TYPE_CHECKING:
     from store.types import I64, U32, U64
@@ -54,7 +55,7 @@ def best_rows(best: U64, node: U32, rank: U32, order: U32, section_start: I64, t
     """Gives the best behaviors by (score, newest first) behind the best keys.
 
     Args:
-        best: Packed keys of each query, best first, all ones = no more; `soft_kernels.py` draws them. (Q, k)
+        best: Packed keys of each query, best first, all ones = no more; `scoring.py` draws them. (Q, k)
         node: Of each row. (N,)
         rank: Of each row. (N,)
         order: Its inverse. (N,)
@@ -67,22 +68,21 @@ def best_rows(best: U64, node: U32, rank: U32, order: U32, section_start: I64, t
     starts, out = np.zeros(len(best) + 1, np.int64), np.empty(len(best) * top_k, np.int64)
     count = 0
     for query in range(len(best)):
-        begin = count
+        begin, end = count, count + top_k
         at = 0
-        while at < best.shape[1] and count - begin < top_k and best[query, at] != ~np.uint64(0):
+        while at < best.shape[1] and count < end and best[query, at] != ~np.uint64(0):
             tied = at + 1
             while tied < best.shape[1] and best[query, tied] >> _SCORE_SHIFT == best[query, at] >> _SCORE_SHIFT:
                 tied += 1
-            room = top_k - (count - begin)
-            rows = _rows_of(best[query, at:tied], node, rank, order, section_start, room)
-            for newest in range(min(len(rows), room)):
-                out[count] = rows[newest]
-                count += 1
+            if tied == at + 1:
+                count = _take_newest(best[query, at], node, rank, order, section_start, out, count, end)
+            else:
+                rows = _rows_of(best[query, at:tied], node, rank, order, section_start, end - count)
+                for newest in range(min(len(rows), end - count)):
+                    out[count] = rows[newest]
+                    count += 1
             at = tied
-        sort_down(out, begin, count)
-        for low in range((count - begin) // 2):
-            high = count - 1 - low
-            out[begin + low], out[high] = out[high], out[begin + low]
+        sort_up(out[begin:count])
         starts[query + 1] = count
     return starts, out[:count]
 
@@ -92,33 +92,30 @@ def _rows_of(keys: U64, node: U32, rank: U32, order: U32, section_start: I64, ro
     """Gives the positions in time order of the newest `room` rows of each of some keys, newest first."""
     found, count = np.empty(len(keys) * room, np.int64), 0
     for at in range(len(keys)):
-        row = np.int64(order[np.int64(_RANK - (keys[at] & _RANK))])
-        this, stop = node[row], row - room
-        section = 0
-        while section_start[section + 1] <= row:
-            section += 1
-        while row > stop and row >= section_start[section] and node[row] == this:
-            found[count] = rank[row]
-            count += 1
-            row -= 1
-    found = found[:count]
-    if len(keys) > 1:
-        sort_down(found, 0, count)
-    return found
+        count = _take_newest(keys[at], node, rank, order, section_start, found, count, count + room)
+    sort_down(found[:count])
+    return found[:count]
 
 
 @compiled
-def sort_down(values: I64, start: int, stop: int) -> None:
-    """Sorts a part of an array, descending; see `hard_kernels.sort_down`."""
-    gap = 1
-    while gap < (stop - start) // 2:
-        gap = gap * 9 // 4 + 1
-    while gap > 0:
-        for at in range(start + gap, stop):
-            value = values[at]
-            hole = at
-            while hole - gap >= start and values[hole - gap] < value:
-                values[hole] = values[hole - gap]
-                hole -= gap
-            values[hole] = value
-        gap = max(gap * 4 // 9, 1) if gap > 1 else 0
+def _take_newest(
+    key: np.uint64, node: U32, rank: U32, order: U32, section_start: I64, out: I64, count: int, end: int
+) -> int:
+    """Writes the positions of a key's rows to `out[count:end]`, newest first, and gives the new count."""
+    row = np.int64(order[np.int64(_RANK - (key & _RANK))])
+    this = node[row]
+    while count < end:
+        out[count] = rank[row]
+        count += 1
+        if row == 0 or node[row - 1] != this or _is_start(row, section_start):
+            break
+        row -= 1
+    return count
+
+
+@compiled
+def _is_start(row: np.int64, section_start: I64) -> bool:
+    section = 0
+    while section_start[section] < row:
+        section += 1
+    return bool(section_start[section] == row)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import read_only
-from search_stage.hard_kernels import Questions, Rows, climb_and_take, join_domains
-from search_stage.level_kernels import number_distinct
+from search_stage.hard_kernels import Questions, climb_and_take, distinct_questions, join_domains
+from search_stage.newest_rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +70,21 @@ def hard_search(
         The behaviors found. Mutates nothing.
     """
     history = matches.history
-    question, asker = _distinct_questions(matches)
-    questions = _questions(matches, asker)
-    starts, answers = np.zeros((len(policies), len(asker), 2), np.int64), []
+    question, *ranges = distinct_questions(matches.chain_start, matches.category, matches.own_start)
+    own_first, own_end, chain_first, chain_end = ranges
+    questions = Questions(
+        own_low=matches.own_low,
+        own_high=matches.own_high,
+        own_section=matches.own_section,
+        own_first=own_first,
+        own_end=own_end,
+        chain_first=chain_first,
+        chain_end=chain_end,
+        chain=matches.chain,
+        low=matches.low,
+        high=matches.high,
+    )
+    starts, answers = np.zeros((len(policies), len(own_first), 2), np.int64), []
     end = 0
     for at, policy in enumerate(policies):
         passing = _passing_sections(history, at, policy, vocabulary)
@@ -84,36 +96,8 @@ def hard_search(
         answers.append(answer)
         end += len(answer)
     found = np.concatenate(answers) if answers else np.empty(0, np.int64)
-    start, rank, level = join_domains(starts, found, len(policies), len(asker), end if cap is None else cap)
+    start, rank, level = join_domains(starts, found, len(policies), len(own_first), end if cap is None else cap)
     return HardMatches(question=question, start=start, rank=rank, level=level)
-
-
-def _distinct_questions(matches: LevelMatches) -> tuple[I64, I64]:
-    """Gives the question of each candidate, and the first candidate that asks each."""
-    num_chains = np.diff(matches.chain_start)
-    has_own = matches.own_start[1:] > matches.own_start[:-1]
-    # Of one category and without rows of their own: the category is the question. Of none: all ask the same.
-    label = np.zeros(len(matches), np.int64)
-    simple = num_chains == 1
-    label[simple] = 1 + matches.category[matches.chain_start[:-1][simple]]
-    special = has_own | (num_chains > 1)
-    label[special] = 1 + len(matches.chain) + np.flatnonzero(special)
-    return number_distinct(label)
-
-
-def _questions(matches: LevelMatches, asker: I64) -> Questions:
-    return Questions(
-        own_low=matches.own_low,
-        own_high=matches.own_high,
-        own_section=matches.own_section,
-        own_first=matches.own_start[asker],
-        own_end=matches.own_start[asker + 1],
-        chain_first=matches.chain_start[asker],
-        chain_end=matches.chain_start[asker + 1],
-        chain=matches.chain,
-        low=matches.low,
-        high=matches.high,
-    )
 
 
 def _passing_sections(history: History, domain: int, policy: HardPolicy, vocabulary: Vocabulary) -> Bool:

@@ -10,33 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from search_stage.compiled import compiled
+from search_stage.level_kernels import number_distinct
+from search_stage.newest_rows import BLOCK, newest_rows
+from search_stage.sorting import sort_down
 
 if TYPE_CHECKING:
-    from store.types import I64, U16, U32, U64, Bool
+    from search_stage.newest_rows import Rows
+    from store.types import I64, U64, Bool
 
-_BLOCK = 64
 _DEEPEST = 255
 _RANK_BITS = 32
 _RANK = (1 << _RANK_BITS) - 1
-_STEP_COST = 4
-"""A step of a walk through the time order, in rows of a scan (measured: 1.0 to 1.5 ns against 0.3 ns)."""
-
-
-class Rows(NamedTuple):
-    """Which of a user's rows one domain's policy lets pass."""
-
-    rank: U32
-    """Position of each row in the time order. (N,)"""
-    order: U32
-    """Its inverse. (N,)"""
-    scene: U16
-    """Code of each row, (N,), or empty where every scene passes."""
-    passing_scene: Bool
-    """By scene code; empty = every scene passes."""
-    first: int
-    """Rows at or after this position in the time order."""
-    cut: int
-    """And before this one."""
 
 
 class Questions(NamedTuple):
@@ -65,118 +49,27 @@ class Questions(NamedTuple):
 
 
 @compiled
-def newest_rows(rows: Rows, lows: I64, highs: I64, passing: Bool, quota: int, out: I64) -> int:
-    """Finds the newest rows of some ranges; writes their ranks, newest first, and gives their number.
-
-    Few rows are looked at one by one. Where they are many they are a large part of all, and a walk through the time
-    order from its end meets enough of them soon.
+def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple[I64, I64, I64, I64, I64]:
+    """Finds the candidates that ask the same: of one category, and without rows of their own.
 
     Args:
-        rows: The rows.
-        lows: First row of each range. (R,)
-        highs: End of each range. (R,)
-        passing: Ranges to look at. (R,)
-        quota: How many at most, 1 or more.
-        out: Room for `4 * quota + 65` ranks.
+        chain_start: Where each candidate's chains start, and the end. (C + 1,)
+        category: Number of each chain's category. (X,)
+        own_start: Where each candidate's own ranges start, and the end. (C + 1,)
+
+    Returns:
+        The question of each candidate, (C,); `own_first`, `own_end`, `chain_first` and `chain_end` of `Questions`.
     """
-    ranges = np.empty((len(lows), 2), np.int64)
-    used, total = 0, 0
-    for part in range(len(lows)):
-        if passing[part] and lows[part] < highs[part]:
-            ranges[used, 0], ranges[used, 1] = lows[part], highs[part]
-            used += 1
-            total += highs[part] - lows[part]
-    ranges = ranges[:used]
-    if total <= 4 * quota:
-        return min(_scan(rows, ranges, rows.first, quota, out), quota)
-    span = rows.cut - rows.first
-    if _STEP_COST * quota * span < total * total:
-        return _walk(rows, ranges, quota, out)
-    # Were the rows spread evenly over time, one and a half times the quota would be in this window.
-    window = 3 * quota * span // (2 * total)
-    while True:
-        first = max(rows.cut - window, rows.first)
-        count = _scan(rows, ranges, first, quota, out)
-        if count >= quota or first == rows.first:
-            return min(count, quota)
-        window *= 4
-
-
-@compiled
-def _walk(rows: Rows, ranges: I64, quota: int, out: I64) -> int:
-    count, every_scene = 0, len(rows.passing_scene) == 0
-    for at in range(rows.cut - 1, rows.first - 1, -1):
-        row = np.int64(rows.order[at])
-        for part in range(len(ranges)):
-            if ranges[part, 0] <= row < ranges[part, 1]:
-                if every_scene or rows.passing_scene[rows.scene[row]]:
-                    out[count] = at
-                    count += 1
-                break
-        if count == quota:
-            break
-    return count
-
-
-@compiled
-def _scan(rows: Rows, ranges: I64, first: int, quota: int, out: I64) -> int:
-    """Writes the newest rows at or after a position in the time order; gives how many were met, in part dropped."""
-    count, met, least = 0, 0, np.int64(first)
-    for part in range(len(ranges)):
-        for start in range(ranges[part, 0], ranges[part, 1], _BLOCK):
-            stop = min(start + _BLOCK, ranges[part, 1])
-            if stop - start == _BLOCK and not _any_at_least(rows.rank[start:stop], np.uint32(least)):
-                continue
-            before = count
-            for row in range(start, stop):
-                # Written always and counted where it holds: a branch that cannot be foretold costs more.
-                value = np.int64(rows.rank[row])
-                out[count] = value
-                count += int(value >= least) & int(value < rows.cut)
-            if len(rows.passing_scene):
-                count = _drop_scenes(rows, out, before, count)
-            met += count - before
-            if count > 4 * quota:
-                sort_down(out, 0, count)
-                count = quota
-                least = out[quota - 1] + 1
-    sort_down(out, 0, count)
-    return met
-
-
-@compiled
-def _drop_scenes(rows: Rows, out: I64, start: int, stop: int) -> int:
-    kept = start
-    for at in range(start, stop):
-        out[kept] = out[at]
-        kept += int(rows.passing_scene[rows.scene[rows.order[out[at]]]])
-    return kept
-
-
-@compiled
-def _any_at_least(block: U32, least: np.uint32) -> bool:
-    # Of 64 comparisons of one width the compiler makes a few wide ones.
-    some = np.uint8(0)
-    for at in range(_BLOCK):
-        some |= np.uint8(block[at] >= least)
-    return bool(some)
-
-
-@compiled
-def sort_down(values: I64, start: int, stop: int) -> None:
-    """Sorts a part of an array, descending. Shell sort with the gaps of Ciura (2001): a hundred values at a time."""
-    gap = 1
-    while gap < (stop - start) // 2:
-        gap = gap * 9 // 4 + 1
-    while gap > 0:
-        for at in range(start + gap, stop):
-            value = values[at]
-            hole = at
-            while hole - gap >= start and values[hole - gap] < value:
-                values[hole] = values[hole - gap]
-                hole -= gap
-            values[hole] = value
-        gap = max(gap * 4 // 9, 1) if gap > 1 else 0
+    count = len(chain_start) - 1
+    label = np.empty(count, np.int64)
+    for at in range(count):
+        num_chains = chain_start[at + 1] - chain_start[at]
+        if own_start[at + 1] > own_start[at] or num_chains > 1:
+            label[at] = 1 + len(category) + at
+        else:
+            label[at] = 1 + category[chain_start[at]] if num_chains else 0
+    question, asker = number_distinct(label)
+    return question, own_start[asker], own_start[asker + 1], chain_start[asker], chain_start[asker + 1]
 
 
 @compiled
@@ -199,7 +92,7 @@ def climb_and_take(
     """
     num_keys, num_intervals = len(questions.own_first), len(questions.low)
     quota = min(quota, rows.cut)
-    scratch = np.empty(4 * quota + _BLOCK + 1, np.int64)
+    scratch = np.empty(4 * quota + BLOCK + 1, np.int64)
     # The newest rows of each interval, found when first asked for: of one, no more than the quota can be answered, for
     # fewer than `min_matches <= quota` rows lie below the stop level.
     list_start, list_end = np.full(num_intervals, -1, np.int64), np.zeros(num_intervals, np.int64)
@@ -230,7 +123,7 @@ def climb_and_take(
                 answer = _with_room(answer, count, room)
                 count = _add(lists, list_start[at], list_end[at], level, room, is_taken, answer, count)
             if questions.chain_end[key] - questions.chain_first[key] > 1:
-                sort_down(answer, taken, count)
+                sort_down(answer[taken:count])
                 for at in range(min(taken + room, count), count):
                     _unmark(is_taken, answer[at] & _RANK)
                 count = min(taken + room, count)
@@ -297,11 +190,11 @@ def join_domains(starts: I64, answers: I64, num_domains: int, num_keys: int, cap
                 part[size] = answers[at]
                 size += 1
         if size > cap:
-            sort_down(part, 0, size)
+            sort_down(part[:size])
             size = cap
         for at in range(size):
             part[at] = (part[at] & _RANK) << 8 | (_DEEPEST - (part[at] >> _RANK_BITS))
-        sort_down(part, 0, size)
+        sort_down(part[:size])
         for at in range(size - 1, -1, -1):
             rank[count], level[count] = part[at] >> 8, part[at] & _DEEPEST
             count += 1

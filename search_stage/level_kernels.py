@@ -58,17 +58,46 @@ def number_distinct(values: I64) -> tuple[I64, I64]:
 
 
 @compiled
-def climb(categories: U32, parent: I32, num_levels: int, unmapped: int) -> I64:
-    """Gives the ancestors of categories, (K, num_levels): column l the l-th, itself at 1, -1 beyond the top."""
-    chain = np.full((len(categories), num_levels), -1, np.int64)
-    for at in range(len(categories)):
-        node = np.int64(categories[at])
+def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64, I64, I64, I64]:
+    """Finds the intervals of nodes above categories, each once however many categories share it.
+
+    Args:
+        categories: Known nodes, in any multiplicity. (X,)
+        parent: `Taxonomy.parent`. (num_nodes,)
+        ends: `Taxonomy.end`. (num_nodes,)
+        num_levels: One more than the ancestors to find, the category itself among them.
+
+    Returns:
+        The number of each distinct category, (X,); its intervals, column l that of its l-th ancestor, itself at 1, -1
+        beyond the top, column 0 is not used, (X, num_levels); first node and end of each interval, (A,) each.
+    """
+    category, first = number_distinct(categories.astype(np.int64))
+    above = np.full((len(first), num_levels), -1, np.int64)
+    nodes = np.empty(len(first) * num_levels, np.int64)
+    met = 0
+    for at in range(len(first)):
+        node = np.int64(categories[first[at]])
         level = 1
-        while 0 <= node < unmapped and level < num_levels:
-            chain[at, level] = node
+        while node >= 0 and level < num_levels:
+            above[at, level] = nodes[met] = node
+            met += 1
             node = np.int64(parent[node])
             level += 1
-    return chain
+    interval, at_first = number_distinct(nodes[:met])
+    met = 0
+    for at in range(len(first)):
+        for level in range(1, num_levels):
+            if above[at, level] >= 0:
+                above[at, level] = interval[met]
+                met += 1
+    chain = np.empty((len(categories), num_levels), np.int64)
+    for at in range(len(categories)):
+        chain[at] = above[category[at]]
+    low, end = np.empty(len(at_first), np.int64), np.empty(len(at_first), np.int64)
+    for at in range(len(at_first)):
+        low[at] = nodes[at_first[at]]
+        end[at] = ends[low[at]]
+    return category, chain, low, end
 
 
 @compiled
@@ -93,7 +122,8 @@ def find_own(
     section_start: I64,
     nodes: U32,
     offsets: I64,
-    within: I64,
+    chain_start: I64,
+    chain: I64,
     interval_node: I64,
     interval_end: I64,
     low: I64,
@@ -109,7 +139,9 @@ def find_own(
         section_start: First row of each section, and the end. (S + 1,)
         nodes: Own nodes of the candidates, one list after another, no duplicates. (M,)
         offsets: Where each candidate's list starts, and the end. (C + 1,)
-        within: An interval of nodes that is likely to hold the candidate's, so that less is searched; -1 = none. (C,)
+        chain_start: Where each candidate's categories start in `chain`, and the end: the interval of the first one is
+            likely to hold the candidate's nodes, so that less is searched. (C + 1,)
+        chain: See `climb`. (X, L)
         interval_node: First node of each interval. (A,)
         interval_end: End of each interval. (A,)
         low: First row of each interval in each section. (A, S)
@@ -126,7 +158,9 @@ def find_own(
     section_of, first, end = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     count = 0
     for candidate in range(len(offsets) - 1):
-        near = within[candidate]
+        near = np.int64(-1)
+        if chain_start[candidate] < chain_start[candidate + 1]:
+            near = chain[chain_start[candidate], 1]
         for at in range(offsets[candidate], offsets[candidate + 1]):
             own = np.int64(nodes[at])
             if own >= unmapped:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.level_kernels import climb, find_intervals, find_own, number_distinct
+from search_stage.level_kernels import climb, find_intervals, find_own
 
 if TYPE_CHECKING:
     from search_stage.history import History
@@ -83,19 +83,9 @@ def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Tax
 
     Cost: O(C + X + (M + A) S log N) for X categories, M own nodes, A distinct intervals, S sections. Mutates nothing.
     """
-    category, first = number_distinct(candidates.category_node.astype(np.int64))
-    climbed = climb(candidates.category_node[first], taxonomy.parent, num_levels, taxonomy.unmapped)
-    # One more than the node, so that what is beyond the top is a value too: interval 0 when there is any.
-    interval, first = number_distinct(climbed.ravel() + 1)
-    node = climbed.ravel()[first]
-    end = taxonomy.end[node].astype(np.int64) if taxonomy.num_nodes else np.zeros(len(node), np.int64)
-    end[node < 0] = -1
+    category, chain, node, end = climb(candidates.category_node, taxonomy.parent, taxonomy.end, num_levels)
     low, high = find_intervals(history.node, history.section_start, node, end)
-    chain = np.where(climbed < 0, -1, interval.reshape(climbed.shape))[category]
     own_node, own_offsets = _occurring(candidates, history, taxonomy.unmapped)
-    nearest = np.full(len(candidates), -1, np.int64)
-    has_one = candidates.category_offsets[1:] > candidates.category_offsets[:-1]
-    nearest[has_one] = chain[candidates.category_offsets[:-1][has_one], 1]
     own_start, own_section, own_low, own_high = find_own(
         history.node,
         history.rank,
@@ -103,7 +93,8 @@ def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Tax
         history.section_start,
         own_node,
         own_offsets,
-        nearest,
+        candidates.category_offsets,
+        chain,
         node,
         end,
         low,

@@ -15,8 +15,8 @@ from search_stage.level_kernels import number_distinct
 from search_stage.levels import match_levels
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver
+from search_stage.scoring import score_listed
 from search_stage.soft import Keys, soft_search
-from search_stage.soft_kernels import score_listed
 from search_stage.statistics import match_statistics
 from search_stage.validate import check_answer_size, lower
 from store.reading.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult

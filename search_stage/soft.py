@@ -18,7 +18,8 @@ import numpy as np
 from search_stage.compiled import read_only
 from search_stage.expand_kernels import best_rows, list_keys
 from search_stage.index.vectors import norms, to_float32
-from search_stage.soft_kernels import LANES, hope_for, scan_keys, take_best
+from search_stage.scoring import LANES
+from search_stage.soft_kernels import hope_for, scan_keys, take_best
 
 if TYPE_CHECKING:
     from search_stage.history import History
@@ -220,7 +221,7 @@ def score_pairs(left: F32, right: F32) -> F32:
 
 
 def pack_keys(scores: F32, newest: U32) -> U64:
-    """Packs scores and positions in time order so that a smaller number is a better key; see `soft_kernels.py`."""
+    """Packs scores and positions in time order so that a smaller number is a better key; see `scoring.py`."""
     bits = scores.view(np.uint32)
     ascending = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
     return (~ascending).astype(np.uint64) << np.uint64(32) | (~newest).astype(np.uint64)

@@ -13,8 +13,8 @@ from search_stage.approximate import ClusterKeySearch
 from search_stage.faiss_soft import FaissKeySearch
 from search_stage.history import History
 from search_stage.index.vectors import to_float32, to_stored
+from search_stage.scoring import score
 from search_stage.soft import Keys, NumpyKeySearch, ScanKeySearch, score_pairs, soft_search
-from search_stage.soft_kernels import score
 from store.types import Section, UserColumns
 
 QUICK = settings(deadline=None, max_examples=60)

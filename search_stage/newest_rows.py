@@ -1,0 +1,136 @@
+"""Kernels that find the newest rows of some ranges of a history."""
+
+# To the compiler an element of an array is a number; to NumPy's types it may be an array.
+# pyright: reportArgumentType=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from search_stage.compiled import compiled
+from search_stage.sorting import sort_down
+
+if TYPE_CHECKING:
+    from store.types import I64, U16, U32, Bool
+
+BLOCK = 64
+"""Rows that are looked at together."""
+_STEP_COST = 4
+"""A step of a walk through the time order, in rows of a scan (measured: 1.0 to 1.5 ns against 0.3 ns)."""
+
+
+class Rows(NamedTuple):
+    """Which of a user's rows one domain's policy lets pass."""
+
+    rank: U32
+    """Position of each row in the time order. (N,)"""
+    order: U32
+    """Its inverse. (N,)"""
+    scene: U16
+    """Code of each row, (N,), or empty where every scene passes."""
+    passing_scene: Bool
+    """By scene code; empty = every scene passes."""
+    first: int
+    """Rows at or after this position in the time order."""
+    cut: int
+    """And before this one."""
+
+
+@compiled
+def newest_rows(rows: Rows, lows: I64, highs: I64, passing: Bool, quota: int, out: I64) -> int:
+    """Finds the newest rows of some ranges; writes their ranks, newest first, and gives their number.
+
+    Few rows are looked at one by one. Where they are many they are a large part of all, and a walk through the time
+    order from its end meets enough of them soon.
+
+    Args:
+        rows: The rows.
+        lows: First row of each range. (R,)
+        highs: End of each range. (R,)
+        passing: Ranges to look at. (R,)
+        quota: How many at most, 1 or more.
+        out: Room for `4 * quota + 65` ranks.
+    """
+    ranges = np.empty((len(lows), 2), np.int64)
+    used, total = 0, 0
+    for part in range(len(lows)):
+        if passing[part] and lows[part] < highs[part]:
+            ranges[used, 0], ranges[used, 1] = lows[part], highs[part]
+            used += 1
+            total += highs[part] - lows[part]
+    ranges = ranges[:used]
+    if total <= 4 * quota:
+        return min(_scan(rows, ranges, rows.first, quota, out), quota)
+    span = rows.cut - rows.first
+    if _STEP_COST * quota * span < total * total:
+        return _walk(rows, ranges, quota, out)
+    # Were the rows spread evenly over time, one and a half times the quota would be in this window.
+    window = 3 * quota * span // (2 * total)
+    while True:
+        first = max(rows.cut - window, rows.first)
+        count = _scan(rows, ranges, first, quota, out)
+        if count >= quota or first == rows.first:
+            return min(count, quota)
+        window *= 4
+
+
+@compiled
+def _walk(rows: Rows, ranges: I64, quota: int, out: I64) -> int:
+    count, every_scene = 0, len(rows.passing_scene) == 0
+    for at in range(rows.cut - 1, rows.first - 1, -1):
+        row = np.int64(rows.order[at])
+        for part in range(len(ranges)):
+            if ranges[part, 0] <= row < ranges[part, 1]:
+                if every_scene or rows.passing_scene[rows.scene[row]]:
+                    out[count] = at
+                    count += 1
+                break
+        if count == quota:
+            break
+    return count
+
+
+@compiled
+def _scan(rows: Rows, ranges: I64, first: int, quota: int, out: I64) -> int:
+    """Writes the newest rows at or after a position in the time order; gives how many were met, in part dropped."""
+    count, met, least = 0, 0, np.int64(first)
+    for part in range(len(ranges)):
+        for start in range(ranges[part, 0], ranges[part, 1], BLOCK):
+            stop = min(start + BLOCK, ranges[part, 1])
+            if stop - start == BLOCK and not _any_at_least(rows.rank[start:stop], np.uint32(least)):
+                continue
+            before = count
+            for row in range(start, stop):
+                # Written always and counted where it holds: a branch that cannot be foretold costs more.
+                value = np.int64(rows.rank[row])
+                out[count] = value
+                count += int(value >= least) & int(value < rows.cut)
+            if len(rows.passing_scene):
+                count = _drop_scenes(rows, out, before, count)
+            met += count - before
+            if count > 4 * quota:
+                sort_down(out[:count])
+                count = quota
+                least = out[quota - 1] + 1
+    sort_down(out[:count])
+    return met
+
+
+@compiled
+def _drop_scenes(rows: Rows, out: I64, start: int, stop: int) -> int:
+    kept = start
+    for at in range(start, stop):
+        out[kept] = out[at]
+        kept += int(rows.passing_scene[rows.scene[rows.order[out[at]]]])
+    return kept
+
+
+@compiled
+def _any_at_least(block: U32, least: np.uint32) -> bool:
+    # Of 64 comparisons of one width the compiler makes a few wide ones.
+    some = np.uint8(0)
+    for at in range(BLOCK):
+        some |= np.uint8(block[at] >= least)
+    return bool(some)
