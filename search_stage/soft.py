@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from search_stage.cluster_kernels import scan_clusters
 from search_stage.compiled import read_only
 from search_stage.expand_kernels import best_rows, list_keys
 from search_stage.index.vectors import norms, to_float32
@@ -24,7 +25,7 @@ from search_stage.soft_kernels import hope_for, scan_keys, take_best
 if TYPE_CHECKING:
     from search_stage.history import History
     from search_stage.index.generation import IndexGeneration
-    from store.types import F32, I64, U32, U64
+    from store.types import F32, I64, U32, U64, Bool
 
 NO_KEY = 2**64 - 1
 """Stands where a query has fewer keys than asked for."""
@@ -176,6 +177,23 @@ class RunningBest:
             newest,
             self._queries,
             who,
+            self._margin,
+            self._top_k,
+            self._best,
+            self._size,
+            self._least,
+        )
+
+    def scan_clusters(self, table: F32, row: U32, newest: U32, start: I64, nearest: I64, is_probed: Bool) -> None:
+        """Looks into some clusters of keys; the names are those of `cluster_kernels.scan_clusters`."""
+        scan_clusters(
+            table,
+            row,
+            newest,
+            start,
+            self._queries,
+            nearest,
+            is_probed,
             self._margin,
             self._top_k,
             self._best,

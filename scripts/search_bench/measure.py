@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from model_stage.search_client import SearchClient
+from model_stage.search_client import SearchClient, request_to_proto
+from scripts.search_bench.workers import measure_workers
 from scripts.search_bench.world import AS_OF_MS, FIRST_USER
 from scripts.servers import started
 from scripts.store_bench.machine import describe_machine
+from search_stage.approximate import ClusterKeySearch
 from search_stage.config import SearchConfig
 from search_stage.hard import hard_search
 from search_stage.history import History
 from search_stage.index.generation import IndexGeneration
+from search_stage.index.layout import TABLE_FILE
 from search_stage.levels import match_levels
 from search_stage.retrieve import Serving
 from search_stage.searcher import Searcher
@@ -32,12 +36,17 @@ if TYPE_CHECKING:
 
     from scripts.search_bench.world import World
     from store.reading.retrieval import SearchResult
+    from store.types import F32, I64
 
 TOP_K = 50
 CATEGORIES = 20
 CONFIG = f"hard: {{default: {{quota: {TOP_K}, min_matches: 10}}}}\nsoft: {{top_k: {TOP_K}}}\nrecent: {{top_k: 0}}\n"
 _QUICK_MS = 20.0
+_ROUNDING = 1e-5
+"""Of scores around 1, as they are here."""
 _MORE = 10
+_WORKERS_CANDIDATES = 100
+_WORKERS_REQUESTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +60,7 @@ class Settings:
 def describe(work: Path) -> dict[str, Any]:
     """Gives what the numbers were taken on."""
     versions = {name: version(name) for name in ("faiss-cpu", "numba", "grpcio")}
-    return {"machine": describe_machine(work), "versions": versions, "config": CONFIG}
+    return {"machine": describe_machine(work), "versions": versions, "config": CONFIG, "categories": CATEGORIES}
 
 
 def bench_length(
@@ -93,6 +102,29 @@ def bench_length(
         ]
 
 
+def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
+    """Measures what a second worker process brings, by requests of 100 candidates each.
+
+    Args:
+        world: What was built.
+        length: Behaviors of the user.
+        folder: Has the configuration of `bench_length`.
+    """
+    asked = [
+        SearchRequest(
+            user=FIRST_USER + length,
+            as_of_ms=AS_OF_MS,
+            candidates=world.candidates(_WORKERS_CANDIDATES, CATEGORIES, seed),
+        )
+        for seed in range(_WORKERS_REQUESTS)
+    ]
+    with BehaviorStore.open(world.store) as store:
+        index = IndexGeneration.open(world.index)
+        table = index.root / "generations" / index.name / TABLE_FILE
+        arguments = ("--store", store.root, "--index", index.root, "--config", folder / "search.yaml")
+    return measure_workers(arguments, [request_to_proto(request).SerializeToString() for request in asked], table)
+
+
 def _measure(
     store: BehaviorStore, searcher: Searcher, client: SearchClient, request: SearchRequest, settings: Settings
 ) -> dict[str, Any]:
@@ -107,6 +139,7 @@ def _measure(
         queries, vectors = index.take(resolved.item_node), index.take(snapshot.columns(request.user).node)
         num_keys = len(np.unique(index.representative[history.node]))
         assert serving.key_search is not None
+        clusters = ClusterKeySearch(index, serving.key_search, 0, config.soft.probe_one_in)
         key_search, taxonomy, vocabulary = serving.key_search, snapshot.taxonomy, snapshot.vocabulary
 
         def hard() -> object:
@@ -117,6 +150,9 @@ def _measure(
         def soft() -> object:
             return soft_search(key_search, queries, Keys.of(history, index.representative), history, TOP_K)
 
+        def approximate() -> tuple[I64, I64]:
+            return soft_search(clusters, queries, Keys.of(history, index.representative), history, TOP_K)
+
         def control() -> object:
             return faiss.knn(queries, vectors, TOP_K, metric=faiss.METRIC_INNER_PRODUCT)
 
@@ -126,16 +162,29 @@ def _measure(
         faiss.cvar.distance_compute_blas_threshold = 4 * index.dim
         found = searcher.search(request)
         took = timed(
-            {"hard": hard, "soft": soft, "total": lambda: searcher.search(request), "control": control, "rpc": rpc},
+            {
+                "hard": hard,
+                "soft": soft,
+                "approximate": approximate,
+                "total": lambda: searcher.search(request),
+                "control": control,
+                "rpc": rpc,
+            },
             settings.calls,
         )
-        recall = _recall(found, queries, vectors)
+        recall = _recall(_soft_scores(found), queries, vectors)
+        start, rank = approximate()
+        rows = history.order[rank]
+        ends = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
+        approximately = [vectors[rows[first:end]] @ query for (first, end), query in zip(ends, queries, strict=True)]
     return {
         "L": history.cut,
         "C": len(request.candidates),
         "keys": num_keys,
         "hard_ms": took["hard"],
         "soft_ms": took["soft"],
+        "approximate_ms": took["approximate"],
+        "approximate_recall": _recall(approximately, queries, vectors),
         "total_ms": took["total"],
         "control_ms": took["control"],
         "total_over_control": took["total"] / took["control"],
@@ -162,13 +211,19 @@ def _once(call: Callable[[], object]) -> float:
     return (time.perf_counter() - start_s) * 1000
 
 
-def _recall(found: SearchResult, queries: np.ndarray, vectors: np.ndarray) -> float:
-    """Gives the share of the best scores that soft search found, counted by score: ties are worth the same."""
+def _soft_scores(found: SearchResult) -> list[F32]:
+    """Gives the scores of what soft search found, by candidate."""
+    is_soft = (found.source & SOURCE_SOFT) > 0
+    parts = [slice(int(start), int(end)) for start, end in itertools.pairwise(found.offsets)]
+    return [found.score[part][is_soft[part]] for part in parts]
+
+
+def _recall(found: Sequence[F32], queries: F32, vectors: F32) -> float:
+    """Gives the share of the best scores that were found, counted by score: ties are worth the same."""
     shares = []
-    for at, query in enumerate(queries):
+    for mine, query in zip(found, queries, strict=True):
         scores = vectors @ query
-        bar = np.partition(scores, -TOP_K)[-TOP_K] * (1 - 1e-6) if len(scores) >= TOP_K else -np.inf
-        part = slice(int(found.offsets[at]), int(found.offsets[at + 1]))
-        soft = (found.source[part] & SOURCE_SOFT) > 0
-        shares.append(min(int(np.count_nonzero(found.score[part][soft] >= bar)), TOP_K) / min(TOP_K, len(scores)))
+        wanted = min(TOP_K, len(scores))
+        bar = np.partition(scores, -wanted)[-wanted]
+        shares.append(min(int(np.count_nonzero(mine >= bar - _ROUNDING)), wanted) / wanted)
     return float(np.mean(shares))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
+from scripts.markdown import markdown_table, paragraph
 from scripts.store_bench.appends import CALLERS
 from scripts.store_bench.reads import KINDS
 from scripts.store_bench.world import EVENTS_PER_USER, RAW_BYTES
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from scripts.store_bench.reads import Reads
     from scripts.store_bench.run import Results, Settings
     from scripts.store_bench.timing import Spread
-
-_WIDTH = 120
 
 
 def write_report(facts: dict[str, Any], results: Results, settings: Settings) -> str:
@@ -43,18 +41,18 @@ def write_report(facts: dict[str, Any], results: Results, settings: Settings) ->
 def _head(facts: dict[str, Any], settings: Settings) -> str:
     machine = facts["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    command = _paragraph(
+    command = paragraph(
         f"Command: `{facts['command']}`.",
         "All numbers, with least, median and greatest of the repeats, are in the JSON file beside this one.",
     )
-    world = _paragraph(
+    world = paragraph(
         f"Generated events: {settings.events:,}, on average {EVENTS_PER_USER} a user (log-normal),",
         f"{settings.items:,} items, 2,000 categories, 2 domains x 2 actions x 4 scenes, one year; no event ids,",
         "no side-info;",
         f"{RAW_BYTES} raw bytes an event. The Parquet files were written just before and are in the page cache.",
         "Ingest and rebuild run on one core.",
     )
-    where = _paragraph(
+    where = paragraph(
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']},",
         f"{machine['file_system']}; load average {machine['load_average_before']} before, {machine['load_average']}",
         f"after. Python {machine['python']}, {versions}.",
@@ -67,7 +65,7 @@ def _targets(facts: dict[str, Any]) -> str:
         (target["what"], _number(target["measured"]), target["bar"], "yes" if target["met"] else "**no**")
         for target in facts["targets"]
     ]
-    return "## Targets\n\n" + _table(("what", "measured", "to reach", "met"), rows)
+    return "## Targets\n\n" + markdown_table(("what", "measured", "to reach", "met"), rows)
 
 
 def _ingest(facts: dict[str, Any], results: Results) -> str:
@@ -76,14 +74,14 @@ def _ingest(facts: dict[str, Any], results: Results) -> str:
     names = ("events", "s", "of CPU", "events a second", "peak memory, MiB")
     raw = facts["controls"]["raw_lmdb_events_per_s"]
     shares = ", ".join(f"{step} {share:.0%}" for step, share in facts["share_of_time"]["ingest"].items())
-    control = _paragraph(
+    control = paragraph(
         f"Share of time: {shares}.",
         f"The same ready-made records put by LMDB alone, in order, with one sync: {raw['median']:,.0f} events a second",
         f"({raw['min']:,.0f} to {raw['max']:,.0f}); ingest runs at {facts['ingest_vs_raw_lmdb']:.3f} of that.",
         f"A rebuild of {rebuild.events:,} events, base and delta, after the appends below: {rebuild.seconds:.1f} s,",
         f"{rebuild.events_per_s:,.0f} events a second, {rebuild.peak_rss_mib:,.0f} MiB.",
     )
-    disk = _paragraph(
+    disk = paragraph(
         f"On the disk, {first.held:,} events of {first.users:,} users",
         f"(the Parquet files: {results.parquet_bytes / first.held:.1f} bytes an event):",
     )
@@ -91,10 +89,10 @@ def _ingest(facts: dict[str, Any], results: Results) -> str:
     return "\n\n".join(
         (
             "## Ingest",
-            _table(names, [_build_row(build) for build in builds]),
+            markdown_table(names, [_build_row(build) for build in builds]),
             control,
             disk,
-            _table(("part of the generation", "MiB", "bytes an event"), parts),
+            markdown_table(("part of the generation", "MiB", "bytes an event"), parts),
         )
     )
 
@@ -105,7 +103,7 @@ def _build_row(build: Build) -> tuple[str, ...]:
 
 
 def _reads(results: Results) -> str:
-    text = _paragraph(
+    text = paragraph(
         "Microseconds: of each repeat the mean of the calls, of these the median (least to greatest), in one snapshot.",
         f"Taking and closing a snapshot: {_range(results.reads.snapshot_us)}. The same user again and again, so that",
         "its record is in the page cache and a short one in the CPU's.",
@@ -119,13 +117,13 @@ def _reads_table(reads: Reads) -> str:
         (f"{int(length):,}", f"{held:,}", *(_range(by[length]) for by in reads.us.values()))
         for length, held in reads.subtree_rows.items()
     ]
-    return _table(("behaviors", "under the node", *reads.us), rows)
+    return markdown_table(("behaviors", "under the node", *reads.us), rows)
 
 
 def _appends(results: Results) -> str:
     appends = results.appends
     names = ("", "commits", "events", "p50 / p95 ms", "LMDB alone, ms", "events/s", "LMDB alone", "share of LMDB")
-    text = _paragraph(
+    text = paragraph(
         "One caller; a call returns when its events are durable. LMDB alone: the same keys and values in the same",
         "transactions, as durably, in an environment of its own on the same disk, by turns with ours.",
     )
@@ -133,7 +131,7 @@ def _appends(results: Results) -> str:
     further = f"The delta takes {appends.delta_bytes_per_event:.0f} bytes an event."
     if appends.crowd_events_per_s is not None:
         further += f" {CALLERS} callers at once, one by one: {appends.crowd_events_per_s:,.0f} events a second."
-    return "\n\n".join(("## Appends", text, _table(names, rows), further))
+    return "\n\n".join(("## Appends", text, markdown_table(names, rows), further))
 
 
 def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
@@ -150,7 +148,7 @@ def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
 
 
 def _live(results: Results) -> str:
-    text = _paragraph(
+    text = paragraph(
         "The delta holds the appends of everybody. A user without live events is read from the base alone; one with",
         "some is merged when it is read, which takes time by the row until the next rebuild; of one user",
         "further subtrees in one snapshot merge nothing again.",
@@ -164,7 +162,7 @@ def _clicks(facts: dict[str, Any]) -> str:
     if isinstance(clicks, str):
         return f"## The real click log\n\n{clicks.capitalize()}."
     same = "the same content" if clicks["same_content_as_ingest"] else "**not the same content**"
-    text = _paragraph(
+    text = paragraph(
         f"`scripts.datasets.globo_news` (docs/datasets.md): {clicks['clicks']:,} clicks of {clicks['users']:,} users,",
         f"six side-info columns; {clicks['held']:,} of them are different. Ingest: {clicks['ingest_s']:.1f} s,",
         f"{clicks['ingest_events_per_s']:,.0f} events a second, {clicks['ingest_peak_rss_mib']:,.0f} MiB.",
@@ -179,15 +177,8 @@ def _clicks(facts: dict[str, Any]) -> str:
 
 
 def _definitions(facts: dict[str, Any]) -> str:
-    lines = [
-        textwrap.fill(f"- `{name}`: {text}.", _WIDTH, subsequent_indent="  ")
-        for name, text in facts["definitions"].items()
-    ]
+    lines = [paragraph(f"- `{name}`: {text}.", indent="  ") for name, text in facts["definitions"].items()]
     return "## What the numbers are\n\n" + "\n".join(lines)
-
-
-def _paragraph(*sentences: str) -> str:
-    return textwrap.fill(" ".join(sentences), _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _number(value: float) -> str:
@@ -196,8 +187,3 @@ def _number(value: float) -> str:
 
 def _range(spread: Spread) -> str:
     return f"{spread.median:,.1f} ({spread.min:,.1f} to {spread.max:,.1f})"
-
-
-def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [names, ("---",) * len(names), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
