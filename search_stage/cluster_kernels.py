@@ -45,10 +45,10 @@ def choose_clusters(queries: F32, centroids: F32, start: I64, num_probes: int) -
                 count += 1
         smallest(packed, count, best)
         for at in range(min(count, num_probes)):
-            cluster = np.int64(_ONES - (best[at] & _ONES))
-            is_probed[query, cluster] = True
+            chosen = np.int64(_ONES - (best[at] & _ONES))
+            is_probed[query, chosen] = True
             if at == 0:
-                nearest[query] = cluster
+                nearest[query] = chosen
     return nearest, is_probed
 
 
