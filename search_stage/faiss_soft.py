@@ -7,7 +7,8 @@ outside it can reach the `top_k`-th score, rounding included. Else that query is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,41 @@ if TYPE_CHECKING:
 
 SLACK = 16
 """Keys proposed beyond `top_k`: enough that rounding rarely matters, few enough to cost nothing."""
+_TRIED_QUERIES = (1, 2, 3, 4, 6, 8, 16)
+_TRIED_KEYS = 2_000
+_TRIES = 5
+
+
+def calibrate(faiss: Any, dim: int) -> int:  # noqa: ANN401 -- faiss has no type information
+    """Finds from how many queries on FAISS should multiply matrices on this machine, and tells it; some 30 ms.
+
+    FAISS scans while `queries * d` is below a threshold, one for the whole process, whose default keeps the slow scan for
+    every request of ours.
+
+    Args:
+        faiss: The module.
+        dim: Dimensions of the vectors.
+
+    Returns:
+        The least number of queries that are multiplied.
+    """
+    draw = np.random.default_rng(0)
+    vectors = draw.standard_normal((_TRIED_KEYS, dim), dtype=np.float32)
+
+    def least_s(count: int, threshold: int) -> float:
+        faiss.cvar.distance_compute_blas_threshold = threshold
+        times_s = []
+        for _ in range(_TRIES):
+            start_s = time.perf_counter()
+            faiss.knn(vectors[:count], vectors, SLACK, metric=faiss.METRIC_INNER_PRODUCT)
+            times_s.append(time.perf_counter() - start_s)
+        return min(times_s)
+
+    always, never = 1, (_TRIED_QUERIES[-1] + 1) * dim
+    scanned = [count for count in _TRIED_QUERIES if least_s(count, never) < least_s(count, always)]
+    first = 1 + max(scanned, default=0)
+    faiss.cvar.distance_compute_blas_threshold = first * dim
+    return first
 
 
 class FaissKeySearch:
@@ -36,9 +72,7 @@ class FaissKeySearch:
             FaissMissingError: Neither wheel is installed, or it does not load.
         """
         self.faiss = load_faiss()
-        # Process-global. The default of 128000 keeps the slow scan for every request of ours; with 4 d the matrix
-        # product takes over from 4 pairs on (measured: 2 to 6 times faster for 4 queries and more).
-        self.faiss.cvar.distance_compute_blas_threshold = 4 * index.dim
+        calibrate(self.faiss, index.dim)
         self._index = index
         self._plain = NumpyKeySearch(index)
         self.largest_norm = largest_norm(index)

@@ -18,6 +18,7 @@ from scripts.servers import started
 from scripts.store_bench.machine import describe_machine
 from search_stage.approximate import ClusterKeySearch
 from search_stage.config import SearchConfig
+from search_stage.faiss_soft import calibrate
 from search_stage.hard import hard_search
 from search_stage.history import History
 from search_stage.index.generation import IndexGeneration
@@ -159,7 +160,7 @@ def _measure(
         def rpc() -> object:
             return client.search(request, Deadline.after(60.0))
 
-        faiss.cvar.distance_compute_blas_threshold = 4 * index.dim
+        calibrate(faiss, index.dim)
         found = searcher.search(request)
         took = timed(
             {

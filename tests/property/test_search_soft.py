@@ -10,7 +10,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from search_stage.approximate import ClusterKeySearch
-from search_stage.faiss_soft import FaissKeySearch
+from search_stage.faiss_module import load_faiss
+from search_stage.faiss_soft import FaissKeySearch, calibrate
 from search_stage.history import History
 from search_stage.index.vectors import to_float32, to_stored
 from search_stage.scoring import score
@@ -185,3 +186,10 @@ def clustered(
     index = index_of(centroids[cluster] + np.float32(spread) * vectors(rng, count, 8, coarse))
     index.centroids, index.cluster = centroids, cluster
     return index
+
+
+def test_faiss_is_told_from_how_many_queries_on_to_multiply():
+    faiss = load_faiss()
+    first = calibrate(faiss, 32)
+    assert faiss.cvar.distance_compute_blas_threshold == first * 32
+    assert 1 <= first <= 17
