@@ -30,8 +30,8 @@ _TRIES = 5
 def calibrate(faiss: Any, dim: int) -> int:  # noqa: ANN401 -- faiss has no type information
     """Finds from how many queries on FAISS should multiply matrices on this machine, and tells it; some 30 ms.
 
-    FAISS scans while `queries * d` is below a threshold, one for the whole process, whose default keeps the slow scan for
-    every request of ours.
+    FAISS scans while `queries * d` is below a threshold, one for the whole process; its default keeps the slow scan
+    for every request of ours.
 
     Args:
         faiss: The module.
