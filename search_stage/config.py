@@ -55,6 +55,15 @@ class HardConfig(_Part):
         return max(policy.max_level for policy in (self.default, *self.domains.values()))
 
 
+class AgeBonus(_Part):
+    """What soft search adds to the score of behaviors of some age."""
+
+    max_age_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
+    """At most so old at the request's time, and older than the entry before."""
+    add: Annotated[float, Field(ge=-1e6, le=1e6)]
+    """To the inner product of attention vectors."""
+
+
 class SoftConfig(_Part):
     """Limits of soft search."""
 
@@ -65,6 +74,16 @@ class SoftConfig(_Part):
     """Distinct vectors of a history from which on only the nearest clusters are looked into; None = never."""
     probe_one_in: Annotated[int, Field(ge=1, le=65_535)] = 8
     """Then, one in so many of the index's clusters."""
+    time_term: tuple[AgeBonus, ...] = ()
+    """What is added to a score by the behavior's age before the best are chosen, ages ascending; the scores that are
+    answered are without it."""
+
+    @model_validator(mode="after")
+    def _ages_ascend(self) -> Self:
+        ages = [bonus.max_age_days for bonus in self.time_term]
+        if ages != sorted(set(ages)):
+            raise ValueError(f"time_term: max_age_days must ascend, are {ages}")
+        return self
 
 
 class RecentConfig(_Part):

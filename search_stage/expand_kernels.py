@@ -17,13 +17,16 @@ _SCORE_SHIFT = np.uint64(32)
 
 
 @compiled
-def list_keys(node: U32, rank: U32, cut: int, section_start: I64, representative: U32) -> tuple[U32, U32]:
+def list_keys(
+    node: U32, rank: U32, first_rank: int, cut: int, section_start: I64, representative: U32
+) -> tuple[U32, U32]:
     """Gives the vectors behind a history: for each run of rows of one node its vector and its newest row.
 
     Args:
         node: Of each row. (N,)
         rank: Of each row. (N,)
-        cut: Behaviors that exist.
+        first_rank: Only behaviors at or after this position in the time order.
+        cut: And before this one.
         section_start: First row of each section, and the end. (S + 1,)
         representative: For each node, and for "unmapped", the first node of an equal vector.
 
@@ -44,14 +47,16 @@ def list_keys(node: U32, rank: U32, cut: int, section_start: I64, representative
                 if is_whole or rank[row] < cut:
                     last = row
                 row += 1
-            if last >= first:
+            if last >= first and rank[last] >= first_rank:
                 keys[count], newest[count] = representative[this], rank[last]
                 count += 1
     return keys[:count], newest[:count]
 
 
 @compiled
-def best_rows(best: U64, node: U32, rank: U32, order: U32, section_start: I64, top_k: int) -> tuple[I64, I64]:
+def best_rows(
+    best: U64, node: U32, rank: U32, order: U32, first_rank: int, section_start: I64, top_k: int
+) -> tuple[I64, I64]:
     """Gives the best behaviors by (score, newest first) behind the best keys.
 
     Args:
@@ -59,6 +64,7 @@ def best_rows(best: U64, node: U32, rank: U32, order: U32, section_start: I64, t
         node: Of each row. (N,)
         rank: Of each row. (N,)
         order: Its inverse. (N,)
+        first_rank: Only behaviors at or after this position in the time order.
         section_start: First row of each section, and the end. (S + 1,)
         top_k: Behaviors per query, at least 1.
 
@@ -75,9 +81,9 @@ def best_rows(best: U64, node: U32, rank: U32, order: U32, section_start: I64, t
             while tied < best.shape[1] and best[query, tied] >> _SCORE_SHIFT == best[query, at] >> _SCORE_SHIFT:
                 tied += 1
             if tied == at + 1:
-                count = _take_newest(best[query, at], node, rank, order, section_start, out, count, end)
+                count = _take_newest(best[query, at], node, rank, order, first_rank, section_start, out, count, end)
             else:
-                rows = _rows_of(best[query, at:tied], node, rank, order, section_start, end - count)
+                rows = _rows_of(best[query, at:tied], node, rank, order, first_rank, section_start, end - count)
                 for newest in range(min(len(rows), end - count)):
                     out[count] = rows[newest]
                     count += 1
@@ -88,18 +94,26 @@ def best_rows(best: U64, node: U32, rank: U32, order: U32, section_start: I64, t
 
 
 @compiled
-def _rows_of(keys: U64, node: U32, rank: U32, order: U32, section_start: I64, room: int) -> I64:
+def _rows_of(keys: U64, node: U32, rank: U32, order: U32, first_rank: int, section_start: I64, room: int) -> I64:
     """Gives the positions in time order of the newest `room` rows of each of some keys, newest first."""
     found, count = np.empty(len(keys) * room, np.int64), 0
     for at in range(len(keys)):
-        count = _take_newest(keys[at], node, rank, order, section_start, found, count, count + room)
+        count = _take_newest(keys[at], node, rank, order, first_rank, section_start, found, count, count + room)
     sort_down(found[:count])
     return found[:count]
 
 
 @compiled
 def _take_newest(
-    key: np.uint64, node: U32, rank: U32, order: U32, section_start: I64, out: I64, count: int, end: int
+    key: np.uint64,
+    node: U32,
+    rank: U32,
+    order: U32,
+    first_rank: int,
+    section_start: I64,
+    out: I64,
+    count: int,
+    end: int,
 ) -> int:
     """Writes the positions of a key's rows to `out[count:end]`, newest first, and gives the new count."""
     row = np.int64(order[np.int64(_RANK - (key & _RANK))])
@@ -107,7 +121,7 @@ def _take_newest(
     while count < end:
         out[count] = rank[row]
         count += 1
-        if row == 0 or node[row - 1] != this or _is_start(row, section_start):
+        if row == 0 or node[row - 1] != this or rank[row - 1] < first_rank or _is_start(row, section_start):
             break
         row -= 1
     return count

@@ -26,7 +26,7 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from search_stage.config import SearchConfig
+    from search_stage.config import SearchConfig, SoftConfig
     from search_stage.index.generation import IndexGeneration
     from store.reading.behavior_store import Snapshot
     from store.reading.retrieval import SearchRequest
@@ -92,7 +92,7 @@ def reference_search(
             found[row.rank] = [SOURCE_HARD, candidate.level_of(row)]
         if index is not None:
             top_k = _lower(config.soft.top_k, request.top_k.soft)
-            for row in reference_soft(rows, candidate, index, top_k):
+            for row in reference_soft(rows, candidate, index, config.soft, request.as_of_ms, top_k):
                 found.setdefault(row.rank, [0, NO_LEVEL])[0] |= SOURCE_SOFT
         num_recent = _lower(config.recent.top_k, request.top_k.recent)
         for row in rows[max(len(rows) - num_recent, 0) :]:
@@ -193,10 +193,17 @@ def reference_hard(
     return found[:cap]
 
 
-def reference_soft(rows: Sequence[Row], candidate: Candidate, index: IndexGeneration, top_k: int) -> list[Row]:
-    """Soft search for one candidate: the best scores, of equal ones the newest."""
-    ranked = sorted(rows, key=lambda row: (-reference_score(candidate, row, index), -row.rank))
-    return ranked[:top_k]
+def reference_soft(
+    rows: Sequence[Row], candidate: Candidate, index: IndexGeneration, config: SoftConfig, as_of_ms: int, top_k: int
+) -> list[Row]:
+    """Soft search for one candidate: the best by score and time term, of equal ones by score, of these the newest."""
+
+    def order(row: Row) -> tuple[float, float, int]:
+        score, age_ms = np.float32(reference_score(candidate, row, index)), as_of_ms - row.timestamp_ms
+        fitting = [bonus.add for bonus in config.time_term if age_ms <= int(bonus.max_age_days * 86_400_000)]
+        return -float(score + np.float32(fitting[0] if fitting else 0)), -float(score), -row.rank
+
+    return sorted(rows, key=order)[:top_k]
 
 
 def reference_score(candidate: Candidate, row: Row, index: IndexGeneration) -> float:

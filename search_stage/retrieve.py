@@ -18,18 +18,20 @@ from search_stage.resolve import CandidateResolver
 from search_stage.scoring import score_listed
 from search_stage.soft import Keys, soft_search
 from search_stage.statistics import match_statistics
+from search_stage.time_term import bands_of, search_bands
 from search_stage.validate import check_answer_size, lower
 from store.reading.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
 from store.types import Section, UserColumns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from search_stage.config import SearchConfig
     from search_stage.index.generation import IndexGeneration
     from search_stage.levels import ResolvedCandidates
     from search_stage.merge import Merged
     from search_stage.soft import KeySearch
+    from search_stage.time_term import Band
     from store.reading.behavior_store import Snapshot
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I32, I64
@@ -125,7 +127,8 @@ def _answer(
     hard = hard_search(matches, policies, snapshot.vocabulary, request.as_of_ms, request.top_k.hard)
     check_time()
     queries, query = _queries(serving.index, resolved)
-    soft = _soft(serving, queries, query, history, lower(config.soft.top_k, request.top_k.soft))
+    bands = bands_of(history, config.soft.time_term, request.as_of_ms)
+    soft = _soft(serving, queries, query, history, bands, lower(config.soft.top_k, request.top_k.soft))
     check_time()
     merged = merge(hard, soft, history.cut, lower(config.recent.top_k, request.top_k.recent))
     used, place = number_used(merged.rank, history.cut)
@@ -170,11 +173,16 @@ def _queries(index: IndexGeneration | None, resolved: ResolvedCandidates) -> tup
     return index.take(node[first]), query
 
 
-def _soft(serving: Serving, queries: F32, query: I64, history: History, top_k: int) -> SoftMatches:
+def _soft(
+    serving: Serving, queries: F32, query: I64, history: History, bands: Sequence[Band], top_k: int
+) -> SoftMatches:
     if serving.index is None or serving.key_search is None or top_k == 0:
         return SoftMatches(query=query, start=np.zeros(len(queries) + 1, np.int64), rank=np.empty(0, np.int64))
-    keys = Keys.of(history, serving.index.representative)
-    start, rank = soft_search(serving.key_search, queries, keys, history, top_k)
+    if any(band.add for band in bands):
+        start, rank = search_bands(serving.key_search, queries, serving.index, history, bands, top_k)
+    else:
+        keys = Keys.of(history, serving.index.representative)
+        start, rank = soft_search(serving.key_search, queries, keys, history, top_k)
     return SoftMatches(query=query, start=start, rank=rank)
 
 

@@ -53,15 +53,17 @@ class Keys:
         return len(self.row)
 
     @staticmethod
-    def of(history: History, representative: U32) -> Keys:
+    def of(history: History, representative: U32, window: tuple[int, int] | None = None) -> Keys:
         """Collapses a user's rows. Cost: O(N), of which a read of one column.
 
         Args:
             history: The user's history.
             representative: For each node of the taxonomy, and for "unmapped", the first node of an equal vector.
+            window: Only behaviors at the positions of the time order from the first to before the second.
         """
+        first, end = window or (0, history.cut)
         row, newest = list_keys(
-            history.node, history.rank, history.cut, history.section_start, read_only(representative)
+            history.node, history.rank, first, end, history.section_start, read_only(representative)
         )
         return Keys(row=row, newest=newest)
 
@@ -245,7 +247,9 @@ def pack_keys(scores: F32, newest: U32) -> U64:
     return (~ascending).astype(np.uint64) << np.uint64(32) | (~newest).astype(np.uint64)
 
 
-def soft_search(search: KeySearch, queries: F32, keys: Keys, history: History, top_k: int) -> tuple[I64, I64]:
+def soft_search(
+    search: KeySearch, queries: F32, keys: Keys, history: History, top_k: int, window: tuple[int, int] | None = None
+) -> tuple[I64, I64]:
     """Gives the best behaviors of each query by (score, newest first).
 
     Args:
@@ -254,11 +258,13 @@ def soft_search(search: KeySearch, queries: F32, keys: Keys, history: History, t
         keys: The keys of the history.
         history: The user's history.
         top_k: Behaviors per query, at least 1.
+        window: What `keys` were made for; None = the whole history.
 
     Returns:
         Where each query's list starts in the other, and the end, (Q + 1,); positions in time order, ascending.
     """
-    if history.cut <= top_k:
-        return np.arange(len(queries) + 1) * history.cut, np.tile(np.arange(history.cut), len(queries))
+    first, end = window or (0, history.cut)
+    if end - first <= top_k:
+        return np.arange(len(queries) + 1) * (end - first), np.tile(np.arange(first, end), len(queries))
     best = search.nearest(queries, keys, top_k)
-    return best_rows(best, history.node, history.rank, history.order, history.section_start, top_k)
+    return best_rows(best, history.node, history.rank, history.order, first, history.section_start, top_k)

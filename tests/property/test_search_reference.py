@@ -102,6 +102,13 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
+time_terms = st.dictionaries(
+    st.sampled_from([1 * MS_IN_DAYS, 3 * MS_IN_DAYS, 6 * MS_IN_DAYS, 100.0]),
+    st.sampled_from([-0.5, 0.0, 0.5, 1.0]),
+    max_size=3,
+).map(lambda added: [{"max_age_days": age, "add": added[age]} for age in sorted(added)])
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> SearchConfig:
     def policy() -> dict[str, Any]:
@@ -121,7 +128,7 @@ def configs(draw: st.DrawFn) -> SearchConfig:
                 "default": policy(),
                 "domains": {d: policy() for d in draw(st.sets(st.sampled_from(DOMAINS[:2])))},
             },
-            "soft": {"top_k": draw(st.integers(0, 8))},
+            "soft": {"top_k": draw(st.integers(0, 8)), "time_term": draw(time_terms)},
             "recent": {"top_k": draw(st.integers(0, 4))},
             "statistics": {"levels": draw(st.integers(1, 5))},
         }

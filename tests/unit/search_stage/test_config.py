@@ -17,7 +17,7 @@ def test_the_packaged_file_documents_every_key():
     from importlib.resources import files
 
     given = yaml.safe_load(files("search_stage").joinpath("search.yaml").read_text())
-    assert given == SearchConfig().model_dump()
+    assert given == SearchConfig().model_dump(mode="json")
 
 
 def test_a_domain_without_a_policy_gets_the_default(tmp_path):
@@ -50,3 +50,10 @@ def test_a_bad_file_is_refused_by_name_and_key(tmp_path, text, told):
 def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.yaml"):
         SearchConfig.load(tmp_path / "absent.yaml")
+
+
+def test_the_ages_of_a_time_term_ascend(tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text("soft: {time_term: [{max_age_days: 7, add: 0.1}, {max_age_days: 1, add: 0.5}]}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"soft: .*time_term: max_age_days must ascend, are \[7.0, 1.0\]"):
+        SearchConfig.load(path)
