@@ -1,7 +1,10 @@
 """Behaviors on disk: the taxonomy, the generations, and one user's whole past in one read."""
 
-from store.building.ingest import ingest, rebuild
-from store.building.options import BuildReport
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from store.errors import (
     CorruptGenerationError,
     CorruptRecordError,
@@ -14,10 +17,14 @@ from store.errors import (
     TooManyBadRowsError,
 )
 from store.generations.tables import CoverTable, FieldTable
-from store.operations.verify import verify
 from store.reading.behavior_store import BehaviorStore, Snapshot
 from store.taxonomy.taxonomy import Taxonomy
 from store.types import NO_ID, Section, UserColumns, Vocabulary, parse_id
+
+if TYPE_CHECKING:
+    from store.building.ingest import ingest, rebuild
+    from store.building.options import BuildReport
+    from store.operations.verify import verify
 
 __all__ = [
     "NO_ID",
@@ -44,3 +51,17 @@ __all__ = [
     "rebuild",
     "verify",
 ]
+
+_HOMES = {
+    "BuildReport": "store.building.options",
+    "ingest": "store.building.ingest",
+    "rebuild": "store.building.ingest",
+    "verify": "store.operations.verify",
+}
+"""What is imported when it is first asked for: a server that only reads has no use for what builds."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

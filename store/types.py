@@ -27,6 +27,8 @@ AnyArray = npt.NDArray[Any]
 
 NO_ID = 2**64 - 1
 """The id that means "none" in every id column; refused as an id of anything."""
+MAX_TIMESTAMP_MS = 253_402_300_799_999
+"""End of the year 9999: a larger number is in micro- or nanoseconds."""
 
 _CANONICAL_INTEGER = re.compile(r"0|[1-9][0-9]{0,19}")
 

@@ -9,8 +9,7 @@ import numpy as np
 from store.delta.append_types import EventBatch
 from store.errors import InputError
 from store.events import missing_field
-from store.inputs.parsing import MAX_TIMESTAMP_MS
-from store.types import NO_ID, parse_id
+from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

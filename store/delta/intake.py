@@ -12,9 +12,8 @@ import numpy as np
 from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED, AppendResult, EventBatch
 from store.events import field_kind, missing_field
 from store.inputs.bad_rows import BadRows, RowCheck
-from store.inputs.parsing import MAX_TIMESTAMP_MS
 from store.keys import mix
-from store.types import NO_ID
+from store.types import MAX_TIMESTAMP_MS, NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -31,8 +31,8 @@ from store.delta.words import WriterWords
 from store.errors import OutdatedGenerationError, StoreClosedError
 from store.files.environment import translate
 from store.files.lock import FileLock
-from store.inputs.parsing import MAX_TIMESTAMP_MS
 from store.keys import user_key
+from store.types import MAX_TIMESTAMP_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.errors import InputError
-from store.types import NO_ID, parse_id
+from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
 
 if TYPE_CHECKING:
     from store.inputs.bad_rows import RowCheck
     from store.inputs.batch import Batch
     from store.types import F32, I64, U64, Bool
 
-MAX_TIMESTAMP_MS = 253_402_300_799_999
-"""End of the year 9999: a larger number is in micro- or nanoseconds."""
 
 _SHORT_INTEGER = r"^(0|[1-9][0-9]{0,18})$"
 _SIGNED_INTEGER = r"^-?[0-9]{1,18}$"

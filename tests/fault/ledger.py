@@ -54,7 +54,7 @@ class Ledger:
             tally.corrupt += bool(came.any() and not came.all())
             extra = np.setdiff1d(extra, group)
         tally.corrupt += len(extra)
-        assert found.open_s < MAX_OPEN_S, f"it took {found.open_s:.2f} s to open the store again"
+        assert found.open_s < MAX_OPEN_S, f"it took {found.open_s:.2f} s of CPU to open the store again"
         self.held = numbers
         self.deleted = now_deleted
 
