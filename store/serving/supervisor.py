@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ TICK_S = 0.05
 MOST_WORKERS = 256
 _KILL_AFTER_S = 5.0
 """Beyond the grace time of a worker that was asked to end."""
+_FOLDER_PREFIX = "lookback-workers-"
+_YOUNG_S = 60.0
+"""A folder so new may be about to be locked."""
 
 
 class Supervisor:
@@ -130,7 +134,8 @@ class Supervisor:
 @contextmanager
 def _meeting_folder() -> Iterator[Path]:
     """Gives a folder that only this user may enter, until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="lookback-workers-") as name:
+    _clear_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as name:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         try:
             # A server runs for months: programs that clear old temporary files leave a locked folder alone.
@@ -138,3 +143,18 @@ def _meeting_folder() -> Iterator[Path]:
             yield Path(name)
         finally:
             os.close(descriptor)
+
+
+def _clear_abandoned(temporary: Path) -> None:
+    """Removes what supervisors that were killed left behind: folders of this user that nobody has locked."""
+    for folder in temporary.glob(f"{_FOLDER_PREFIX}*"):
+        with suppress(OSError):  # of somebody else, locked, or gone meanwhile
+            about = folder.stat()
+            if about.st_uid != os.getuid() or time.time() - about.st_mtime < _YOUNG_S:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -20,6 +22,7 @@ from store.errors import InputError
 from store.serving import ServeOptions, Supervisor, make_logger
 from store.serving.place import WorkerReport
 from store.serving.port import reserved_port
+from store.serving.supervisor import _meeting_folder
 
 WORKER = """
 import json, os, signal, sys
@@ -62,6 +65,13 @@ class Run:
                 signal.signal(number, handler)
         if self.failures:
             raise self.failures[0]
+
+    def wait_for_failure(self):
+        """Waits until a worker could not start."""
+        give_up_s = time.monotonic() + 60
+        while "worker could not start" not in self.log.getvalue():
+            assert time.monotonic() < give_up_s, self.log.getvalue()
+            time.sleep(0.01)
 
     def events(self):
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
@@ -129,7 +139,7 @@ def test_what_no_worker_can_serve_is_said_once_and_is_the_exit_status(capfd):
     def command(options):
         return [sys.executable, "-S", "-c", "import sys; sys.stderr.write('error: no store\\n'); sys.exit(7)"]
 
-    run = Run(command, lambda run: run.supervisor._ended.wait(0.5))
+    run = Run(command, Run.wait_for_failure)
     assert run.exit_code == 7
     assert capfd.readouterr().err == "error: no store\n"
 
@@ -143,7 +153,7 @@ def test_a_second_worker_that_does_not_come_up_ends_the_first():
             return [sys.executable, "-S", "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"]
         return worker(options)
 
-    run = Run(command, lambda run: run.supervisor._ended.wait(1))
+    run = Run(command, Run.wait_for_failure)
     assert run.exit_code == 1
     assert [event["ended_by"] for event in run.events() if event["event"] == "worker could not start"] == ["SIGSEGV"]
 
@@ -205,3 +215,19 @@ def test_a_reserved_port_is_refused_to_others_and_takes_no_connection():
             socket.create_connection(("127.0.0.1", port), timeout=5)
     with pytest.raises(InputError, match=r"^port: "), reserved_port(ServeOptions(host="203.0.113.7", insecure=True)):
         pass
+
+
+def test_what_a_killed_supervisor_left_is_cleared_away_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = ("lookback-workers-dead", "lookback-workers-alive", "lookback-workers-new", "something-else")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "served.json").write_text("{}")
+        if not name.endswith("new"):
+            os.utime(tmp_path / name, (1, 1))
+    alive = os.open(tmp_path / "lookback-workers-alive", os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_SH)
+    with _meeting_folder() as mine:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], mine.name])
+    os.close(alive)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
