@@ -3,7 +3,8 @@
 | raised by the store or the edge | status | text on the wire |
 |---|---|---|
 | InputError, TooManyBadRowsError | INVALID_ARGUMENT | the message, which names the field |
-| MissingGenerationError, CorruptGenerationError, GenerationError | FAILED_PRECONDITION | the message (what to run) |
+| MissingGenerationError, OutdatedGenerationError | FAILED_PRECONDITION | the message (what to run) |
+| CorruptGenerationError, GenerationError | FAILED_PRECONDITION | the message (what to run) |
 | CorruptRecordError | DATA_LOSS | the request id |
 | StoreClosedError | UNAVAILABLE | the request id |
 | LockedError | FAILED_PRECONDITION | the request id |
@@ -43,6 +44,7 @@ COMMON_ROWS = (
     Row(store_errors.TooManyBadRowsError, StatusCode.INVALID_ARGUMENT),
     Row(store_errors.GenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.MissingGenerationError, StatusCode.FAILED_PRECONDITION),
+    Row(store_errors.OutdatedGenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.CorruptGenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.CorruptRecordError, StatusCode.DATA_LOSS, tell=False),
     Row(store_errors.StoreIOError, StatusCode.INTERNAL, tell=False),
