@@ -4,6 +4,7 @@ schema.yaml targets.yaml network.yaml     what the model is
 vocabulary.safetensors vocabulary.json    ids and names -> rows
 weights.safetensors                       every parameter and buffer
 attention.safetensors                     fused attention vectors by id, what the index is built from
+calibration.json                          per target, from logits to probabilities
 metrics.json                              what training measured
 """
 
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
+from model_stage.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from model_stage.encoder import RequestEncoder
 from model_stage.errors import BundleError
 from model_stage.networks import NetworkConfig, RankingNetwork
@@ -50,6 +52,7 @@ class Bundle:
     network_config: NetworkConfig
     vocabularies: Vocabularies
     network: RankingNetwork
+    calibration: Calibration
     metrics: Mapping[str, Any]
     """Nested numbers, as training reported them."""
 
@@ -77,6 +80,7 @@ def save_bundle(
     network_config: NetworkConfig,
     vocabularies: Vocabularies,
     network: RankingNetwork,
+    calibration: Calibration,
     metrics: Mapping[str, Any],
     meta: Mapping[str, str],
 ) -> str:
@@ -86,6 +90,7 @@ def save_bundle(
         _dump_yaml(writer.path / "targets.yaml", targets)
         _dump_yaml(writer.path / "network.yaml", network_config)
         (writer.path / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True), encoding="utf-8")
+        (writer.path / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         names = {"behavior_names": dict(vocabularies.behavior_names), "streams": vocabularies.streams}
         (writer.path / "vocabulary.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
         safe_numpy.save_file(_vocabulary_arrays(vocabularies), writer.path / "vocabulary.safetensors")
@@ -117,6 +122,7 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (SafetensorError, RuntimeError, KeyError, ValueError) as exc:
         raise BundleError(f"{path}: the bundle's files do not fit one another ({exc}); train it anew") from exc
+    calibrated = CALIBRATION_FILE in opened.manifest.files  # bundles of before have none
     network.eval()
     return Bundle(
         name=opened.name,
@@ -126,6 +132,7 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
         network_config=config,
         vocabularies=vocabularies,
         network=network,
+        calibration=read_calibration(path / CALIBRATION_FILE, targets.names) if calibrated else Calibration(),
         metrics=metrics,
     )
 

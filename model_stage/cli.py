@@ -97,7 +97,7 @@ def evaluate(
         examples = retrieve_examples(
             part, model.schema, retriever, model.encoder, lambda d, t: on_progress(f"retrieve {split}", d, t)
         )
-    metrics = evaluate_examples(model.network, examples, part, names)
+    metrics = evaluate_examples(model, examples, part)
     _print_metrics({split: metrics})
     if json_file is not None:
         json_file.write_text(json.dumps({"bundle": model.name, "split": split, "metrics": metrics}, indent=1))
@@ -156,13 +156,15 @@ def _searcher(
 
 
 def _print_metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> None:
-    table = Table("split", "target", "AUC", "GAUC", "log loss", "positives", "impressions")
+    """Log loss and calibration error: as answered, and in brackets as they were before the calibration."""
+    table = Table("split", "target", "AUC", "GAUC", "log loss", "calibration error", "positives", "impressions")
     for split, targets in metrics.items():
         for target, values in targets.items():
             table.add_row(
                 split,
                 target,
-                *(f"{values[key]:.4f}" for key in ("auc", "gauc", "logloss")),
+                *(f"{values[key]:.4f}" for key in ("auc", "gauc")),
+                *(f"{values[key]:.4f} ({values[f'{key}_uncalibrated']:.4f})" for key in ("logloss", "ece")),
                 f"{values['positives']:,.0f}",
                 f"{values['impressions']:,.0f}",
             )

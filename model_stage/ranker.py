@@ -64,7 +64,7 @@ class Ranker:
         columns = self._validate(request)
         found, reason = self._search(request, deadline, request_id, with_names=False)
         output = self._score(request, found, deadline)
-        probability = torch.sigmoid(output.logit_BT).numpy()[:, columns]
+        probability = self._probabilities(output)[:, columns]
         return RankResult(
             targets=tuple(self.bundle.targets.names[at] for at in columns),
             probability=np.ascontiguousarray(probability),
@@ -114,7 +114,7 @@ class Ranker:
         return ExplainResult(
             candidate_name=found.names.candidates[candidate],
             targets=tuple(self.bundle.targets.names[at] for at in columns),
-            probability=tuple(torch.sigmoid(output.logit_BT)[candidate, columns].tolist()),
+            probability=tuple(self._probabilities(output)[candidate, columns].tolist()),
             behaviors=explained,
             versions=self._versions(found),
         )
@@ -174,6 +174,9 @@ class Ranker:
         batch = collate([self._encoder.encode(request, found)])
         with torch.inference_mode():
             return self.bundle.network(batch)  # type: ignore[no-any-return]
+
+    def _probabilities(self, output: NetworkOutput) -> F32:
+        return self.bundle.calibration.probabilities(output.logit_BT.numpy(), self.bundle.targets.names)
 
     def _versions(self, found: SearchResult) -> Versions:
         return Versions(

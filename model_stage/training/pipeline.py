@@ -7,16 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from model_stage.bundle import load_bundle, new_network, save_bundle
-from model_stage.encoder import RequestEncoder
+from model_stage.calibration import Calibration
+from model_stage.encoder import RequestEncoder, collate
+from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.networks import NetworkConfig
 from model_stage.schema import Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
+from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.trainer import Example, TrainConfig, predict, train
+from model_stage.training.trainer import Example, TrainConfig, batches, train
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from store.types import NO_ID
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from model_stage.bundle import Bundle
     from model_stage.networks import RankingNetwork
     from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from store.types import F32
 
 SPLITS = ("train", "validation", "test")
+EVALUATION_CANDIDATES = 8192
+"""Candidates scored at once, about."""
 
 
 class Splits(StrictModel):
@@ -56,6 +63,10 @@ class ModelConfig(StrictModel):
 
     network: NetworkConfig = NetworkConfig()
     train: TrainConfig = TrainConfig()
+    calibration: CalibrationMethod = "platt"
+    """How probabilities are fitted to the validation split afterwards. `platt` has two numbers per target, which a few
+    dozen positives can carry, and keeps the order of candidates; `isotonic` takes any rising shape, wants thousands of
+    positives, and makes candidates equal where its curve is level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +207,10 @@ def train_bundle(
         config.train,
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
     )
+    logits = logits_of(network, examples["validation"], parts["validation"])
+    calibration = fit_calibration(parts["validation"].labels, logits, names, config.calibration)
     metrics: dict[str, Any] = {"training": asdict(report)}
-    metrics["validation"] = evaluate_examples(network, examples["validation"], parts["validation"], names)
+    metrics["validation"] = calibrated_report(parts["validation"], logits, calibration, names)
     name = save_bundle(
         out,
         schema=recipe.schema,
@@ -205,6 +218,7 @@ def train_bundle(
         network_config=config.network,
         vocabularies=vocabularies,
         network=network,
+        calibration=calibration,
         metrics=metrics,
         meta={"store_generation": snapshot.generation, "attention_from": fixed.name if fixed else ""},
     )
@@ -212,14 +226,38 @@ def train_bundle(
 
 
 def evaluate_examples(
-    network: RankingNetwork, examples: Sequence[Example], impressions: Impressions, names: Sequence[str]
+    bundle: Bundle, examples: Sequence[Example], impressions: Impressions
 ) -> dict[str, dict[str, float]]:
     """Gives the metrics of each target over some retrieved examples of `impressions`."""
-    return report_by_target(impressions.labels, probabilities(network, examples, impressions), impressions.user, names)
+    logits = logits_of(bundle.network, examples, impressions)
+    return calibrated_report(impressions, logits, bundle.calibration, bundle.targets.names)
 
 
-def probabilities(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
-    """Gives the probabilities of the impressions, in their own order. (N, T)."""
+def probabilities(bundle: Bundle, examples: Sequence[Example], impressions: Impressions) -> F32:
+    """Gives the calibrated probabilities of the impressions, in their own order. (N, T)."""
+    logits = logits_of(bundle.network, examples, impressions)
+    return bundle.calibration.probabilities(logits, bundle.targets.names)
+
+
+def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
+    """Gives the logits of the impressions, in their own order. (N, T)."""
     out = np.empty_like(impressions.labels)
-    out[np.concatenate([e.rows for e in examples])] = predict(network, examples)
+    network.eval()
+    with torch.inference_mode():
+        for batch in batches(examples, EVALUATION_CANDIDATES):
+            rows = np.concatenate([example.rows for example in batch])
+            out[rows] = network(collate([example.encoded for example in batch])).logit_BT.numpy()
     return out
+
+
+def calibrated_report(
+    impressions: Impressions, logits: F32, calibration: Calibration, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Gives the metrics of each target, and log loss and calibration error as they were before the calibration."""
+    report = report_by_target(impressions.labels, calibration.probabilities(logits, names), impressions.user, names)
+    for at, (name, numbers) in enumerate(report.items()):
+        known = ~np.isnan(impressions.labels[:, at])
+        label, before = impressions.labels[known, at], Calibration().probabilities(logits[known, at : at + 1], [name])
+        numbers["logloss_uncalibrated"] = logloss(label, before[:, 0])
+        numbers["ece_uncalibrated"] = calibration_error(label, before[:, 0])
+    return report

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from model_stage.bundle import new_network, save_bundle
+from model_stage.calibration import Calibration, Platt
 from model_stage.networks import NetworkConfig
 from model_stage.schema import CategoricalField, NumericField, Schema
 from model_stage.targets import Target, Targets
@@ -118,6 +119,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
         network_config=config,
         vocabularies=vocabularies,
         network=new_network(schema, targets, config, vocabularies, seed=seed),
+        calibration=Calibration(by_target={"click": Platt(slope=1.5, intercept=-0.25)}),
         metrics={},
         meta={},
     )
