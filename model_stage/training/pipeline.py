@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from model_stage.bundle import load_bundle, new_network, save_bundle
+from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
 from model_stage.encoder import RequestEncoder, collate
 from model_stage.evaluation.metrics import calibration_error, logloss
@@ -220,7 +220,13 @@ def train_bundle(
         network=network,
         calibration=calibration,
         metrics=metrics,
-        meta={"store_generation": snapshot.generation, "attention_from": fixed.name if fixed else ""},
+        provenance=Provenance(
+            store_generation=snapshot.generation,
+            taxonomy_fingerprint=snapshot.meta.taxonomy_fingerprint,
+            attention_from=fixed.attention_model if fixed else "",
+            train_from_ms=int(parts["train"].timestamp_ms.min()),
+            train_until_ms=int(parts["train"].timestamp_ms.max()),
+        ),
     )
     return Trained(name=name, metrics=metrics)
 

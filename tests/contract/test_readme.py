@@ -22,7 +22,9 @@ APPS = {
     "lookback-model": model_stage.cli.app,
 }
 JOINED = README.replace("\\\n", " ")
-COMMANDS = re.findall(r"^ {4}(lookback-\w+) ((?:taxonomy )?[\w-]+)(.*?)(?:#.*)?$", JOINED, flags=re.MULTILINE)
+COMMANDS = re.findall(
+    r"^ {4}(lookback-\w+) ((?:taxonomy |bundle |targets )?[\w-]+)(.*?)(?:#.*)?$", JOINED, flags=re.MULTILINE
+)
 
 
 def commands_of(group, prefix=""):

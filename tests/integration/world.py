@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_stage.bundle import new_network, save_bundle
+from model_stage.bundle import Provenance, new_network, save_bundle
 from model_stage.calibration import Calibration, Platt
 from model_stage.networks import NetworkConfig
 from model_stage.schema import CategoricalField, NumericField, Schema
@@ -112,6 +112,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
             },
             streams=snapshot.streams,
         )
+        generation = snapshot.generation
     return save_bundle(
         world.bundle,
         schema=schema,
@@ -121,7 +122,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
         network=new_network(schema, targets, config, vocabularies, seed=seed),
         calibration=Calibration(by_target={"click": Platt(slope=1.5, intercept=-0.25)}),
         metrics={},
-        meta={},
+        provenance=Provenance(store_generation=generation),
     )
 
 
