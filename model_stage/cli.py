@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_stage import cli_bundle
+from model_stage import cli_bundle, cli_targets
+from model_stage.cli_explain import explain_command
 from model_stage.cli_search import open_searcher
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
 from model_stage.progress import progress_bars
@@ -27,6 +28,8 @@ from store.types import parse_id
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage two: target-decoupled attention ranking.")
 app.add_typer(cli_bundle.app, name="bundle")
+app.add_typer(cli_targets.app, name="targets")
+app.command("explain")(explain_command)
 console = Console()
 
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]

@@ -42,7 +42,7 @@ MAX_RANKS = 64
 """Positions beyond it are not drawn."""
 INTERVAL_POINTS = 25
 FIRST_INTERVAL_MS = 3_600_000
-"""The reference point of intervals: one hour."""
+"""Where intervals begin. Their reference point is a day: what is younger may never have been seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,11 @@ class Grid:
     """`interval`, `calendar:<period>`, `rank` or `match_level`."""
     unit: str
     x: tuple[float, ...]
-    """(G,); the first is the reference point."""
+    """(G,)"""
     labels: tuple[str, ...]
     """(G,)"""
+    reference: int = 0
+    """Which of them is x0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,22 +100,21 @@ def _grid(name: str, positions: Sequence[Position]) -> Grid:
     match first:
         case IntervalPosition():
             days = max(p.span_days for p in positions if isinstance(p, IntervalPosition))
-            x = np.geomspace(FIRST_INTERVAL_MS / DAY_MS, max(days, 1.0), INTERVAL_POINTS)
-            return Grid(name=name, unit="days", x=tuple(x.tolist()), labels=tuple(_age(day) for day in x))
+            ages = np.geomspace(FIRST_INTERVAL_MS / DAY_MS, max(days, 1.0), INTERVAL_POINTS).tolist()
+            day = int(np.abs(np.log(ages)).argmin())
+            return Grid(name=name, unit="age", x=tuple(ages), labels=tuple(map(_age, ages)), reference=day)
         case CalendarPosition():
             points = 2 * max(p.buckets for p in positions)
-            x = np.arange(points) * (PERIOD_MS[first.period] / DAY_MS / points)
-            labels = tuple(f"+{_age(day)}" for day in x)
-            return Grid(
-                name=name, unit=f"days past a whole number of {first.period}s", x=tuple(x.tolist()), labels=labels
-            )
+            phases = (np.arange(points) * (PERIOD_MS[first.period] / DAY_MS / points)).tolist()
+            labels = tuple(f"+{_age(day)}" for day in phases)
+            return Grid(name=name, unit=f"days past one {first.period}", x=tuple(phases), labels=labels)
         case RankPosition():
             ranks = range(1, min(max(p.buckets for p in positions), MAX_RANKS) + 1)
             return Grid(name=name, unit="position from the newest", x=tuple(ranks), labels=tuple(map(str, ranks)))
         case MatchLevelPosition():
             levels = range(max(p.levels for p in positions if isinstance(p, MatchLevelPosition)))
             x = (*map(float, levels), float(len(levels)))
-            return Grid(name=name, unit="levels climbed", x=x, labels=(*map(str, levels), "not by hard search"))
+            return Grid(name=name, unit="levels climbed", x=x, labels=(*map(str, levels), "not found"))
 
 
 def _age(days: float) -> str:
@@ -124,9 +125,10 @@ def _shares(bundle: Bundle, grid: Grid) -> npt.NDArray[np.float64]:
     """Gives the share at every point of a grid. float64 (G, T)."""
     ratio_GCT = _rank_ratios(bundle, grid) if grid.name == "rank" else _pair_ratios(bundle, grid)
     with np.errstate(invalid="ignore", divide="ignore"):
-        relative_GCT = ratio_GCT / ratio_GCT[:1]
+        relative_GCT = ratio_GCT / ratio_GCT[grid.reference]
         share_GCT = np.where(np.isinf(relative_GCT), 1.0, relative_GCT / (1.0 + relative_GCT))
-    return share_GCT.mean(axis=1)
+    shares: npt.NDArray[np.float64] = share_GCT.mean(axis=1)
+    return shares
 
 
 def _rank_ratios(bundle: Bundle, grid: Grid) -> npt.NDArray[np.float64]:

@@ -51,7 +51,8 @@ def test_commands_of_the_readme_have_the_options_it_gives_them(program, command,
     options = {name: parameter for parameter in declared.params for name in parameter.opts}
     given = set(re.findall(r"--[\w-]+", arguments))
     assert given <= options.keys()
-    missing = {parameter.opts[0] for parameter in declared.params if parameter.required} - given
+    required = [parameter for parameter in declared.params if parameter.required]
+    missing = {parameter.opts[0] for parameter in required if parameter.param_type_name == "option"} - given
     assert not missing, f"{program} {command} needs {missing}"
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -22,24 +20,6 @@ from model_stage.inspection.verify import verify_bundle
 from store.errors import GenerationError
 from store.generation import GenerationWriter
 from tests.unit.model_stage.bundles import SCHEMA, opened, publish
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs `python -m model_stage`; gives exit code, output and errors."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lookback-model", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "250")
-        code = 0
-        try:
-            runpy.run_module("model_stage", run_name="__main__")
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
 
 
 def edited(root, edit):
