@@ -50,7 +50,7 @@ def explanation_table(explained: ExplainResult, rows: int = 10) -> Table:
             f"{datetime.fromtimestamp(behavior.timestamp_ms / 1000, UTC):%Y-%m-%d}",
             "-" if behavior.match_level == NO_LEVEL else str(behavior.match_level),
             "+".join(name for bit, name in _SOURCES if behavior.source & bit),
-            f"{behavior.score:.3f}",
+            f"{behavior.score:.3g}",
             *(f"{weight:.3f}" for weight in behavior.attention),
         )
     if len(ordered) > rows:

@@ -50,7 +50,7 @@ def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: s
             axes.plot(x, share, marker=".", color=f"C{at}", label=target)
             for compared in other:
                 if compared.grid.name == learned.grid.name and target in compared.share:
-                    axes.plot(x, compared.share[target], linestyle="--", color=f"C{at}", label=f"{target}, {against}")
+                    axes.plot(x, compared.share[target], linestyle="--", color=f"C{at}")
         axes.axhline(0.5, color="0.8", zorder=0)
         grid = learned.grid
         unit = "age, days" if grid.name == "interval" else grid.unit
@@ -59,7 +59,7 @@ def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: s
             axes.set_xscale("log")
         if learned.grid.name == "match_level":
             axes.set_xticks(x, learned.grid.labels)
-        axes.legend()
+        axes.legend(fontsize="small")
     figure.suptitle(f"attention learned by bundle {bundle}" + (f", dashed: {against}" if against else ""))
     _save(figure, path)
 
