@@ -57,8 +57,8 @@ def fit_platt(label: AnyArray, logit: AnyArray) -> Platt | None:
     rows = np.tile((logit - mean) / scale, 2)[:, None]
     model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     model.fit(rows, np.repeat([1, 0], len(label)), sample_weight=np.concatenate((soft, 1.0 - soft)))
-    slope = float(model.coef_[0, 0]) / scale
-    return Platt(slope=slope, intercept=float(model.intercept_[0]) - slope * mean) if slope > 0.0 else None
+    slope, intercept = np.asarray(model.coef_).item() / scale, np.asarray(model.intercept_).item()
+    return Platt(slope=slope, intercept=intercept - slope * mean) if slope > 0.0 else None
 
 
 def fit_isotonic(label: AnyArray, logit: AnyArray) -> Isotonic:
