@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from model_stage.json_file import write_json
 from model_stage.screen import screen
 from store.cli.shared import add_row
 
@@ -36,7 +36,7 @@ def show(bundle: RootOption, name: NameOption = None, json_file: JsonOption = No
     _, facts = facts_of(bundle, name)
     for table in _fact_tables(facts):
         console.print(table)
-    _write(json_file, asdict(facts))
+    write_json(json_file, asdict(facts))
 
 
 @app.command()
@@ -57,7 +57,7 @@ def diff(
         console.print(table)
     if not tables:
         console.print(f"{found.left} and {found.right} say the same")
-    _write(json_file, asdict(found))
+    write_json(json_file, asdict(found))
 
 
 @app.command()
@@ -150,8 +150,3 @@ def _value(value: object) -> str:
 
 def _time(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _write(path: Path | None, content: dict[str, Any]) -> None:
-    if path is not None:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from model_stage.json_file import write_json
 from model_stage.screen import screen
 from model_stage.types import RankRequest
 from store.reading.retrieval import Candidates
@@ -59,7 +59,7 @@ def explain_command(
     else:
         raise typer.BadParameter("give --server, or --store and --bundle", param_hint="--server")
     console = screen()
-    console.print(explanation_table(explained, rows))
+    console.print(explanation_table(explained, rows, scores=True))
     console.print(contribution_table(explained))
     for line in attention_lines(explained):
         console.print(line, markup=False, highlight=False)
@@ -67,8 +67,7 @@ def explain_command(
     console.print(
         f"store {versions.store_generation}, index {versions.index_generation or 'none'}, bundle {versions.bundle}"
     )
-    if json_file is not None:
-        json_file.write_text(json.dumps(_content(explained, user, request), indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, _content(explained, user, request))
     if plot is not None:
         plot_explanation(plot, explained, request.as_of_ms)
 

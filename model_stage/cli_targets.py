@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 from rich.table import Table
 
 from model_stage.errors import ConfigError
+from model_stage.json_file import write_json
 from model_stage.schema import Schema, load_yaml
 from model_stage.screen import screen
 from model_stage.targets import Targets
@@ -70,14 +70,13 @@ def show(
     if not curves:
         console.print("no target has a positional encoding")
     other_name = compared.name if compared is not None else ""
-    if json_file is not None:
-        content = {
-            "bundle": model.name,
-            "curves": [asdict(each) for each in curves],
-            "against": other_name,
-            "against_curves": [asdict(each) for each in other],
-        }
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {
+        "bundle": model.name,
+        "curves": [asdict(each) for each in curves],
+        "against": other_name,
+        "against_curves": [asdict(each) for each in other],
+    }
+    write_json(json_file, content)
     if plot is not None and curves:
         plot_positions(plot, model.name, curves, other_name, other)
 

@@ -35,11 +35,17 @@ def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> T
     return table
 
 
-def explanation_table(explained: ExplainResult, rows: int = 10) -> Table:
-    """Gives the behaviors behind one candidate, those with the most attention for the first target first."""
+def explanation_table(explained: ExplainResult, rows: int = 10, *, scores: bool = False) -> Table:
+    """Gives the behaviors behind one candidate, those with the most attention for the first target first.
+
+    Args:
+        explained: The explanation.
+        rows: Behaviors to show.
+        scores: Whether to show what soft search orders by, too.
+    """
     table = Table(title=f"behind candidate {explained.candidate_name}", title_justify="left")
     attention = [f"attention {target}" for target in explained.targets]
-    for column in ("item", "category", "stream", "date", "level", "source", "score", *attention):
+    for column in ("item", "category", "stream", "date", "level", "source", *(["score"] if scores else []), *attention):
         table.add_column(column, justify="right" if column in (*attention, "level", "score") else "left")
     ordered = sorted(explained.behaviors, key=lambda behavior: -behavior.attention[0])
     for behavior in ordered[:rows]:
@@ -50,7 +56,7 @@ def explanation_table(explained: ExplainResult, rows: int = 10) -> Table:
             f"{datetime.fromtimestamp(behavior.timestamp_ms / 1000, UTC):%Y-%m-%d}",
             "-" if behavior.match_level == NO_LEVEL else str(behavior.match_level),
             "+".join(name for bit, name in _SOURCES if behavior.source & bit),
-            f"{behavior.score:.3g}",
+            *([f"{behavior.score:.3g}"] if scores else []),
             *(f"{weight:.3f}" for weight in behavior.attention),
         )
     if len(ordered) > rows:

@@ -17,6 +17,7 @@ from model_stage.errors import BundleError, BundleMismatchError, SearchUnavailab
 from model_stage.inspection.diff import differences
 from model_stage.inspection.made_up import made_up, some_categories
 from model_stage.inspection.verify import verify_bundle
+from model_stage.json_file import write_json
 from store.errors import GenerationError
 from store.generation import GenerationWriter
 from tests.unit.model_stage.bundles import SCHEMA, opened, publish
@@ -242,3 +243,9 @@ def test_an_answer_for_another_model_or_another_kind_of_field_is_refused(tmp_pat
     with pytest.raises(BundleMismatchError, match=r"'brand' is categorical .* holds numbers"):
         check_agreement(bundle, numbers)
     check_retriever(bundle, Answers(None))
+
+
+def test_numbers_that_json_does_not_know_become_null(tmp_path):
+    write_json(tmp_path / "f.json", {"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "d": ("x", None, 3)})
+    assert json.loads((tmp_path / "f.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}, "d": ["x", None, 3]}
+    write_json(None, {})
