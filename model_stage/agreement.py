@@ -13,6 +13,7 @@ from store.types import NO_ID
 
 if TYPE_CHECKING:
     from model_stage.bundle import Bundle
+    from model_stage.schema import Schema
     from model_stage.types import Retriever
     from store.reading.retrieval import SearchResult
 
@@ -31,16 +32,23 @@ def check_agreement(bundle: Bundle, found: SearchResult) -> None:
             f"index {found.index_generation} holds the vectors of model {found.index_model}, bundle {bundle.name} has "
             f"those of {bundle.attention_model}; publish an index built with its export, or the bundle of that index"
         )
-    for field in bundle.schema.fields:
+    problem = find_field_problem(bundle.schema, found)
+    if problem:
+        raise BundleMismatchError(
+            f"schema of bundle {bundle.name}: {problem}; ingest the table it was trained with, or train anew"
+        )
+
+
+def find_field_problem(schema: Schema, found: SearchResult) -> str:
+    """Says which field the store holds as another kind than a schema says, the first one; empty = there is none."""
+    for field in schema.fields:
         if field.part == "context":
             continue
         column = (found.user_fields if field.part == "user" else found.candidate_fields).get(field.name)
         if column is not None and (column.dtype == np.float32) != isinstance(field, NumericField):
             holds = "numbers" if column.dtype == np.float32 else "ids"
-            raise BundleMismatchError(
-                f"schema.yaml: {field.part} field {field.name!r} is {field.kind} in bundle {bundle.name}, store "
-                f"{found.store_generation} holds {holds}; ingest the table the bundle was trained with, or train anew"
-            )
+            return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
+    return ""
 
 
 def check_retriever(bundle: Bundle, retriever: Retriever) -> None:

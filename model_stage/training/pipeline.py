@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from model_stage.agreement import find_field_problem
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
 from model_stage.encoder import RequestEncoder, collate
+from model_stage.errors import ConfigError
 from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.networks import NetworkConfig
@@ -146,11 +148,17 @@ def retrieve_examples(
         retriever: What will also serve.
         encoder: What will also serve.
         on_request: Called with (requests done, requests in all).
+
+    Raises:
+        ConfigError: The store holds a field as another kind than the schema says.
     """
     grouped = list(requests_of(impressions, schema))
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
         found = retriever.search(request.query())
+        problem = find_field_problem(schema, found)
+        if problem:
+            raise ConfigError(f"schema.yaml: {problem}")
         examples.append(Example(encoded=encoder.encode(request, found), labels=impressions.labels[rows], rows=rows))
         on_request(done, len(grouped))
     return examples
@@ -177,12 +185,17 @@ def train_bundle(
         attention_from: Bundle root whose vocabularies and attention table are taken over and kept fixed, so that the
             index built from its export stays true to the new bundle.
         on_progress: Called with (what, done, total).
+
+    Raises:
+        ConfigError: The schema does not fit the bundle whose attention table is kept, or the store's fields.
     """
     names = recipe.targets.names
     splits = load_yaml(dataset / "splits.json", Splits)
     impressions = load_impressions(dataset, recipe.schema, names)
     parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
     fixed = load_bundle(attention_from) if attention_from is not None else None
+    if fixed is not None:
+        _check_attention(fixed, recipe.schema)
     vocabularies = (
         fixed.vocabularies
         if fixed
@@ -229,6 +242,23 @@ def train_bundle(
         ),
     )
     return Trained(name=name, metrics=metrics)
+
+
+def _check_attention(fixed: Bundle, schema: Schema) -> None:
+    """Checks that a schema can be used with the vocabularies and the attention table of another bundle."""
+    for key in ("attention_dim", "behavior_fields"):
+        theirs, ours = getattr(fixed.schema, key), getattr(schema, key)
+        if theirs != ours:
+            raise ConfigError(
+                f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
+            )
+    known = fixed.vocabularies.categorical
+    for field in schema.fields:
+        if field.kind == "categorical" and field.name not in known:
+            raise ConfigError(
+                f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "
+                f"{', '.join(known) or 'none'}; train that bundle with this schema first"
+            )
 
 
 def evaluate_examples(

@@ -236,11 +236,12 @@ def test_an_answer_for_another_model_or_another_kind_of_field_is_refused(tmp_pat
         check_retriever(bundle, Answers(other))
     ids = dataclasses.replace(found, candidate_fields={**good, "price": good["brand"]}, store_generation="S")
     with pytest.raises(
-        BundleMismatchError, match=r"candidate field 'price' is numeric in bundle .*, store S holds ids"
+        BundleMismatchError,
+        match=r"schema of bundle .*: candidate field 'price' is numeric, store S holds ids",
     ):
         check_agreement(bundle, ids)
     numbers = dataclasses.replace(found, candidate_fields={"brand": good["price"]})
-    with pytest.raises(BundleMismatchError, match=r"'brand' is categorical .* holds numbers"):
+    with pytest.raises(BundleMismatchError, match=r"'brand' is categorical, store .*holds numbers"):
         check_agreement(bundle, numbers)
     check_retriever(bundle, Answers(None))
 
