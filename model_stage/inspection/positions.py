@@ -9,7 +9,8 @@ so that 0.5 means "as much as at x0", 0.75 three times as much. For an attention
 (TIN) it is sigmoid(<q, p(x) - p(x0)> / sqrt(d)) with q the candidate's query: the effect of the table's rows on the
 scores, and nothing else. Every network that gives attention weights is read in the same way, with no look into it.
 
-A share is the mean over candidates of up to 64 categories of the vocabulary, each beside behaviors of its own category.
+A share is the mean over candidates of up to 64 categories of the vocabulary, each beside behaviors of its own category;
+candidates that give no attention to either behavior (a block may look at some only) do not count.
 Time intervals and calendar phases both move with the age of a behavior: a curve over either shows them together.
 
 Legend: C candidates, G grid points, K behaviors of one candidate, T targets.
@@ -66,7 +67,7 @@ class Curves:
 
     grid: Grid
     share: dict[str, tuple[float, ...]]
-    """Per target (G,); NaN where the network gives no attention to either behavior."""
+    """Per target (G,); NaN where no candidate gives attention to either behavior."""
 
 
 def learned(bundle: Bundle, grids: Sequence[Grid], targets: Sequence[str]) -> list[Curves]:
@@ -127,7 +128,8 @@ def _shares(bundle: Bundle, grid: Grid) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         relative_GCT = ratio_GCT / ratio_GCT[grid.reference]
         share_GCT = np.where(np.isinf(relative_GCT), 1.0, relative_GCT / (1.0 + relative_GCT))
-    shares: npt.NDArray[np.float64] = share_GCT.mean(axis=1)
+        known_GCT = ~np.isnan(share_GCT)
+        shares: npt.NDArray[np.float64] = np.where(known_GCT, share_GCT, 0.0).sum(axis=1) / known_GCT.sum(axis=1)
     return shares
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -12,6 +13,7 @@ import torch
 from model_stage.blocks.position import position_buckets
 from model_stage.blocks.tin import TIN
 from model_stage.inspection.positions import DAY_MS, MAX_CATEGORIES, grids_of, learned
+from model_stage.networks import NetworkOutput
 from model_stage.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition, Target
 from tests.unit.model_stage.bundles import TARGETS, opened, publish
 
@@ -99,3 +101,26 @@ def test_an_unknown_target_is_refused_with_those_there_are(run, tmp_path):
     code, _, err = run("targets", "show", "--bundle", tmp_path, "--target", "sale")
     assert code == 2
     assert "'sale' is none of click, buy" in err
+
+
+class HalfBlind(torch.nn.Module):
+    """Gives each pair exp(-rank / 2), nothing where it is blind."""
+
+    def __init__(self, blind):
+        super().__init__()
+        self.blind = blind
+
+    def forward(self, batch):
+        weight_M = torch.exp(-batch.rank_M.double() / 2) * ~self.blind(batch.candidate_M)
+        return NetworkOutput(logit_BT=torch.zeros(0, 2), weight_MT=torch.stack([weight_M, weight_M], dim=1))
+
+
+def test_candidates_without_attention_do_not_count_and_weights_need_not_sum_to_one(tmp_path):
+    bundle = opened(tmp_path)
+    grids = [grid for grid in grids_of(TARGETS.targets) if grid.name == "rank"]
+    half = dataclasses.replace(bundle, network=HalfBlind(lambda candidate_M: candidate_M % 2 == 1))
+    (found,) = learned(half, grids, ("buy",))
+    rank = np.arange(1, 6)
+    np.testing.assert_allclose(found.share["buy"], 1 / (1 + np.exp((rank - 1) / 2)), atol=1e-9)
+    none = dataclasses.replace(bundle, network=HalfBlind(lambda candidate_M: candidate_M >= 0))
+    assert np.isnan(learned(none, grids, ("buy",))[0].share["buy"]).all()
