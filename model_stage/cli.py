@@ -18,6 +18,7 @@ from model_stage.cli_explain import explain_command
 from model_stage.cli_search import open_searcher
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
 from model_stage.progress import progress_bars
+from model_stage.screen import screen
 from search_stage.errors import SearchError
 from store.errors import InputError, StoreError
 from store.reading.retrieval import Candidates
@@ -146,11 +147,11 @@ def _print_metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> None:
                 split,
                 target,
                 *(f"{values[key]:.4f}" for key in ("auc", "gauc")),
-                *(f"{values[key]:.4f} ({values[f'{key}_uncalibrated']:.4f})" for key in ("logloss", "ece")),
+                *(f"{values[key]:.5f} ({values[f'{key}_uncalibrated']:.5f})" for key in ("logloss", "ece")),
                 f"{values['positives']:,.0f}",
                 f"{values['impressions']:,.0f}",
             )
-    console.print(table)
+    screen().print(table)
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def test_a_trained_bundle_is_calibrated_and_says_where_it_comes_from(data, tmp_p
     )
     assert result.exit_code == 0, result.output
     measured = json.loads((tmp_path / "e.json").read_text())["metrics"]["click"]
-    assert f"{measured['logloss']:.4f} ({measured['logloss_uncalibrated']:.4f})" in result.output
+    assert f"{measured['logloss']:.5f} ({measured['logloss_uncalibrated']:.5f})" in result.output
     assert (measured["logloss"] != measured["logloss_uncalibrated"]) == (method != "none")
 
 
