@@ -4,11 +4,13 @@ schema.yaml targets.yaml network.yaml     what the model is
 vocabulary.safetensors vocabulary.json    ids and names -> rows
 weights.safetensors                       every parameter and buffer
 attention.safetensors                     fused attention vectors by id, what the index is built from
+calibration.json                          per target, from logits to probabilities
 metrics.json                              what training measured
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
+from model_stage.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from model_stage.encoder import RequestEncoder
 from model_stage.errors import BundleError
 from model_stage.networks import NetworkConfig, RankingNetwork
@@ -32,10 +36,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pydantic import BaseModel
+    from store.generation import OpenedGeneration
 
 KIND: Final = "model"
 ATTENTION_EXPORT = "attention.safetensors"
+
+
+class Provenance(BaseModel):
+    """What a bundle was trained with: the `meta` of its manifest. Bundles of before have less of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_sha256: str = ""
+    """Hash over the content of schema.yaml, whatever the order of its keys and its layout."""
+    store_generation: str = ""
+    taxonomy_fingerprint: str = ""
+    attention_from: str = ""
+    """Bundle whose attention table was taken over and kept; empty = this one has its own."""
+    train_from_ms: int | None = None
+    """Time of the first impression learned from."""
+    train_until_ms: int | None = None
+    """Time of the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +66,13 @@ class Bundle:
     name: str
     attention_model: str
     """Name of the bundle whose attention table this one has: its own, or that of the one it was taken over from."""
+    provenance: Provenance
     schema: Schema
     targets: Targets
     network_config: NetworkConfig
     vocabularies: Vocabularies
     network: RankingNetwork
+    calibration: Calibration
     metrics: Mapping[str, Any]
     """Nested numbers, as training reported them."""
 
@@ -77,8 +100,9 @@ def save_bundle(
     network_config: NetworkConfig,
     vocabularies: Vocabularies,
     network: RankingNetwork,
+    calibration: Calibration,
     metrics: Mapping[str, Any],
-    meta: Mapping[str, str],
+    provenance: Provenance,
 ) -> str:
     """Publishes a bundle under `root` and gives its name."""
     with GenerationWriter(root, kind=KIND) as writer:
@@ -86,13 +110,15 @@ def save_bundle(
         _dump_yaml(writer.path / "targets.yaml", targets)
         _dump_yaml(writer.path / "network.yaml", network_config)
         (writer.path / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True), encoding="utf-8")
+        (writer.path / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         names = {"behavior_names": dict(vocabularies.behavior_names), "streams": vocabularies.streams}
         (writer.path / "vocabulary.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
         safe_numpy.save_file(_vocabulary_arrays(vocabularies), writer.path / "vocabulary.safetensors")
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         safe_torch.save_file(weights, writer.path / "weights.safetensors")
         safe_numpy.save_file(attention_export(network, vocabularies), writer.path / ATTENTION_EXPORT)
-        writer.meta.update(meta)
+        made = provenance.model_copy(update={"schema_sha256": content_sha256(writer.path / "schema.yaml")})
+        writer.meta.update(made.model_dump(mode="json"))
         return writer.publish()
 
 
@@ -106,6 +132,7 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
     """
     opened = open_generation(root, KIND, name)
     path = opened.path
+    provenance = _provenance(opened)
     schema = load_yaml(path / "schema.yaml", Schema)
     targets = load_yaml(path / "targets.yaml", Targets)
     config = load_yaml(path / "network.yaml", NetworkConfig)
@@ -117,15 +144,18 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (SafetensorError, RuntimeError, KeyError, ValueError) as exc:
         raise BundleError(f"{path}: the bundle's files do not fit one another ({exc}); train it anew") from exc
+    calibrated = CALIBRATION_FILE in opened.manifest.files  # bundles of before have none
     network.eval()
     return Bundle(
         name=opened.name,
-        attention_model=str(opened.manifest.meta.get("attention_from") or opened.name),
+        attention_model=provenance.attention_from or opened.name,
+        provenance=provenance,
         schema=schema,
         targets=targets,
         network_config=config,
         vocabularies=vocabularies,
         network=network,
+        calibration=read_calibration(path / CALIBRATION_FILE, targets.names) if calibrated else Calibration(),
         metrics=metrics,
     )
 
@@ -143,6 +173,28 @@ def attention_export(network: RankingNetwork, vocabularies: Vocabularies) -> dic
         arrays[f"{part}_ids"] = known.ids.view(np.int64)
         arrays[f"{part}_vectors"] = np.ascontiguousarray(fused[known.rows])
     return arrays
+
+
+def content_sha256(path: Path) -> str:
+    """Gives the hash over what a YAML file says, whatever the order of its keys and its layout."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _provenance(opened: OpenedGeneration) -> Provenance:
+    manifest, schema = opened.path / "manifest.json", opened.path / "schema.yaml"
+    try:
+        found = Provenance.model_validate(opened.manifest.meta)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{manifest}: meta.{where}: {first['msg']}; train the bundle anew") from exc
+    if found.schema_sha256 and found.schema_sha256 != content_sha256(schema):
+        raise BundleError(
+            f"{schema}: is not the schema that the weights were trained with: its sha256 is {content_sha256(schema)}, "
+            f"{manifest} says {found.schema_sha256}; train the bundle anew"
+        )
+    return found
 
 
 def _id_rows(arrays: Mapping[str, np.ndarray[Any, Any]], part: str) -> IdRows:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from model_stage import cli_bundle, cli_targets
+from model_stage.cli_explain import explain_command
+from model_stage.cli_search import open_searcher
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
 from model_stage.progress import progress_bars
+from model_stage.screen import screen
 from search_stage.errors import SearchError
 from store.errors import InputError, StoreError
 from store.reading.retrieval import Candidates
@@ -24,13 +27,10 @@ from store.serving.command import serve_options
 from store.serving.deadline import Deadline
 from store.types import parse_id
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from model_stage.types import Retriever
-    from store.reading.behavior_store import BehaviorStore
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage two: target-decoupled attention ranking.")
+app.add_typer(cli_bundle.app, name="bundle")
+app.add_typer(cli_targets.app, name="targets")
+app.command("explain")(explain_command)
 console = Console()
 
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]
@@ -58,7 +58,7 @@ def train(
 
     recipe = Recipe.load(config)
     with (
-        _searcher(store, index, search_config) as (opened, retriever),
+        open_searcher(store, index, search_config) as (opened, retriever),
         opened.snapshot() as snapshot,
         progress_bars() as on_progress,
     ):
@@ -91,13 +91,13 @@ def evaluate(
     names = model.targets.names
     part = load_yaml(data / "splits.json", Splits).select(load_impressions(data, model.schema, names), split)
     with (
-        _searcher(store, index, search_config, model.attention_model) as (_, retriever),
+        open_searcher(store, index, search_config, model.attention_model) as (_, retriever),
         progress_bars() as on_progress,
     ):
         examples = retrieve_examples(
             part, model.schema, retriever, model.encoder, lambda d, t: on_progress(f"retrieve {split}", d, t)
         )
-    metrics = evaluate_examples(model.network, examples, part, names)
+    metrics = evaluate_examples(model, examples, part)
     _print_metrics({split: metrics})
     if json_file is not None:
         json_file.write_text(json.dumps({"bundle": model.name, "split": split, "metrics": metrics}, indent=1))
@@ -138,35 +138,20 @@ def rank(
             console.print(explanation_table(client.explain(request, best, Deadline.after(deadline_s))))
 
 
-@contextmanager
-def _searcher(
-    store: Path, index: Path | None, search_config: Path | None, model: str | None = None
-) -> Iterator[tuple[BehaviorStore, Retriever]]:
-    """Opens a store and an index; with a model, only an index of that model's vectors."""
-    from search_stage.config import SearchConfig
-    from search_stage.index.generation import IndexGeneration
-    from search_stage.searcher import Searcher
-    from store.reading.behavior_store import BehaviorStore
-
-    with BehaviorStore.open(store) as opened:
-        table = IndexGeneration.open(index) if index is not None else None
-        if table is not None and model is not None:
-            table.check_model(model)
-        yield opened, Searcher(opened, table, SearchConfig.load(search_config))
-
-
 def _print_metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> None:
-    table = Table("split", "target", "AUC", "GAUC", "log loss", "positives", "impressions")
+    """Log loss and calibration error: as answered, and in brackets as they were before the calibration."""
+    table = Table("split", "target", "AUC", "GAUC", "log loss", "calibration error", "positives", "impressions")
     for split, targets in metrics.items():
         for target, values in targets.items():
             table.add_row(
                 split,
                 target,
-                *(f"{values[key]:.4f}" for key in ("auc", "gauc", "logloss")),
+                *(f"{values[key]:.4f}" for key in ("auc", "gauc")),
+                *(f"{values[key]:.5f} ({values[f'{key}_uncalibrated']:.5f})" for key in ("logloss", "ece")),
                 f"{values['positives']:,.0f}",
                 f"{values['impressions']:,.0f}",
             )
-    console.print(table)
+    screen().print(table)
 
 
 def main() -> None:

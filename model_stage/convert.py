@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_stage.types import ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
+from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from store.errors import InputError
 from store.reading.retrieval import Candidates
@@ -113,6 +113,8 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
         ],
         versions=_versions_to_proto(result.versions),
         candidate_name=result.candidate_name,
+        logit=_encode(np.array(result.logit, np.float32)),
+        contributions=[pb.Contribution(part=each.part, logit=each.logit) for each in result.contributions],
     )
 
 
@@ -123,10 +125,15 @@ def explanation_from_proto(message: pb.ExplainResponse) -> ExplainResult:
         InputError: The message breaks the contract; names the field.
     """
     probability = _decode("probability", message.probability, DType.FLOAT32, len(message.targets))
+    logit = np.empty(0, np.float32)  # what a service of an earlier version says of it
+    if message.HasField("logit"):
+        logit = _decode("logit", message.logit, DType.FLOAT32, len(message.targets))
     return ExplainResult(
         candidate_name=message.candidate_name,
         targets=tuple(message.targets),
         probability=tuple(probability.tolist()),
+        logit=tuple(logit.tolist()),
+        contributions=tuple(Contribution(part=each.part, logit=tuple(each.logit)) for each in message.contributions),
         behaviors=tuple(_behavior_from_proto(behavior) for behavior in message.behaviors),
         versions=_versions_from_proto(message.versions),
     )
@@ -166,6 +173,7 @@ def _versions_to_proto(versions: Versions) -> pb.Versions:
         bundle=versions.bundle,
         store_generation=versions.store_generation,
         index_generation=versions.index_generation,
+        index_model=versions.index_model,
     )
 
 
@@ -174,6 +182,7 @@ def _versions_from_proto(message: pb.Versions) -> Versions:
         bundle=message.bundle,
         store_generation=message.store_generation,
         index_generation=message.index_generation,
+        index_model=message.index_model,
     )
 
 

@@ -4,6 +4,7 @@ ModelError
 |-- InvalidRequestError      the caller: a request that breaks the contract; the message names the field
 |-- ConfigError              the engineer: a schema, targets or training file that cannot be used; names file and key
 |-- BundleError              the operator: a bundle that cannot be served; names the file and what to run
+|   `-- BundleMismatchError  the operator: what search answers is not what the bundle was made for; names both
 |-- SearchUnavailableError   transient: the search stage did not answer in time; ranking answers degraded
 |-- RankingUnavailableError  transient: the ranking service did not answer a client of this package
 `-- DeadlineExceededError    transient: the request's time is spent
@@ -24,6 +25,10 @@ class ConfigError(ModelError):
 
 class BundleError(ModelError):
     """A published model cannot be served; the message names the file and what to run."""
+
+
+class BundleMismatchError(BundleError):
+    """The index or the store behind search is not what the bundle was made for; the message names both."""
 
 
 class SearchUnavailableError(ModelError):

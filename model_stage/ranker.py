@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from model_stage.ablation import no_statistics, parts_of, without
+from model_stage.agreement import check_agreement, check_retriever
+from model_stage.bundle import load_bundle
 from model_stage.encoder import collate
-from model_stage.errors import DeadlineExceededError, InvalidRequestError, SearchUnavailableError
+from model_stage.errors import (
+    BundleMismatchError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    SearchUnavailableError,
+)
 from model_stage.schema import NumericField
-from model_stage.types import MAX_CANDIDATES, ExplainedBehavior, ExplainResult, RankResult, Versions
-from store.reading.retrieval import BehaviorColumns, MatchStatistics, SearchResult
+from model_stage.types import MAX_CANDIDATES, Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from store.reading.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from model_stage.bundle import Bundle
     from model_stage.networks import NetworkOutput
@@ -54,6 +63,23 @@ class Ranker:
         self._max_clock_skew_s = max_clock_skew_s
         self._now_s = now_s
 
+    @staticmethod
+    def load(root: Path, retriever: Retriever) -> Ranker:
+        """Gives a ranker over the published bundle; asks the retriever at once whether the two go together.
+
+        Args:
+            root: Root of model bundles.
+            retriever: The in-process searcher, or the gRPC client of the search stage.
+
+        Raises:
+            BundleMismatchError: The index or the store behind the retriever is not what the bundle was made for. Where
+                the retriever does not answer yet, that is found with the first request, whose answer is degraded.
+            store.errors.GenerationError, BundleError, ConfigError: As `model_stage.bundle.load_bundle`.
+        """
+        bundle = load_bundle(root)
+        check_retriever(bundle, retriever)
+        return Ranker(bundle, retriever)
+
     def rank(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> RankResult:
         """Gives a probability per candidate and target; degraded, and flagged so, when search does not answer.
 
@@ -62,9 +88,12 @@ class Ranker:
             DeadlineExceededError: No time is left to score.
         """
         columns = self._validate(request)
-        found, reason = self._search(request, deadline, request_id, with_names=False)
+        try:
+            found, reason = self._search(request, deadline, request_id, with_names=False), ""
+        except (SearchUnavailableError, BundleMismatchError) as exc:
+            found, reason = _no_history(request), str(exc)
         output = self._score(request, found, deadline)
-        probability = torch.sigmoid(output.logit_BT).numpy()[:, columns]
+        probability = self._probabilities(output)[:, columns]
         return RankResult(
             targets=tuple(self.bundle.targets.names[at] for at in columns),
             probability=np.ascontiguousarray(probability),
@@ -83,14 +112,13 @@ class Ranker:
         Raises:
             InvalidRequestError: As `rank`, or there is no such candidate.
             SearchUnavailableError: Search does not answer: without history there is nothing to explain.
+            BundleMismatchError: What it answers is not what the bundle was made for.
             DeadlineExceededError: No time is left to score.
         """
         columns = self._validate(request)
         if not 0 <= candidate < len(request.candidates):
             raise InvalidRequestError(f"candidate: {candidate} is outside 0 .. {len(request.candidates) - 1}")
-        found, reason = self._search(request, deadline, request_id, with_names=True)
-        if reason:
-            raise SearchUnavailableError(reason)
+        found = self._search(request, deadline, request_id, with_names=True)
         assert found.names is not None
         output = self._score(request, found, deadline)
         first, last = int(found.offsets[candidate]), int(found.offsets[candidate + 1])
@@ -114,10 +142,31 @@ class Ranker:
         return ExplainResult(
             candidate_name=found.names.candidates[candidate],
             targets=tuple(self.bundle.targets.names[at] for at in columns),
-            probability=tuple(torch.sigmoid(output.logit_BT)[candidate, columns].tolist()),
+            probability=tuple(self._probabilities(output)[candidate, columns].tolist()),
             behaviors=explained,
+            logit=tuple(output.logit_BT[candidate, columns].tolist()),
+            contributions=self._contributions(request, found, candidate, columns, deadline),
             versions=self._versions(found),
         )
+
+    def _contributions(
+        self,
+        request: RankRequest,
+        found: SearchResult,
+        candidate: int,
+        columns: list[int],
+        deadline: Deadline | None,
+    ) -> tuple[Contribution, ...]:
+        """Scores the one candidate with everything, and without each part of the input, as one batch."""
+        _check_time(deadline)
+        schema, only = self.bundle.schema, np.array([candidate])
+        parts = parts_of(schema)
+        inputs = [(request, found), *(without(part, request, found, schema) for part in parts)]
+        with torch.inference_mode():
+            output = self.bundle.network(collate([self._encoder.encode(*each).take(only) for each in inputs]))
+        logit_BT = output.logit_BT[:, columns]
+        added = (logit_BT[0] - logit_BT[1:]).tolist()
+        return tuple(Contribution(part=part, logit=tuple(row)) for part, row in zip(parts, added, strict=True))
 
     def _validate(self, request: RankRequest) -> list[int]:
         """Checks a request; gives the columns of the targets it asks for."""
@@ -157,30 +206,38 @@ class Ranker:
 
     def _search(
         self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
-    ) -> tuple[SearchResult, str]:
-        """Retrieves; gives an empty history and the reason when search does not answer."""
+    ) -> SearchResult:
+        """Retrieves, and checks that the answer is one for this bundle."""
         query = request.query(with_names=with_names)
-        try:
-            if deadline is None:
-                return self._retriever.search(query, request_id=request_id), ""
+        if deadline is None:
+            found = self._retriever.search(query, request_id=request_id)
+        else:
             reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
-            return self._retriever.search(query, deadline.less(reserve_s), request_id), ""
-        except SearchUnavailableError as exc:
-            return _no_history(request), str(exc)
+            found = self._retriever.search(query, deadline.less(reserve_s), request_id)
+        check_agreement(self.bundle, found)
+        return found
 
     def _score(self, request: RankRequest, found: SearchResult, deadline: Deadline | None) -> NetworkOutput:
-        if deadline is not None and deadline.expired:
-            raise DeadlineExceededError("the request's time was spent before scoring")
+        _check_time(deadline)
         batch = collate([self._encoder.encode(request, found)])
         with torch.inference_mode():
             return self.bundle.network(batch)  # type: ignore[no-any-return]
+
+    def _probabilities(self, output: NetworkOutput) -> F32:
+        return self.bundle.calibration.probabilities(output.logit_BT.numpy(), self.bundle.targets.names)
 
     def _versions(self, found: SearchResult) -> Versions:
         return Versions(
             bundle=self.bundle.name,
             store_generation=found.store_generation,
             index_generation=found.index_generation,
+            index_model=found.index_model,
         )
+
+
+def _check_time(deadline: Deadline | None) -> None:
+    if deadline is not None and deadline.expired:
+        raise DeadlineExceededError("the request's time was spent before scoring")
 
 
 def _no_history(request: RankRequest) -> SearchResult:
@@ -202,13 +259,7 @@ def _no_history(request: RankRequest) -> SearchResult:
         match_level=np.empty(0, np.uint8),
         source=np.empty(0, np.uint8),
         same_as=np.zeros(count, np.int32),
-        statistics=MatchStatistics(
-            streams=(),
-            count=np.empty((count, 0, 0), np.int32),
-            age_ms=np.empty((count, 0, 0), np.int64),
-            total_count=np.empty(0, np.int32),
-            total_age_ms=np.empty(0, np.int64),
-        ),
+        statistics=no_statistics(count),
         candidate_category=request.candidates.category,
         num_behaviors=0,
         store_generation="",

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from model_stage.errors import ConfigError
+from model_stage.yaml_lines import find_repeated_key, line_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
 Part = Literal["user", "candidate", "context"]
@@ -25,6 +29,15 @@ class StrictModel(BaseModel):
     """A piece of configuration: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: object) -> object:
+        allowed = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = [key for key in values if key not in allowed] if isinstance(values, dict) else []
+        if unknown:
+            raise error_at((str(unknown[0]),), f"Extra inputs are not permitted; allowed: {', '.join(allowed)}")
+        return values
 
 
 class CategoricalField(StrictModel):
@@ -68,9 +81,9 @@ class Schema(StrictModel):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Schema:
         names = [field.name for field in self.fields]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"fields: {name!r} is declared twice")
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                raise error_at(("fields", at, "name"), f"{name!r} is declared twice")
         return self
 
     def categorical(self, part: Part) -> list[CategoricalField]:
@@ -86,21 +99,41 @@ def load_yaml(path: Path, model: type[M]) -> M:
     """Reads and checks a YAML configuration file.
 
     Raises:
-        ConfigError: The file is absent, is no YAML mapping, or breaks the model; names file, key and what is allowed.
+        ConfigError: The file is absent, is no YAML mapping, has a key twice, or breaks the model; names file, key, what
+            is allowed and the line.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.safe_load(text)
     except FileNotFoundError as exc:
         raise ConfigError(f"{path}: no such file") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: not YAML: {exc}") from exc
-    return parse_config(str(path), raw, model)
+    repeated = find_repeated_key(text)
+    if repeated is not None:
+        raise ConfigError(f"{path}: {repeated.key}: stands there twice (line {repeated.line})")
+    return parse_config(str(path), raw, model, text)
 
 
-def parse_config(origin: str, raw: object, model: type[M]) -> M:
-    """Checks a parsed configuration; see `load_yaml`."""
+def parse_config(origin: str, raw: object, model: type[M], text: str = "") -> M:
+    """Checks a parsed configuration; with its text, messages name the line. See `load_yaml`."""
     try:
         return model.model_validate({} if raw is None else raw)
     except ValidationError as exc:
-        lines = [f"{origin}: {'.'.join(map(str, e['loc'])) or '(top level)'}: {e['msg']}" for e in exc.errors()]
-        raise ConfigError("\n".join(lines)) from exc
+        raise ConfigError("\n".join(_message(origin, error, text) for error in exc.errors())) from exc
+
+
+def error_at(location: tuple[str | int, ...], message: str) -> PydanticCustomError:
+    """Gives what a validator of a whole model raises about a part of it.
+
+    Args:
+        location: From the model that is checked to the part.
+        message: What is wrong, and what is allowed.
+    """
+    return PydanticCustomError("wrong_part", "{message}", {"message": message, "location": location})
+
+
+def _message(origin: str, error: ErrorDetails, text: str) -> str:
+    location = (*error["loc"], *error.get("ctx", {}).get("location", ()))
+    key = ".".join(map(str, location)) or "(top level)"
+    return f"{origin}: {key}: {error['msg']}" + (f" (line {line_of(text, location)})" if text else "")

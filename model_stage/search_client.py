@@ -162,6 +162,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         num_behaviors=message.num_behaviors,
         store_generation=message.store_generation,
         index_generation=message.index_generation,
+        index_model=message.index_model,
         names=_names_from_proto(message.names, len(behaviors), num_candidates) if message.HasField("names") else None,
     )
 

@@ -4,6 +4,7 @@
 |---|---|---|
 | InvalidRequestError | INVALID_ARGUMENT | the message, which names the field |
 | ConfigError, BundleError | FAILED_PRECONDITION | the message, which names the file |
+| BundleMismatchError | FAILED_PRECONDITION (Explain only: Rank answers degraded) | the message, which names both |
 | SearchUnavailableError | UNAVAILABLE (Explain only: Rank answers degraded) | the message |
 | RankingUnavailableError | UNAVAILABLE | the message |
 | DeadlineExceededError | DEADLINE_EXCEEDED | the message |
@@ -45,6 +46,7 @@ STATUS_TABLE = StatusTable(
     Row(errors.InvalidRequestError, StatusCode.INVALID_ARGUMENT),
     Row(errors.ConfigError, StatusCode.FAILED_PRECONDITION),
     Row(errors.BundleError, StatusCode.FAILED_PRECONDITION),
+    Row(errors.BundleMismatchError, StatusCode.FAILED_PRECONDITION),
     Row(errors.SearchUnavailableError, StatusCode.UNAVAILABLE),
     Row(errors.RankingUnavailableError, StatusCode.UNAVAILABLE),
     Row(errors.DeadlineExceededError, StatusCode.DEADLINE_EXCEEDED),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from model_stage.schema import StrictModel
+from model_stage.schema import StrictModel, error_at
 
 PERIOD_MS = {"day": 86_400_000, "week": 7 * 86_400_000, "year": 365 * 86_400_000 + 21_600_000}
 
@@ -80,16 +80,16 @@ class Targets(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> Targets:
         names = self.names
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"targets: {name!r} is declared twice")
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                raise error_at(("targets", at, "name"), f"{name!r} is declared twice")
         first: dict[str, Target] = {}
-        for target in self.targets:
+        for at, target in enumerate(self.targets):
             other = first.setdefault(target.table_name, target)
             if other.positions != target.positions:
-                raise ValueError(
-                    f"targets: {target.name!r} and {other.name!r} share group {target.group!r} "
-                    "and must have the same positions"
+                raise error_at(
+                    ("targets", at, "positions"),
+                    f"{target.name!r} and {other.name!r} share group {target.group!r} and must have the same positions",
                 )
         return self
 

@@ -62,6 +62,8 @@ class Versions:
     bundle: str
     store_generation: str = ""
     index_generation: str = ""
+    index_model: str = ""
+    """Name of the model generation whose attention vectors the index holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +97,37 @@ class ExplainedBehavior:
     source: int
     score: float
     attention: tuple[float, ...]
-    """Weight per target; over the behaviors of the candidate they sum to 1."""
+    """Weight per target; over the behaviors of the candidate they sum to 1, less what the network gives elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """What one part of the input adds to the logit: the logit less the one without the part, all else being equal.
+
+    Parts act together in the network: the contributions need not sum to anything.
+    """
+
+    part: str
+    """`behaviors`, `statistics`, `numeric` or `categorical`: see `model_stage.ablation`."""
+    logit: tuple[float, ...]
+    """Per target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainResult:
-    """The behaviors behind one candidate's probabilities."""
+    """The behaviors behind one candidate's probabilities, and what each part of the input adds."""
 
     candidate_name: str
     targets: tuple[str, ...]
     probability: tuple[float, ...]
+    logit: tuple[float, ...]
+    """What the network says before the calibration; empty when a service of an earlier version answered."""
+    contributions: tuple[Contribution, ...]
     behaviors: tuple[ExplainedBehavior, ...]
     """Oldest first."""
     versions: Versions
+
+    @property
+    def attention_sums(self) -> tuple[float, ...]:
+        """The weights of all behaviors together, per target: 1, or less where the network also attends elsewhere."""
+        return tuple(sum(b.attention[at] for b in self.behaviors) for at in range(len(self.targets)))

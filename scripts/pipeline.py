@@ -96,7 +96,7 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
         examples = retrieve_examples(
             test, bundle.schema, searcher, bundle.encoder, partial(on_progress, "retrieve test")
         )
-    return Scored(impressions=test, probability=probabilities(bundle.network, examples, test), targets=names)
+    return Scored(impressions=test, probability=probabilities(bundle, examples, test), targets=names)
 
 
 def _with_training(recipe: Recipe, **changes: int) -> Recipe:

@@ -87,6 +87,7 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
         num_behaviors=result.num_behaviors,
         store_generation=result.store_generation,
         index_generation=result.index_generation,
+        index_model=result.index_model,
         names=None if result.names is None else _names_to_proto(result.names),
     )
 

@@ -251,6 +251,7 @@ def _assemble(
         num_behaviors=len(rows),
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
+        index_model=index.model if index is not None else "",
     )
 
 

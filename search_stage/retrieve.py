@@ -156,6 +156,7 @@ def _answer(
         num_behaviors=history.cut,
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
+        index_model=serving.index.model if serving.index is not None else "",
         names=_names(behaviors, request.candidates, snapshot) if request.with_names else None,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from hypothesis import strategies as st
 
-from model_stage.types import ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
+from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
 from store.reading.retrieval import (
     BehaviorColumns,
     Candidates,
@@ -169,11 +169,12 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         num_behaviors=draw(st.integers(0, 2**32 - 1)),
         store_generation=draw(words),
         index_generation=draw(words),
+        index_model=draw(words),
         names=draw(st.none() | names),
     )
 
 
-versions = st.builds(Versions, bundle=words, store_generation=words, index_generation=words)
+versions = st.builds(Versions, bundle=words, store_generation=words, index_generation=words, index_model=words)
 
 
 @st.composite
@@ -205,6 +206,8 @@ explained_behaviors = st.builds(
     attention=st.lists(finite, max_size=3).map(tuple),
 )
 
+contributions = st.builds(Contribution, part=words, logit=st.lists(finite, max_size=3).map(tuple))
+
 
 @st.composite
 def explanations(draw: st.DrawFn) -> ExplainResult:
@@ -213,6 +216,8 @@ def explanations(draw: st.DrawFn) -> ExplainResult:
         candidate_name=draw(words),
         targets=tuple(targets),
         probability=tuple(draw(st.lists(finite, min_size=len(targets), max_size=len(targets)))),
+        logit=tuple(draw(st.lists(finite, min_size=len(targets), max_size=len(targets)))),
+        contributions=tuple(draw(st.lists(contributions, max_size=2))),
         behaviors=tuple(draw(st.lists(explained_behaviors, max_size=3))),
         versions=draw(versions),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_stage.evaluation.metrics import auc, gauc, logloss
+from model_stage.evaluation.metrics import auc, calibration_error, gauc, logloss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def report_by_target(labels: F32, probability: F32, user: U64, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Gives AUC, GAUC (by user), log loss and counts of each target over the rows whose label is known.
+    """Gives AUC, GAUC (by user), log loss, calibration error and counts of each target, of rows with a known label.
 
     Args:
         labels: 1 / 0 / NaN = unknown. (N, T)
@@ -31,6 +31,7 @@ def report_by_target(labels: F32, probability: F32, user: U64, names: Sequence[s
             "auc": auc(label, score),
             "gauc": gauc(label, score, user[known]),
             "logloss": logloss(label, score),
+            "ece": calibration_error(label, score),
             "mean_probability": float(score.mean()),
             "positives": float(label.sum()),
             "impressions": float(len(label)),

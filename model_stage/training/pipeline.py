@@ -7,16 +7,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pydantic import Field
 
-from model_stage.bundle import load_bundle, new_network, save_bundle
-from model_stage.encoder import RequestEncoder
+from model_stage.agreement import find_field_problem
+from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
+from model_stage.calibration import Calibration
+from model_stage.encoder import RequestEncoder, collate
+from model_stage.errors import ConfigError
+from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.networks import NetworkConfig
 from model_stage.schema import Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
+from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.trainer import Example, TrainConfig, predict, train
+from model_stage.training.trainer import Example, TrainConfig, batches, train
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from store.types import NO_ID
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from model_stage.bundle import Bundle
     from model_stage.networks import RankingNetwork
     from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     from store.types import F32
 
 SPLITS = ("train", "validation", "test")
+EVALUATION_CANDIDATES = 8192
+"""Candidates scored at once, about."""
 
 
 class Splits(StrictModel):
@@ -56,6 +65,10 @@ class ModelConfig(StrictModel):
 
     network: NetworkConfig = NetworkConfig()
     train: TrainConfig = TrainConfig()
+    calibration: CalibrationMethod = "platt"
+    """How probabilities are fitted to the validation split afterwards. `platt` has two numbers per target, which a few
+    dozen positives can carry, and keeps the order of candidates; `isotonic` takes any rising shape, wants thousands of
+    positives, and makes candidates equal where its curve is level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +148,17 @@ def retrieve_examples(
         retriever: What will also serve.
         encoder: What will also serve.
         on_request: Called with (requests done, requests in all).
+
+    Raises:
+        ConfigError: The store holds a field as another kind than the schema says.
     """
     grouped = list(requests_of(impressions, schema))
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
         found = retriever.search(request.query())
+        problem = find_field_problem(schema, found)
+        if problem:
+            raise ConfigError(f"schema.yaml: {problem}")
         examples.append(Example(encoded=encoder.encode(request, found), labels=impressions.labels[rows], rows=rows))
         on_request(done, len(grouped))
     return examples
@@ -166,12 +185,17 @@ def train_bundle(
         attention_from: Bundle root whose vocabularies and attention table are taken over and kept fixed, so that the
             index built from its export stays true to the new bundle.
         on_progress: Called with (what, done, total).
+
+    Raises:
+        ConfigError: The schema does not fit the bundle whose attention table is kept, or the store's fields.
     """
     names = recipe.targets.names
     splits = load_yaml(dataset / "splits.json", Splits)
     impressions = load_impressions(dataset, recipe.schema, names)
     parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
     fixed = load_bundle(attention_from) if attention_from is not None else None
+    if fixed is not None:
+        _check_attention(fixed, recipe.schema)
     vocabularies = (
         fixed.vocabularies
         if fixed
@@ -196,8 +220,10 @@ def train_bundle(
         config.train,
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
     )
+    logits = logits_of(network, examples["validation"], parts["validation"])
+    calibration = fit_calibration(parts["validation"].labels, logits, names, config.calibration)
     metrics: dict[str, Any] = {"training": asdict(report)}
-    metrics["validation"] = evaluate_examples(network, examples["validation"], parts["validation"], names)
+    metrics["validation"] = calibrated_report(parts["validation"], logits, calibration, names)
     name = save_bundle(
         out,
         schema=recipe.schema,
@@ -205,21 +231,69 @@ def train_bundle(
         network_config=config.network,
         vocabularies=vocabularies,
         network=network,
+        calibration=calibration,
         metrics=metrics,
-        meta={"store_generation": snapshot.generation, "attention_from": fixed.name if fixed else ""},
+        provenance=Provenance(
+            store_generation=snapshot.generation,
+            taxonomy_fingerprint=snapshot.meta.taxonomy_fingerprint,
+            attention_from=fixed.attention_model if fixed else "",
+            train_from_ms=int(parts["train"].timestamp_ms.min()),
+            train_until_ms=int(parts["train"].timestamp_ms.max()),
+        ),
     )
     return Trained(name=name, metrics=metrics)
 
 
+def _check_attention(fixed: Bundle, schema: Schema) -> None:
+    """Checks that a schema can be used with the vocabularies and the attention table of another bundle."""
+    for key in ("attention_dim", "behavior_fields"):
+        theirs, ours = getattr(fixed.schema, key), getattr(schema, key)
+        if theirs != ours:
+            raise ConfigError(
+                f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
+            )
+    known = fixed.vocabularies.categorical
+    for field in schema.fields:
+        if field.kind == "categorical" and field.name not in known:
+            raise ConfigError(
+                f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "
+                f"{', '.join(known) or 'none'}; train that bundle with this schema first"
+            )
+
+
 def evaluate_examples(
-    network: RankingNetwork, examples: Sequence[Example], impressions: Impressions, names: Sequence[str]
+    bundle: Bundle, examples: Sequence[Example], impressions: Impressions
 ) -> dict[str, dict[str, float]]:
     """Gives the metrics of each target over some retrieved examples of `impressions`."""
-    return report_by_target(impressions.labels, probabilities(network, examples, impressions), impressions.user, names)
+    logits = logits_of(bundle.network, examples, impressions)
+    return calibrated_report(impressions, logits, bundle.calibration, bundle.targets.names)
 
 
-def probabilities(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
-    """Gives the probabilities of the impressions, in their own order. (N, T)."""
+def probabilities(bundle: Bundle, examples: Sequence[Example], impressions: Impressions) -> F32:
+    """Gives the calibrated probabilities of the impressions, in their own order. (N, T)."""
+    logits = logits_of(bundle.network, examples, impressions)
+    return bundle.calibration.probabilities(logits, bundle.targets.names)
+
+
+def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
+    """Gives the logits of the impressions, in their own order. (N, T)."""
     out = np.empty_like(impressions.labels)
-    out[np.concatenate([e.rows for e in examples])] = predict(network, examples)
+    network.eval()
+    with torch.inference_mode():
+        for batch in batches(examples, EVALUATION_CANDIDATES):
+            rows = np.concatenate([example.rows for example in batch])
+            out[rows] = network(collate([example.encoded for example in batch])).logit_BT.numpy()
     return out
+
+
+def calibrated_report(
+    impressions: Impressions, logits: F32, calibration: Calibration, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Gives the metrics of each target, and log loss and calibration error as they were before the calibration."""
+    report = report_by_target(impressions.labels, calibration.probabilities(logits, names), impressions.user, names)
+    for at, (name, numbers) in enumerate(report.items()):
+        known = ~np.isnan(impressions.labels[:, at])
+        label, before = impressions.labels[known, at], Calibration().probabilities(logits[known, at : at + 1], [name])
+        numbers["logloss_uncalibrated"] = logloss(label, before[:, 0])
+        numbers["ece_uncalibrated"] = calibration_error(label, before[:, 0])
+    return report

@@ -179,6 +179,8 @@ class SearchResult:
     store_generation: str
     index_generation: str
     """Empty when no index is loaded."""
+    index_model: str = ""
+    """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
     names: Names | None = None
     """Only when the request asked for them."""
 

@@ -123,7 +123,7 @@ def test_library_grpc_and_offline_evaluation_give_the_same_scores(world, ranker,
     bundle = ranker.bundle
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
     examples = retrieve_examples(impressions, bundle.schema, ranker._retriever, bundle.encoder)
-    offline = probabilities(bundle.network, examples, impressions)
+    offline = probabilities(bundle, examples, impressions)
     assert np.isnan(impressions.labels[:, 1]).all()
     count = 0
     for rows, request in requests_of(impressions, bundle.schema):

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_stage.bundle import new_network, save_bundle
+from model_stage.bundle import Provenance, new_network, save_bundle
+from model_stage.calibration import Calibration, Platt
 from model_stage.networks import NetworkConfig
 from model_stage.schema import CategoricalField, NumericField, Schema
 from model_stage.targets import Target, Targets
@@ -111,6 +112,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
             },
             streams=snapshot.streams,
         )
+        generation = snapshot.generation
     return save_bundle(
         world.bundle,
         schema=schema,
@@ -118,8 +120,9 @@ def publish_bundle(world: World, *, seed: int) -> str:
         network_config=config,
         vocabularies=vocabularies,
         network=new_network(schema, targets, config, vocabularies, seed=seed),
+        calibration=Calibration(by_target={"click": Platt(slope=1.5, intercept=-0.25)}),
         metrics={},
-        meta={},
+        provenance=Provenance(store_generation=generation),
     )
 
 

@@ -64,3 +64,47 @@ def test_targets_errors_name_file_key_and_what_is_allowed(tmp_path, text, messag
 def test_targets_of_one_group_share_their_tables(tmp_path):
     targets = load(tmp_path, "targets: [{name: a, group: rare}, {name: b, group: rare}, {name: c}]", Targets)
     assert [t.table_name for t in targets.targets] == ["group:rare", "group:rare", "target:c"]
+
+
+BAD_TARGETS = [
+    ("targets:\n- name: a\n- name: a\n", "targets.1.name: 'a' is declared twice (line 3)"),
+    ("# x\ntargets:\n- name: a\n  weight: -1\n", "targets.0.weight: Input should be greater than 0 (line 4)"),
+    ("targets:\n- name: a\n  colour: red\n", "targets.0.colour: Extra inputs are not permitted; allowed: name, weight"),
+    ("targets:\n- name: a\n  colour: red\n", "(line 3)"),
+    (
+        "targets:\n- name: a\n  positions:\n  - kind: interval\n  - {kind: calendar,\n     period: month}\n",
+        "targets.0.positions.1.calendar.period: Input should be 'day', 'week' or 'year' (line 6)",
+    ),
+    ("targets:\n- name: a\n  positions:\n  - kind: moon\n", "'rank', 'interval', 'calendar', 'match_level' (line 4)"),
+    (
+        "targets:\n- {name: a, group: g}\n- name: b\n  group: g\n  positions: [{kind: rank}]\n",
+        "targets.1.positions: 'b' and 'a' share group 'g' and must have the same positions (line 5)",
+    ),
+    ("targets:\n- name: a\n\n  weight: 1\n  weight: 2\n", "weight: stands there twice (line 5)"),
+    ("", "targets: Field required"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_TARGETS)
+def test_errors_name_the_line(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, Targets)
+    assert str(caught.value).startswith(f"{tmp_path / 'file.yaml'}: ")
+    assert message in str(caught.value)
+
+
+def test_targets_check_prints_what_is_sound_and_refuses_a_field_that_is_a_label(run, tmp_path):
+    targets, schema = tmp_path / "targets.yaml", tmp_path / "schema.yaml"
+    targets.write_text("targets: [{name: a, group: rare}, {name: b}]")
+    schema.write_text(
+        "fields:\n- {kind: numeric, name: price, part: user}\n- kind: numeric\n  part: user\n  name: label_b\n"
+    )
+    code, out, _ = run("targets", "check", targets)
+    assert (code, "sound" in out, "group:rare" in out, "interval (16 rows)" in out) == (0, True, True, True)
+    code, _, err = run("targets", "check", targets, "--schema", schema)
+    assert code == 2
+    assert f"{schema}: fields.1.name: 'label_b' is the label of target 'b'" in err
+    assert "(line 5)" in err
+    targets.write_text("targets: []")
+    code, _, err = run("targets", "check", targets)
+    assert (code, "at least 1 item" in err, "(line 1)" in err) == (2, True, True)

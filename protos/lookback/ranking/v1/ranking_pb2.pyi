@@ -203,20 +203,24 @@ class Versions(google.protobuf.message.Message):
     BUNDLE_FIELD_NUMBER: builtins.int
     STORE_GENERATION_FIELD_NUMBER: builtins.int
     INDEX_GENERATION_FIELD_NUMBER: builtins.int
+    INDEX_MODEL_FIELD_NUMBER: builtins.int
     bundle: builtins.str
     """Name of the model bundle."""
     store_generation: builtins.str
     """Name of the store generation; empty = search did not answer."""
     index_generation: builtins.str
     """Name of the index generation; empty = none."""
+    index_model: builtins.str
+    """Name of the model generation whose attention vectors that index holds; empty = none."""
     def __init__(
         self,
         *,
         bundle: builtins.str = ...,
         store_generation: builtins.str = ...,
         index_generation: builtins.str = ...,
+        index_model: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "index_generation", b"index_generation", "store_generation", b"store_generation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "index_generation", b"index_generation", "index_model", b"index_model", "store_generation", b"store_generation"]) -> None: ...
 
 global___Versions = Versions
 
@@ -301,6 +305,8 @@ class ExplainResponse(google.protobuf.message.Message):
     BEHAVIORS_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
     CANDIDATE_NAME_FIELD_NUMBER: builtins.int
+    LOGIT_FIELD_NUMBER: builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: builtins.int
     candidate_name: builtins.str
     """Name of the candidate; its decimal id where the store knows no name."""
     @property
@@ -319,6 +325,14 @@ class ExplainResponse(google.protobuf.message.Message):
     def versions(self) -> global___Versions:
         """What answered."""
 
+    @property
+    def logit(self) -> global___Column:
+        """What the network says of the candidate before the calibration, FLOAT32 (T)."""
+
+    @property
+    def contributions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Contribution]:
+        """What each part of the input adds to the logit."""
+
     def __init__(
         self,
         *,
@@ -327,11 +341,39 @@ class ExplainResponse(google.protobuf.message.Message):
         behaviors: collections.abc.Iterable[global___ExplainedBehavior] | None = ...,
         versions: global___Versions | None = ...,
         candidate_name: builtins.str = ...,
+        logit: global___Column | None = ...,
+        contributions: collections.abc.Iterable[global___Contribution] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_name", b"candidate_name", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["logit", b"logit", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___ExplainResponse = ExplainResponse
+
+@typing.final
+class Contribution(google.protobuf.message.Message):
+    """What one part of the input adds to the logit: the logit less the one that the network gives without this part, all else
+    being equal. Parts act together, so that the contributions need not sum to anything.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PART_FIELD_NUMBER: builtins.int
+    LOGIT_FIELD_NUMBER: builtins.int
+    part: builtins.str
+    """"behaviors", "statistics", "numeric" or "categorical"; only parts that the bundle's schema has."""
+    @property
+    def logit(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Per target, T of them."""
+
+    def __init__(
+        self,
+        *,
+        part: builtins.str = ...,
+        logit: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["logit", b"logit", "part", b"part"]) -> None: ...
+
+global___Contribution = Contribution
 
 @typing.final
 class ExplainedBehavior(google.protobuf.message.Message):
@@ -372,7 +414,9 @@ class ExplainedBehavior(google.protobuf.message.Message):
     """Name of the category; empty = unmapped."""
     @property
     def attention(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1."""
+        """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1, or to less where the network also
+        attends to what is no behavior.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,65 @@
+"""Whether what search answers is what a bundle was made for; if not, ranking does without it and says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.errors import BundleMismatchError, SearchUnavailableError
+from model_stage.schema import NumericField
+from store.reading.retrieval import Candidates, SearchRequest
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from model_stage.bundle import Bundle
+    from model_stage.schema import Schema
+    from model_stage.types import Retriever
+    from store.reading.retrieval import SearchResult
+
+
+def check_agreement(bundle: Bundle, found: SearchResult) -> None:
+    """Checks an answer of search against a bundle.
+
+    An answer without an index agrees with every bundle: soft search is off, and its scores are all 0.
+
+    Raises:
+        BundleMismatchError: The index holds the vectors of another model than the bundle's, or the store holds a field
+            of the schema as another kind.
+    """
+    if found.index_model and found.index_model != bundle.attention_model:
+        raise BundleMismatchError(
+            f"index {found.index_generation} holds the vectors of model {found.index_model}, bundle {bundle.name} has "
+            f"those of {bundle.attention_model}; publish an index built with its export, or the bundle of that index"
+        )
+    problem = find_field_problem(bundle.schema, found)
+    if problem:
+        raise BundleMismatchError(
+            f"schema of bundle {bundle.name}: {problem}; ingest the table it was trained with, or train anew"
+        )
+
+
+def find_field_problem(schema: Schema, found: SearchResult) -> str:
+    """Says which field the store holds as another kind than a schema says, the first one; empty = there is none."""
+    for field in schema.fields:
+        if field.part == "context":
+            continue
+        column = (found.user_fields if field.part == "user" else found.candidate_fields).get(field.name)
+        if column is not None and (column.dtype == np.float32) != isinstance(field, NumericField):
+            holds = "numbers" if column.dtype == np.float32 else "ids"
+            return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
+    return ""
+
+
+def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
+    """Asks a retriever for nothing, and checks the answer; one that does not answer now may agree later.
+
+    Raises:
+        BundleMismatchError: As `check_agreement`.
+    """
+    nothing = SearchRequest(user=0, as_of_ms=1, candidates=Candidates.by_id(np.array([NO_ID], np.uint64)))
+    try:
+        found = retriever.search(nothing)
+    except SearchUnavailableError:
+        return
+    check_agreement(bundle, found)

@@ -1,0 +1,1 @@
+"""Looking into published bundles: what they are, how they differ, whether they are whole, what they have learned."""

@@ -1,0 +1,107 @@
+"""Pictures for people: learned positional encodings, and what stands behind one score. Needs matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model_stage.errors import ModelError
+from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from model_stage.inspection.positions import Curves
+    from model_stage.types import ExplainResult
+
+DAY_MS = 86_400_000
+_SOURCE_COLORS = (
+    (SOURCE_HARD, "hard", "tab:orange"),
+    (SOURCE_SOFT, "soft", "tab:blue"),
+    (SOURCE_RECENT, "recent", "0.6"),
+)
+
+
+class MatplotlibMissingError(ModelError):
+    """Plots need matplotlib; says what to install. No server raises it."""
+
+
+def check_matplotlib() -> None:
+    """Checks that a plot can be drawn, before the work that it is to show.
+
+    Raises:
+        MatplotlibMissingError: It cannot.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MatplotlibMissingError(
+            f"a plot needs matplotlib ({error}); pip install 'lookback[report]', or leave out --plot"
+        ) from error
+
+
+def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: str, other: Sequence[Curves]) -> None:
+    """Draws a panel per encoding with a line per target; those of the other bundle dashed. Writes a PNG file."""
+    figure = _figure(6.0 * len(curves), 3.8)
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, learned in zip(panels, curves, strict=True):
+        x = range(len(learned.grid.x)) if learned.grid.name == "match_level" else learned.grid.x
+        for at, (target, share) in enumerate(learned.share.items()):
+            axes.plot(x, share, marker=".", color=f"C{at}", label=target)
+            for compared in other:
+                if compared.grid.name == learned.grid.name and target in compared.share:
+                    axes.plot(x, compared.share[target], linestyle="--", color=f"C{at}")
+        axes.axhline(0.5, color="0.8", zorder=0)
+        grid = learned.grid
+        unit = "age, days" if grid.name == "interval" else grid.unit
+        axes.set(title=grid.name, xlabel=unit, ylabel=f"share beside {grid.labels[grid.reference]}")
+        if learned.grid.name == "interval":
+            axes.set_xscale("log")
+        if learned.grid.name == "match_level":
+            axes.set_xticks(x, learned.grid.labels)
+        axes.legend(fontsize="small")
+    figure.suptitle(f"attention learned by bundle {bundle}" + (f", dashed: {against}" if against else ""))
+    _save(figure, path)
+
+
+def plot_explanation(path: Path, explained: ExplainResult, as_of_ms: int) -> None:
+    """Draws attention over age for each target, by source, and what each part adds to the logit. Writes a PNG file."""
+    count = len(explained.targets)
+    figure = _figure(6.0 * (count + 1), 3.8)
+    panels = figure.subplots(1, count + 1, squeeze=False)[0]
+    for at, target in enumerate(explained.targets):
+        axes = panels[at]
+        for bit, name, color in _SOURCE_COLORS:
+            found = [b for b in explained.behaviors if b.source & bit]
+            ages = [(as_of_ms - b.timestamp_ms) / DAY_MS for b in found]
+            axes.scatter(ages, [b.attention[at] for b in found], s=18, color=color, label=name, alpha=0.7)
+        title = f"{target}: p = {explained.probability[at]:.4f}"
+        axes.set(title=title, xlabel="age of the behavior, days", ylabel="attention weight", ylim=(0, None))
+        axes.legend()
+    width = 0.8 / max(count, 1)
+    for at, target in enumerate(explained.targets):
+        place = [row + at * width for row in range(len(explained.contributions))]
+        panels[-1].barh(place, [each.logit[at] for each in explained.contributions], height=width, label=target)
+    panels[-1].set_yticks(
+        [row + 0.4 - width / 2 for row in range(len(explained.contributions))],
+        [each.part for each in explained.contributions],
+    )
+    panels[-1].axvline(0.0, color="0.6")
+    panels[-1].set(title="logit with it less logit without it")
+    panels[-1].legend()
+    figure.suptitle(f"behind candidate {explained.candidate_name}")
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:  # noqa: ANN401 (matplotlib is not typed here)
+    check_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:  # noqa: ANN401
+    figure.savefig(path, dpi=110, format="png", metadata={"Software": None})

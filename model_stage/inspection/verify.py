@@ -1,0 +1,89 @@
+"""Whether a bundle is whole and can be served: every file, every tensor, and one made-up request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors import numpy as safe_numpy
+
+from model_stage.bundle import ATTENTION_EXPORT, KIND, attention_export, load_bundle
+from model_stage.encoder import collate
+from model_stage.errors import BundleError, ConfigError
+from model_stage.inspection.made_up import made_up, some_categories
+from store.generation import open_generation
+from store.reading.retrieval import NO_LEVEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from model_stage.bundle import Bundle
+
+DAY_MS = 86_400_000
+
+
+def verify_bundle(root: Path, name: str | None = None) -> Iterator[tuple[str, str]]:
+    """Checks a bundle, part by part; gives (what was checked, what was found) of each part that is sound.
+
+    Raises:
+        store.errors.GenerationError: A file is missing, is not what the manifest says, or nothing is published.
+        BundleError: The files are what the manifest says, and the bundle still cannot be served. Both name the file.
+    """
+    opened = open_generation(root, KIND, name)
+    size = sum(entry.size for entry in opened.manifest.files.values())
+    yield "files", f"{len(opened.manifest.files)} files, {size:,} bytes, all with the sha256 of the manifest"
+    checked = _finite(opened.path)
+    yield "numbers", f"{checked:,} numbers, all finite"
+    try:
+        bundle = load_bundle(root, opened.name)
+    except ConfigError as exc:
+        raise BundleError(f"{exc}; train the bundle anew") from exc
+    tensors = bundle.network.state_dict()
+    yield "weights", f"{len(tensors)} tensors, each of the shape that schema, targets and network ask for"
+    yield "attention export", _check_export(bundle, opened.path / ATTENTION_EXPORT)
+    yield "made-up request", _check_scores(bundle, opened.path)
+
+
+def _finite(path: Path) -> int:
+    """Checks every number of every tensor file; gives how many there are."""
+    count = 0
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            arrays = safe_numpy.load_file(file)
+        except SafetensorError as exc:
+            raise BundleError(f"{file}: is no safetensors file ({exc}); train the bundle anew") from exc
+        for name, array in arrays.items():
+            count += array.size
+            if np.issubdtype(array.dtype, np.floating) and not bool(np.isfinite(array).all()):
+                raise BundleError(f"{file}: {name} holds a number that is not finite; train the bundle anew")
+    return count
+
+
+def _check_export(bundle: Bundle, path: Path) -> str:
+    """Checks that the vectors an index is built from are those of the weights."""
+    stored, expected = safe_numpy.load_file(path), attention_export(bundle.network, bundle.vocabularies)
+    for name, array in expected.items():
+        if name not in stored or stored[name].shape != array.shape:
+            raise BundleError(f"{path}: {name}: a tensor of shape {array.shape} is needed; train the bundle anew")
+        if not np.allclose(stored[name], array, rtol=1e-4, atol=1e-5):
+            raise BundleError(f"{path}: {name} is not what weights.safetensors gives; train the bundle anew")
+    return f"{len(expected['item_ids']):,} items and {len(expected['category_ids']):,} categories, as the weights say"
+
+
+def _check_scores(bundle: Bundle, path: Path) -> str:
+    """Scores candidates with behaviors, and one without."""
+    categories = some_categories(bundle, 8)
+    encoder = bundle.encoder
+    requests = [
+        made_up(bundle, categories, [400 * DAY_MS, DAY_MS, 60_000], [1, NO_LEVEL, 0]),
+        made_up(bundle, categories[:1], [], []),
+    ]
+    with torch.inference_mode():
+        logits = bundle.network(collate([encoder.encode(*each) for each in requests])).logit_BT.numpy()
+    if not bool(np.isfinite(logits).all()):
+        raise BundleError(f"{path / 'weights.safetensors'}: a made-up request scores {logits.tolist()}; train it anew")
+    probability = bundle.calibration.probabilities(logits, bundle.targets.names)
+    return f"{probability.size} probabilities, from {probability.min():.4g} to {probability.max():.4g}"

@@ -1,0 +1,67 @@
+"""A bundle and an index of another model: refused where it is known at the start, a degraded answer where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from model_stage.errors import BundleMismatchError, RankingUnavailableError
+from model_stage.rank_client import RankClient
+from model_stage.ranker import Ranker
+from model_stage.search_client import SearchClient
+from model_stage.server import ranking_server
+from model_stage.types import RankRequest
+from search_stage.config import SearchConfig
+from search_stage.index.generation import IndexGeneration
+from search_stage.searcher import Searcher
+from search_stage.server import search_server
+from store import BehaviorStore
+from store.generation import current_name
+from store.serving import ServeOptions
+from store.types import parse_id
+from tests.integration.world import AS_OF_MS, candidates, publish_bundle, publish_index
+
+REQUEST = RankRequest(user=parse_id("u3"), as_of_ms=AS_OF_MS, candidates=candidates("a1", "a2"))
+
+
+def test_an_index_of_another_model_degrades_the_answer_until_one_of_the_bundles_is_published(own_world):
+    first = current_name(own_world.bundle, "model")
+    second = publish_bundle(own_world, seed=1)
+    options = ServeOptions()
+    with (
+        search_server(own_world.store, own_world.index, SearchConfig.load(), options) as search,
+        ranking_server(own_world.bundle, f"127.0.0.1:{search.port}", options) as ranking,
+        RankClient(f"127.0.0.1:{ranking.port}") as client,
+        SearchClient(f"127.0.0.1:{search.port}") as searching,
+    ):
+        assert searching.search(REQUEST.query()).index_model == first
+        with pytest.raises(
+            BundleMismatchError, match=f"vectors of model {first}, bundle {second} has those of {second}"
+        ):
+            Ranker.load(own_world.bundle, searching)
+        result = client.rank(REQUEST)
+        assert result.degraded
+        assert first in result.degraded_reason
+        assert second in result.degraded_reason
+        assert (result.num_retrieved.tolist(), result.versions.store_generation) == ([0, 0], "")
+        with pytest.raises(RankingUnavailableError, match=f"FAILED_PRECONDITION: .*{first}"):
+            client.explain(REQUEST)
+    publish_index(own_world)
+    with (
+        search_server(own_world.store, own_world.index, SearchConfig.load(), options) as search,
+        ranking_server(own_world.bundle, f"127.0.0.1:{search.port}", options) as ranking,
+        RankClient(f"127.0.0.1:{ranking.port}") as client,
+    ):
+        result = client.rank(REQUEST)
+        assert not result.degraded
+        assert result.versions.index_model == second
+    with SearchClient(f"127.0.0.1:{search.port}") as gone:
+        assert Ranker.load(own_world.bundle, gone).rank(REQUEST).degraded
+
+
+def test_a_ranker_in_one_process_is_refused_with_an_index_of_another_model(own_world):
+    publish_bundle(own_world, seed=1)
+    with BehaviorStore.open(own_world.store) as store:
+        with pytest.raises(BundleMismatchError, match="publish an index built with its export"):
+            Ranker.load(own_world.bundle, Searcher(store, IndexGeneration.open(own_world.index)))
+        without = Ranker.load(own_world.bundle, Searcher(store, None)).rank(REQUEST)
+        assert (without.degraded, without.versions.index_model) == (False, "")

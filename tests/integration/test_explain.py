@@ -1,0 +1,178 @@
+"""Explanations: what each part adds equals what re-scoring by other means says; in process and over gRPC the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from model_stage.cli import app
+from model_stage.convert import explanation_from_proto, explanation_to_proto
+from model_stage.evaluation.show import attention_lines, contribution_table
+from model_stage.ranker import Ranker
+from model_stage.types import RankRequest
+from search_stage.index.generation import IndexGeneration
+from search_stage.searcher import Searcher
+from store import BehaviorStore
+from store.types import NO_ID, parse_id
+from tests.integration.world import AS_OF_MS, candidates
+
+REQUEST = RankRequest(
+    user=parse_id("u3"),
+    as_of_ms=AS_OF_MS,
+    candidates=candidates("a1", "c1", "a2"),
+    context_fields={"hour": np.array([7], np.float32)},
+)
+
+
+class Altered:
+    """A retriever whose answers are altered."""
+
+    def __init__(self, retriever, alter):
+        self.retriever, self.alter = retriever, alter
+
+    def search(self, request, deadline=None, request_id=""):
+        return self.alter(self.retriever.search(request, deadline, request_id))
+
+
+@pytest.fixture(scope="module")
+def ranker(world):
+    with BehaviorStore.open(world.store) as store:
+        yield Ranker.load(world.bundle, Searcher(store, IndexGeneration.open(world.index)))
+
+
+def none_retrieved(found):
+    empty = {name: getattr(found, name)[:0] for name in ("index", "score", "match_level", "source")}
+    return replace(found, offsets=np.zeros_like(found.offsets), **empty)
+
+
+def nothing_counted(found):
+    statistics = found.statistics
+    return replace(
+        found,
+        statistics=replace(
+            statistics,
+            count=np.zeros_like(statistics.count),
+            age_ms=np.full_like(statistics.age_ms, -1),
+            total_count=np.zeros_like(statistics.total_count),
+            total_age_ms=np.full_like(statistics.total_age_ms, -1),
+        ),
+    )
+
+
+def without_numbers(found):
+    return replace(found, candidate_fields={**found.candidate_fields, "price": np.full(3, np.nan, np.float32)})
+
+
+def without_ids(found):
+    return replace(
+        found,
+        candidate_fields={**found.candidate_fields, "brand": np.full(3, NO_ID, np.uint64)},
+        user_fields={"segment": np.array([NO_ID], np.uint64)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "alter", "changes"),
+    [
+        ("behaviors", none_retrieved, {}),
+        ("statistics", nothing_counted, {}),
+        ("numeric", without_numbers, {"context_fields": {}}),
+        ("categorical", without_ids, {}),
+    ],
+)
+@pytest.mark.parametrize("candidate", [0, 2])
+def test_a_contribution_is_the_logit_less_the_one_of_an_input_without_the_part(ranker, part, alter, changes, candidate):
+    explained = ranker.explain(REQUEST, candidate)
+    poorer = Ranker(ranker.bundle, Altered(ranker._retriever, alter)).explain(replace(REQUEST, **changes), candidate)
+    found = {each.part: each.logit for each in explained.contributions}
+    assert list(found) == ["behaviors", "statistics", "numeric", "categorical"]
+    expected = np.subtract(explained.logit, poorer.logit)
+    np.testing.assert_allclose(found[part], expected, atol=1e-5)
+    assert np.abs(expected).max() > 1e-4
+    again = {each.part: each.logit for each in poorer.contributions}
+    np.testing.assert_allclose(again[part], 0.0, atol=1e-6)
+
+
+def test_the_probability_is_the_calibrated_logit(ranker):
+    explained = ranker.explain(REQUEST, 1)
+    click, buy = explained.logit
+    expected = 1 / (1 + np.exp(-np.array([1.5 * click - 0.25, buy])))
+    np.testing.assert_allclose(explained.probability, expected, rtol=1e-5)
+    np.testing.assert_allclose(ranker.rank(REQUEST).probability[1], expected, rtol=1e-5)
+
+
+def test_one_target_alone_has_its_own_numbers(ranker):
+    both, buy = ranker.explain(REQUEST, 0), ranker.explain(replace(REQUEST, targets=("buy",)), 0)
+    assert buy.logit == both.logit[1:]
+    assert [each.logit for each in buy.contributions] == [each.logit[1:] for each in both.contributions]
+    assert buy.attention_sums == pytest.approx([1.0], abs=1e-5)
+
+
+def test_both_services_say_of_contributions_what_one_process_says(ranker, rank_client):
+    alone, served = ranker.explain(REQUEST, 2), rank_client.explain(REQUEST, 2)
+    assert served.logit == pytest.approx(alone.logit, abs=1e-6)
+    for ours, theirs in zip(served.contributions, alone.contributions, strict=True):
+        assert ours.part == theirs.part
+        assert ours.logit == pytest.approx(theirs.logit, abs=1e-6)
+    assert served.versions == alone.versions
+    assert served.versions.index_model == ranker.bundle.name
+
+
+def test_an_answer_of_an_earlier_service_has_no_logit_and_is_shown(ranker):
+    message = explanation_to_proto(ranker.explain(REQUEST))
+    message.ClearField("logit")
+    message.ClearField("contributions")
+    explained = explanation_from_proto(message)
+    assert (explained.logit, explained.contributions) == ((), ())
+    assert contribution_table(explained).row_count == 2
+
+
+def test_what_is_missing_to_one_is_said(ranker):
+    explained = ranker.explain(REQUEST)
+    assert [line.rpartition(", ")[2] for line in attention_lines(explained)] == ["sums to 1", "sums to 1"]
+    less = tuple(replace(b, attention=(b.attention[0] / 2, b.attention[1])) for b in explained.behaviors)
+    first, second = attention_lines(replace(explained, behaviors=less))
+    assert "0.500000 over" in first
+    assert "+0.500000 is on what is no behavior" in first
+    assert second.endswith("sums to 1")
+    assert attention_lines(replace(explained, behaviors=())) == ["no behavior was retrieved: there is no attention"]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_the_command_says_the_same_in_process_and_of_a_server(world, ranking, tmp_path):
+    asked = ("--user", "u3", "--candidate", "a2", "--as-of", AS_OF_MS)
+    roots = ("--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    here = invoke(*asked, *roots, "--json", tmp_path / "here.json", "--plot", tmp_path / "here.png")
+    there = invoke(*asked, "--server", f"127.0.0.1:{ranking.port}", "--json", tmp_path / "there.json")
+    assert (here.exit_code, there.exit_code) == (0, 0), here.output + there.output
+    for text in ("Saw offer", "Hand saw", "attention click", "sums to 1", "behaviors", "statistics", "probability"):
+        assert text in here.output
+    assert here.output == there.output
+    left, right = (json.loads((tmp_path / name).read_text()) for name in ("here.json", "there.json"))
+    assert left.keys() == right.keys()
+    assert left["behaviors"][0]["timestamp_ms"] == right["behaviors"][0]["timestamp_ms"]
+    assert left["user"] == "u3"
+    assert left["attention_sums"] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert (tmp_path / "here.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_needs_a_server_or_roots(world):
+    for some in ((), ("--store", world.store)):
+        result = invoke("--user", "u3", "--candidate", "a2", *some)
+        assert result.exit_code == 2
+        assert "--store and --bundle" in result.output
+
+
+def test_a_user_without_behaviors_is_explained_from_the_rest(ranker):
+    explained = ranker.explain(replace(REQUEST, user=parse_id("nobody")))
+    assert explained.behaviors == ()
+    assert explained.attention_sums == (0.0, 0.0)
+    found = {each.part: each.logit for each in explained.contributions}
+    assert found["behaviors"] == pytest.approx((0.0, 0.0), abs=1e-6)
