@@ -372,7 +372,9 @@ class ExplainedBehavior(google.protobuf.message.Message):
     """Name of the category; empty = unmapped."""
     @property
     def attention(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1."""
+        """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1, less what a network gives to
+        no behavior. Networks without a softmax (presets hstu and sdim) may give any number: docs/presets.md.
+        """
 
     def __init__(
         self,
