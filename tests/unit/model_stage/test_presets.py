@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model_stage.bundle import load_bundle, save_bundle
 from model_stage.networks.preset import load_preset, preset_names
@@ -63,6 +65,20 @@ def test_a_candidate_is_scored_alone_whoever_stands_beside_it(preset):
     assert float(together.logit_BT.std(0).min()) > 1e-2, "all candidates score the same: this test says nothing"
 
 
+@settings(max_examples=8)
+@given(drawn=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=3), data=st.data())
+def test_no_drawn_batch_moves_a_score(preset, drawn, data):
+    """I8 again, for batches nobody thought of."""
+    network = make_network(config_of(preset))
+    everyone = [make_request(lengths, num_behaviors=6, seed=at) for at, lengths in enumerate(drawn)]
+    together = iter(run(network, *everyone).logit_BT)
+    expected = [torch.stack([next(together) for _ in lengths]) for lengths in drawn]
+    chosen = data.draw(st.integers(0, len(drawn) - 1))
+    order = data.draw(st.permutations(range(len(drawn[chosen]))))
+    alone = run(network, everyone[chosen].take(np.array(order))).logit_BT
+    torch.testing.assert_close(alone, expected[chosen][list(order)], atol=1e-4, rtol=1e-4)
+
+
 def test_history_moves_scores_unless_nothing_reads_it(preset):
     network, request = make_network(config_of(preset)), make_request([8, 8], seed=4)
     request = with_history(request, source=7)
@@ -105,10 +121,10 @@ def test_odd_histories_are_scored(preset, case):
 
 
 def test_a_target_alone_scores_as_it_does_beside_another(preset):
-    config = config_of(preset)
-    if load_preset(preset).positions == "shared":  # its one set of tables has the encodings of both targets
-        return
-    for first, second in ((CLICK, BUY), (BUY, CLICK)):
+    config, buy = config_of(preset), BUY
+    if load_preset(preset).positions == "shared":  # one set of tables has the encodings of both: let them be the same
+        buy = BUY.model_copy(update={"positions": CLICK.positions})
+    for first, second in ((CLICK, buy), (buy, CLICK)):
         both = make_network(config, Targets(targets=(first, second)))
         alone = make_network(config, Targets(targets=(first,)), seed=9)
         state = both.state_dict()
