@@ -68,7 +68,7 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
     )
     search = SearchConfig.load(roots.search_config)
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
-        short = _teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
+        short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
         hard_and_recent = Searcher(store, None, search)
         train_bundle(
             short, dataset, snapshot, hard_and_recent, attention, on_progress=_named("first pass", on_progress)
@@ -105,7 +105,7 @@ def _with_training(recipe: Recipe, **changes: int) -> Recipe:
     return replace(recipe, model=recipe.model.model_copy(update={"train": train}))
 
 
-def _teaching_attention(recipe: Recipe) -> Recipe:
+def teaching_attention(recipe: Recipe) -> Recipe:
     """Gives the recipe with a preset whose training teaches the attention table: its own, or `tin`."""
     network = recipe.model.network
     if network.preset.reads_attention:
