@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_stage.bundle import new_network
+from model_stage.errors import ConfigError
+from model_stage.networks import NetworkConfig
 from model_stage.networks.preset import Selection, load_preset, preset_names
+from model_stage.schema import Schema
 from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from tests.unit.model_stage.networks import TARGETS, config_of, make_request, run, vocabularies
 
 BITS = {"hard": SOURCE_HARD, "soft": SOURCE_SOFT, "recent": SOURCE_RECENT}
 
@@ -48,3 +56,29 @@ def test_a_selection_keeps_what_its_words_say(source, sources, newest):
         assert expected == list(range(at))
     else:
         assert kept.tolist() == expected
+
+
+@pytest.mark.parametrize("preset", ["longer", "tencent"])
+def test_a_schema_without_fields_of_users_and_scenes_is_enough(preset):
+    """LONGER has no user embedding then, and side-info TIN leaves out the subsets that nothing is in."""
+    schema = Schema(attention_dim=4, representation_dim=6, behavior_fields=("domain",))
+    network = new_network(schema, TARGETS, config_of(preset), vocabularies(), seed=0).eval()
+    request = make_request([4, 0, 7], seed=1)
+    request = replace(
+        request,
+        behavior_side=request.behavior_side[:, :1],
+        categorical=request.categorical[:, :0],
+        dense=request.dense[:, 1:],
+    )
+    output = run(network, request)
+    assert torch.isfinite(output.logit_BT).all()
+    if preset == "tencent":
+        assert network.interest[0].num_masses == 2  # node; domain
+
+
+def test_subsets_without_any_part_that_behaviors_have_are_refused():
+    block = {"kind": "side_info_tin", "subsets": [["scene"]]}
+    config = NetworkConfig.model_validate({"preset": {"name": "mine", "summary": "Mine.", "blocks": [block]}})
+    schema = Schema(behavior_fields=("domain",))
+    with pytest.raises(ConfigError, match=r"preset 'mine': block 'side_info_tin' .*subsets: none .*: node, domain"):
+        new_network(schema, TARGETS, config, vocabularies(), seed=0)
