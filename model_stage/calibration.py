@@ -90,18 +90,27 @@ class Calibration:
 
     by_target: Mapping[str, Platt | Isotonic] = field(default_factory=lambda: MappingProxyType({}))
 
-    def probabilities(self, logit_BT: npt.ArrayLike, names: Sequence[str]) -> F32:
+    def probabilities(self, logit_BT: npt.ArrayLike, names: Sequence[str], given: Sequence[int | None] = ()) -> F32:
         """Gives a probability for each logit, 0 to 1. float32 (B, T).
+
+        Targets are fitted each on its own: one that is conditional on another is lowered to that one where it would be
+        the more probable of the two.
 
         Args:
             logit_BT: What the network says; infinite ones are allowed.
             names: The T targets.
+            given: Column of each target's condition, see `Targets.given`; empty = none has any.
         """
         logits = np.asarray(logit_BT, dtype=np.float64)
         out = np.empty(logits.shape, dtype=np.float32)
         for at, name in enumerate(names):
             fitted = self.by_target.get(name)
             out[:, at] = sigmoid(logits[:, at]) if fitted is None else fitted.probability(logits[:, at])
+        for at in range(len(given)):
+            condition = given[at]
+            while condition is not None:
+                np.minimum(out[:, at], out[:, condition], out=out[:, at])
+                condition = given[condition]
         return out
 
     def kind(self, target: str) -> str:

@@ -104,6 +104,14 @@ def evaluate(
 
 
 @app.command()
+def presets() -> None:
+    """List the networks that `network.preset` in train.yaml may name."""
+    from model_stage.networks.show import presets_table
+
+    console.print(presets_table())
+
+
+@app.command()
 @serve_options(port=50052)
 def serve(bundle: BundleOption, search: SearchOption, options: ServeOptions) -> None:
     """Serve ranking over gRPC until SIGTERM."""

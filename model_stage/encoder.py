@@ -43,6 +43,8 @@ class EncodedRequest:
     """Row in U. (M,)"""
     match_level: U8
     """(M,)"""
+    source: U8
+    """Bits `SOURCE_HARD`, `SOURCE_SOFT`, `SOURCE_RECENT`. (M,)"""
     offsets: I64
     """Pairs of each candidate, oldest first. (C + 1,)"""
     candidate_node: I32
@@ -63,6 +65,7 @@ class EncodedRequest:
             interval_ms=self.interval_ms,
             pair_behavior=self.pair_behavior[pairs],
             match_level=self.match_level[pairs],
+            source=self.source[pairs],
             offsets=offsets,
             candidate_node=self.candidate_node[chosen],
             categorical=self.categorical[chosen],
@@ -81,6 +84,9 @@ class Batch:
     rank_M: Tensor
     interval_ms_M: Tensor
     match_level_M: Tensor
+    source_M: Tensor
+    request_B: Tensor
+    """Request of each candidate: candidates of one request share a user and a time."""
     candidate_node_B: Tensor
     categorical_BF: Tensor
     dense_BS: Tensor
@@ -135,6 +141,7 @@ class RequestEncoder:
             interval_ms=request.as_of_ms - behaviors.timestamp_ms,
             pair_behavior=found.index,
             match_level=found.match_level,
+            source=found.source,
             offsets=found.offsets,
             candidate_node=vocabularies.tree.rows(candidates.item, found.candidate_category).astype(np.int32),
             categorical=_columns(categorical, count, np.int32),
@@ -199,6 +206,8 @@ def collate(requests: Sequence[EncodedRequest]) -> Batch:
         rank_M=torch.from_numpy(np.repeat(ends, num_candidates) - np.arange(len(behavior))),
         interval_ms_M=torch.from_numpy(interval[behavior]),
         match_level_M=_tensor([r.match_level for r in requests], torch.int64),
+        source_M=_tensor([r.source for r in requests], torch.int64),
+        request_B=torch.from_numpy(np.repeat(np.arange(len(requests)), [len(r.candidate_node) for r in requests])),
         candidate_node_B=_tensor([r.candidate_node for r in requests], torch.int64),
         categorical_BF=_tensor([r.categorical for r in requests], torch.int64),
         dense_BS=_tensor([r.dense for r in requests], torch.float32),

@@ -224,7 +224,9 @@ class Ranker:
             return self.bundle.network(batch)  # type: ignore[no-any-return]
 
     def _probabilities(self, output: NetworkOutput) -> F32:
-        return self.bundle.calibration.probabilities(output.logit_BT.numpy(), self.bundle.targets.names)
+        return self.bundle.calibration.probabilities(
+            output.logit_BT.numpy(), self.bundle.targets.names, self.bundle.targets.given
+        )
 
     def _versions(self, found: SearchResult) -> Versions:
         return Versions(

@@ -65,6 +65,9 @@ class Target(StrictModel):
     group: str | None = None
     """Targets that name the same group share one set of positional tables; None = its own."""
     positions: tuple[Position, ...] = (IntervalPosition(kind="interval"),)
+    given: str | None = None
+    """Target that must have happened first: p = p(given) p(this | given). The label is still that of every impression,
+    0 where the condition did not happen; see `networks.conditional`."""
 
     @property
     def table_name(self) -> str:
@@ -91,9 +94,30 @@ class Targets(StrictModel):
                     ("targets", at, "positions"),
                     f"{target.name!r} and {other.name!r} share group {target.group!r} and must have the same positions",
                 )
+        for target in self.targets:
+            self._check_condition(target)
         return self
+
+    def _check_condition(self, target: Target) -> None:
+        """Follows a target's conditions to the end; raises ValueError where there is none."""
+        chain = [target.name]
+        given = target.given
+        while given is not None:
+            if given not in self.names:
+                known = ", ".join(name for name in self.names if name != chain[-1])
+                raise ValueError(f"targets: {chain[-1]!r} is given {given!r}, which is no target; there are {known}")
+            if given in chain:
+                way = " given ".join([*chain[chain.index(given) :], given])
+                raise ValueError(f"targets: {given!r} is conditional on itself: {way}")
+            chain.append(given)
+            given = self.targets[self.names.index(given)].given
 
     @property
     def names(self) -> tuple[str, ...]:
         """Target names in file order."""
         return tuple(target.name for target in self.targets)
+
+    @property
+    def given(self) -> tuple[int | None, ...]:
+        """The condition of each target, as a place in `names`."""
+        return tuple(None if t.given is None else self.names.index(t.given) for t in self.targets)

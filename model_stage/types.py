@@ -97,7 +97,8 @@ class ExplainedBehavior:
     source: int
     score: float
     attention: tuple[float, ...]
-    """Weight per target; over the behaviors of the candidate they sum to 1, less what the network gives elsewhere."""
+    """Weight per target; over the behaviors of the candidate they sum to 1, less what a network gives to no behavior;
+    without a softmax (presets `hstu` and `sdim`) they may be any number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

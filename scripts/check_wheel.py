@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("model_stage", "protos", "search_stage", "store")
 REQUIRED = (
     "protos/lookback/ranking/v1/ranking.proto",
@@ -24,15 +25,15 @@ REQUIRED = (
     "search_stage/search.yaml",
     "store/FORMAT.md",
     "store/py.typed",
+    *(str(preset.relative_to(ROOT)) for preset in sorted((ROOT / "model_stage" / "presets").glob("*.yaml"))),
 )
 COMMANDS = ("store", "search_stage", "model_stage")
 
 
 def main() -> int:
     """Builds, inspects and imports the wheel; gives the exit status."""
-    root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
-        build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(root)]
+        build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         (wheel,) = Path(folder).glob("*.whl")
         problems = check_contents(wheel)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_stage.bundle import load_bundle
+from model_stage.networks.preset import load_preset
 from model_stage.schema import load_yaml
 from model_stage.training.impressions import load_impressions
 from model_stage.training.pipeline import Recipe, Splits, probabilities, retrieve_examples, train_bundle
@@ -67,7 +68,7 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
     )
     search = SearchConfig.load(roots.search_config)
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
-        short = _with_training(recipe, max_epochs=ATTENTION_EPOCHS)
+        short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
         hard_and_recent = Searcher(store, None, search)
         train_bundle(
             short, dataset, snapshot, hard_and_recent, attention, on_progress=_named("first pass", on_progress)
@@ -102,6 +103,15 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
 def _with_training(recipe: Recipe, **changes: int) -> Recipe:
     train = recipe.model.train.model_copy(update=changes)
     return replace(recipe, model=recipe.model.model_copy(update={"train": train}))
+
+
+def teaching_attention(recipe: Recipe) -> Recipe:
+    """Gives the recipe with a preset whose training teaches the attention table: its own, or `tin`."""
+    network = recipe.model.network
+    if network.preset.reads_attention:
+        return recipe
+    network = network.model_copy(update={"preset": load_preset("tin")})
+    return replace(recipe, model=recipe.model.model_copy(update={"network": network}))
 
 
 def _named(name: str, on_progress: OnProgress) -> OnProgress:

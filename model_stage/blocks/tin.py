@@ -15,13 +15,13 @@ Legend: M pairs, U behaviors of the union, B candidates, A attention width, R re
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.pairs import (
+    Attended,
     AttentionInput,
     bucket_scores,
     pair_scores,
@@ -37,18 +37,6 @@ if TYPE_CHECKING:
     from model_stage.targets import Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interest:
-    """What the block gives."""
-
-    representation_BR: Tensor
-    """Zeros where nothing was retrieved."""
-    mass_B: Tensor
-    """0 where nothing was retrieved."""
-    weight_M: Tensor
-    """Sums to 1 over the pairs of a candidate."""
-
-
 class TIN(nn.Module):
     """One temporal-interest attention with positional tables of its own.
 
@@ -60,8 +48,9 @@ class TIN(nn.Module):
         super().__init__()
         self.attention_positions = PositionTables(positions, attention_dim)
         self.representation_positions = PositionTables(positions, representation_dim)
+        self.out_dim = representation_dim
 
-    def forward(self, x: AttentionInput) -> Interest:
+    def forward(self, x: AttentionInput) -> Attended:
         """Attends; see the module docstring."""
         query_BA = x.attention_BA + self.attention_positions.candidate_row
         value_BR = x.representation_BR + self.representation_positions.candidate_row
@@ -69,13 +58,10 @@ class TIN(nn.Module):
         weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
         item_MR = x.representation_UR.index_select(0, x.behavior_M)
         pooled_BR = temporal_pool(weight_M1, item_MR, self.representation_positions, x)
-        return Interest(
-            representation_BR=(pooled_BR * value_BR).to(value_BR.dtype),
-            mass_B=mass_B1.squeeze(1),
-            weight_M=weight_M1.squeeze(1),
-        )
+        representation_BR = (pooled_BR * value_BR).to(value_BR.dtype)
+        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
 
-    def reference(self, x: AttentionInput) -> Interest:
+    def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         query_BA = x.attention_BA + self.attention_positions.candidate_row
         value_BR = x.representation_BR + self.representation_positions.candidate_row
@@ -89,7 +75,11 @@ class TIN(nn.Module):
             outputs.append((weight_K[:, None] * item_MR[mine] * value_R).sum(0))
             masses.append(torch.log(1 + torch.exp(score_K).sum()))
             weights.append(weight_K)
-        return Interest(representation_BR=torch.stack(outputs), mass_B=torch.stack(masses), weight_M=torch.cat(weights))
+        return Attended(
+            representation_BR=torch.stack(outputs),
+            mass_BW=torch.stack(masses)[:, None],
+            weight_MW=torch.cat(weights)[:, None],
+        )
 
 
 def temporal_scores(query_BA: Tensor, key_MA: Tensor, positions: PositionTables, x: AttentionInput) -> Tensor:

@@ -85,5 +85,5 @@ def _check_scores(bundle: Bundle, path: Path) -> str:
         logits = bundle.network(collate([encoder.encode(*each) for each in requests])).logit_BT.numpy()
     if not bool(np.isfinite(logits).all()):
         raise BundleError(f"{path / 'weights.safetensors'}: a made-up request scores {logits.tolist()}; train it anew")
-    probability = bundle.calibration.probabilities(logits, bundle.targets.names)
+    probability = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
     return f"{probability.size} probabilities, from {probability.min():.4g} to {probability.max():.4g}"

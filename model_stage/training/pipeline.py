@@ -223,7 +223,7 @@ def train_bundle(
     logits = logits_of(network, examples["validation"], parts["validation"])
     calibration = fit_calibration(parts["validation"].labels, logits, names, config.calibration)
     metrics: dict[str, Any] = {"training": asdict(report)}
-    metrics["validation"] = calibrated_report(parts["validation"], logits, calibration, names)
+    metrics["validation"] = calibrated_report(parts["validation"], logits, calibration, recipe.targets)
     name = save_bundle(
         out,
         schema=recipe.schema,
@@ -266,13 +266,13 @@ def evaluate_examples(
 ) -> dict[str, dict[str, float]]:
     """Gives the metrics of each target over some retrieved examples of `impressions`."""
     logits = logits_of(bundle.network, examples, impressions)
-    return calibrated_report(impressions, logits, bundle.calibration, bundle.targets.names)
+    return calibrated_report(impressions, logits, bundle.calibration, bundle.targets)
 
 
 def probabilities(bundle: Bundle, examples: Sequence[Example], impressions: Impressions) -> F32:
     """Gives the calibrated probabilities of the impressions, in their own order. (N, T)."""
     logits = logits_of(bundle.network, examples, impressions)
-    return bundle.calibration.probabilities(logits, bundle.targets.names)
+    return bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
 
 
 def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
@@ -287,10 +287,11 @@ def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions:
 
 
 def calibrated_report(
-    impressions: Impressions, logits: F32, calibration: Calibration, names: Sequence[str]
+    impressions: Impressions, logits: F32, calibration: Calibration, targets: Targets
 ) -> dict[str, dict[str, float]]:
     """Gives the metrics of each target, and log loss and calibration error as they were before the calibration."""
-    report = report_by_target(impressions.labels, calibration.probabilities(logits, names), impressions.user, names)
+    names, found = targets.names, calibration.probabilities(logits, targets.names, targets.given)
+    report = report_by_target(impressions.labels, found, impressions.user, names)
     for at, (name, numbers) in enumerate(report.items()):
         known = ~np.isnan(impressions.labels[:, at])
         label, before = impressions.labels[known, at], Calibration().probabilities(logits[known, at : at + 1], [name])

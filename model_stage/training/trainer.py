@@ -103,27 +103,30 @@ def train(
     weights = torch.tensor(list(target_weights), dtype=torch.float32)
     report, best, best_state = TrainReport(), -np.inf, network.state_dict()
     total = sum(len(e.labels) for e in examples)
-    for epoch in range(config.max_epochs):
-        network.train()
-        losses, done = [], 0
-        for batch in _shuffled_batches(examples, generator, config):
-            loss = log_loss(network(collate([e.encoded for e in batch])).logit_BT, _labels(batch), weights)
-            network.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for optimizer in optimizers:
-                optimizer.step()
-            averaged.update_parameters(network)
-            losses.append(float(loss.detach()))
-            done += sum(len(e.labels) for e in batch)
-            on_step(epoch, done, total)
-        report.train_loss.append(float(np.mean(losses)))
-        aucs = _validation_auc(kept, validation, target_names)
-        report.validation_auc.append(aucs)
-        score = float(np.nanmean(list(aucs.values())))
-        if score > best:
-            best, report.best_epoch, best_state = score, epoch, copy.deepcopy(kept.state_dict())
-        elif epoch - report.best_epoch >= config.patience:
-            break
+    # Dropout draws from torch's own generator, which differs from process to process.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        for epoch in range(config.max_epochs):
+            network.train()
+            losses, done = [], 0
+            for batch in _shuffled_batches(examples, generator, config):
+                loss = log_loss(network(collate([e.encoded for e in batch])).logit_BT, _labels(batch), weights)
+                network.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                for optimizer in optimizers:
+                    optimizer.step()
+                averaged.update_parameters(network)
+                losses.append(float(loss.detach()))
+                done += sum(len(e.labels) for e in batch)
+                on_step(epoch, done, total)
+            report.train_loss.append(float(np.mean(losses)))
+            aucs = _validation_auc(kept, validation, target_names)
+            report.validation_auc.append(aucs)
+            score = float(np.nanmean(list(aucs.values())))
+            if score > best:
+                best, report.best_epoch, best_state = score, epoch, copy.deepcopy(kept.state_dict())
+            elif epoch - report.best_epoch >= config.patience:
+                break
     network.load_state_dict(best_state)
     network.eval()
     return report

@@ -160,3 +160,17 @@ def test_the_calibration_error_by_hand():
     assert calibration_error(np.array([1, 0, 1, 0]), np.full(4, 0.5), num_bins=4) == pytest.approx(0.0)
     with pytest.raises(ValueError, match="probabilities within"):
         calibration_error(np.array([1]), np.array([1.5]))
+
+
+def test_a_conditional_target_is_never_more_probable_than_its_condition():
+    """Each is fitted on its own: what lifts a conversion over what it is conditional on is cut."""
+    calibration = Calibration(
+        by_target={"buy": Platt(slope=1.0, intercept=3.0), "view": Platt(slope=1.0, intercept=-2.0)}
+    )
+    logits = np.array([[0.0, 0.5, -1.0], [-4.0, 3.0, -9.0]])
+    free = calibration.probabilities(logits, ["click", "view", "buy"])
+    found = calibration.probabilities(logits, ["click", "view", "buy"], [1, None, 0])
+    assert (free[0, 2] > free[0, 0], free[0, 0] > free[0, 1]) == (True, True)
+    np.testing.assert_array_equal(found[:, 1], free[:, 1])
+    np.testing.assert_array_equal(found[:, 0], np.minimum(free[:, 0], free[:, 1]))
+    np.testing.assert_array_equal(found[:, 2], free.min(axis=1))

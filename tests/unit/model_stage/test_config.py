@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from model_stage.errors import ConfigError
+from model_stage.networks.preset import preset_names
 from model_stage.schema import Schema, load_yaml
 from model_stage.targets import Targets
+from model_stage.training.pipeline import ModelConfig
+from tests.unit.model_stage.networks import SCHEMA, TARGETS, config_of, make_network
 
 
 def load(tmp_path, text, model):
@@ -53,6 +56,12 @@ def test_schema_errors_name_file_key_and_what_is_allowed(tmp_path, text, message
         (
             "targets: [{name: a, group: g}, {name: b, group: g, positions: [{kind: rank}]}]",
             "'b' and 'a' share group 'g' and must have the same positions",
+        ),
+        ("targets: [{name: click}, {name: buy, given: clik}]", "'buy' is given 'clik', .*; there are click"),
+        ("targets: [{name: click}, {name: buy, given: buy}]", "'buy' is conditional on itself: buy given buy"),
+        (
+            "targets: [{name: a, given: b}, {name: b, given: c}, {name: c, given: b}]",
+            "'b' is conditional on itself: b given c given b",
         ),
     ],
 )
@@ -108,3 +117,40 @@ def test_targets_check_prints_what_is_sound_and_refuses_a_field_that_is_a_label(
     targets.write_text("targets: []")
     code, _, err = run("targets", "check", targets)
     assert (code, "at least 1 item" in err, "(line 1)" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "network: {preset: tinn}",
+            f"network.preset: .*'tinn' is no preset; there are {preset_names()[0]}, ",
+        ),
+        ("network: {preset: {name: mine, summary: Mine., blocks: [{kind: moon}]}}", "preset.blocks.0: .*'stacked_tin'"),
+        (
+            "network: {preset: {name: mine, summary: Mine., blocks: [{kind: tin, heads: 2}]}}",
+            "preset.blocks.0.tin.heads: Extra inputs are not permitted",
+        ),
+        (
+            "network: {preset: {name: mine, summary: Mine., blocks: [], selection: {sources: [luck]}}}",
+            "preset.selection.sources.0: .*'hard', 'soft' or 'recent'",
+        ),
+        ("network: {heads: {kind: hydra}}", "network.heads: .*'shared_bottom', 'mmoe', 'ple'"),
+    ],
+)
+def test_network_errors_name_file_key_and_what_is_allowed(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text, ModelConfig)
+
+
+def test_a_preset_may_stand_in_the_file_itself(tmp_path):
+    text = "network: {preset: {name: mine, summary: Mine., blocks: [{kind: stacked_tin, layers: 2}]}}"
+    preset = load(tmp_path, text, ModelConfig).network.preset
+    assert (preset.name, preset.blocks[0].layers) == ("mine", 2)
+
+
+def test_a_preset_that_the_schema_cannot_carry_is_refused_with_the_reason(monkeypatch):
+    narrow = SCHEMA.model_copy(update={"representation_dim": 7})
+    monkeypatch.setattr("tests.unit.model_stage.networks.SCHEMA", narrow)
+    with pytest.raises(ConfigError, match=r"preset 'sasrec': block 'sasrec' .*representation_dim 7.*heads: 2"):
+        make_network(config_of("sasrec"), TARGETS)

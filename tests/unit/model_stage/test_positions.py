@@ -112,7 +112,8 @@ class HalfBlind(torch.nn.Module):
 
     def forward(self, batch):
         weight_M = torch.exp(-batch.rank_M.double() / 2) * ~self.blind(batch.candidate_M)
-        return NetworkOutput(logit_BT=torch.zeros(0, 2), weight_MT=torch.stack([weight_M, weight_M], dim=1))
+        weight_MT = torch.stack([weight_M, weight_M], dim=1)
+        return NetworkOutput(logit_BT=torch.zeros(0, 2), weight_MT=weight_MT, rest_BT=torch.zeros(0, 2))
 
 
 def test_candidates_without_attention_do_not_count_and_weights_need_not_sum_to_one(tmp_path):

@@ -57,8 +57,8 @@ def test_fast_path_equals_the_formulas_in_outputs_and_gradients(seed, lengths, n
     block = TIN(POSITIONS, *dims)
     fast, plain = block(x), block.reference(x)
     # float32 sums in another order: a few units in the last place.
-    torch.testing.assert_close(fast.weight_M, plain.weight_M, rtol=1e-4, atol=1e-5)
-    for got, expected in ((fast.representation_BR, plain.representation_BR), (fast.mass_B, plain.mass_B)):
+    torch.testing.assert_close(fast.weight_MW, plain.weight_MW, rtol=1e-4, atol=1e-5)
+    for got, expected in ((fast.representation_BR, plain.representation_BR), (fast.mass_BW, plain.mass_BW)):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
         for ours, theirs in zip(gradients(block, x, got), gradients(block, x, expected), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -76,8 +76,8 @@ def test_equals_an_independent_numpy_implementation_of_the_paper():
     attention = np.exp(logits) / np.exp(logits).sum()
     item = x.representation_UR.detach().numpy() + block.representation_positions.rows[0].detach().numpy()[x.buckets[0]]
     value = x.representation_BR[0].detach().numpy() + block.representation_positions.candidate_row.detach().numpy()
-    np.testing.assert_allclose(output.weight_M.detach().numpy(), attention, atol=1e-5)
-    np.testing.assert_allclose(output.mass_B.item(), np.log1p(np.exp(logits).sum()), atol=1e-5)
+    np.testing.assert_allclose(output.weight_MW[:, 0].detach().numpy(), attention, atol=1e-5)
+    np.testing.assert_allclose(output.mass_BW.item(), np.log1p(np.exp(logits).sum()), atol=1e-5)
     pooled = output.representation_BR[0].detach().numpy()
     np.testing.assert_allclose(pooled, (attention[:, None] * item * value).sum(0), atol=1e-5)
 
@@ -95,9 +95,9 @@ def test_a_candidate_without_behaviors_gets_zeros_and_finite_gradients():
     x = make_input(4, [0, 2], 3, 2, 2)
     output = TIN(POSITIONS, 2, 2)(x)
     assert torch.count_nonzero(output.representation_BR[0]) == 0
-    assert output.mass_B[0] == 0.0
-    assert output.weight_M.shape == (2,)
-    (gradient,) = torch.autograd.grad(output.representation_BR.sum() + output.mass_B.sum(), [x.attention_BA])
+    assert output.mass_BW[0] == 0.0
+    assert output.weight_MW.shape == (2, 1)
+    (gradient,) = torch.autograd.grad(output.representation_BR.sum() + output.mass_BW.sum(), [x.attention_BA])
     assert torch.isfinite(gradient).all()
 
 

@@ -12,7 +12,7 @@ from tests.unit.model_stage.pair_blocks import DIM, POSITIONS, make_block, make_
 
 
 def check_is_tin(found, tin_found):
-    expected = tin_found.representation_BR, tin_found.mass_B[:, None], tin_found.weight_M[:, None]
+    expected = tin_found.representation_BR, tin_found.mass_BW, tin_found.weight_MW
     for ours, theirs in zip(outputs_of(found), expected, strict=True):
         assert torch.equal(ours, theirs)
 

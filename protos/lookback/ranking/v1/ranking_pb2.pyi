@@ -414,8 +414,8 @@ class ExplainedBehavior(google.protobuf.message.Message):
     """Name of the category; empty = unmapped."""
     @property
     def attention(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1, or to less where the network also
-        attends to what is no behavior.
+        """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1, less what a network gives to
+        no behavior. Networks without a softmax (presets hstu and sdim) may give any number: docs/presets.md.
         """
 
     def __init__(

@@ -1,0 +1,10 @@
+"""Networks: fused embeddings, the interest blocks of a preset, dense inputs, and heads.
+
+evidence     what blocks read and give          over_pairs, over_lists    the kinds of blocks
+preset       networks as data                   heads, conditional        from interests to probabilities
+"""
+
+from model_stage.networks.config import NetworkConfig
+from model_stage.networks.network import NetworkOutput, RankingNetwork
+
+__all__ = ["NetworkConfig", "NetworkOutput", "RankingNetwork"]

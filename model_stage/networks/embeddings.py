@@ -1,0 +1,68 @@
+"""Fused embeddings: a taxonomy path and the side-info of a behavior as one vector, or as the parts that make it.
+
+Legend: N rows of the tree, U behaviors, F behavior fields, D width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.vocabulary import Vocabularies
+
+NODE = "node"
+"""Name of the part that is the taxonomy path: item and categories."""
+
+
+class PathEmbedding(nn.Module):
+    """Embedding of taxonomy nodes as the sum over their path, plus the fused side-info of behaviors.
+
+    The sum is our choice: it makes a node without data equal to its parent, and keeps one inner product in soft search.
+    """
+
+    path: Tensor
+
+    def __init__(self, vocabularies: Vocabularies, behavior_fields: Sequence[str], dim: int, node_init: float) -> None:
+        super().__init__()
+        tree = vocabularies.tree
+        self._fields = tuple(behavior_fields)
+        self.register_buffer("path", torch.from_numpy(tree.path.copy()).to(torch.int64), persistent=False)
+        self.node = nn.Embedding(len(tree.path), dim, padding_idx=0)
+        with torch.no_grad():
+            self.node.weight.zero_()
+            categories = torch.from_numpy(tree.categories.rows.copy())
+            self.node.weight[categories] = torch.randn(len(categories), dim) * node_init
+        self.side = nn.ModuleList(
+            nn.Embedding(len(vocabularies.behavior_names[name]) + 1, dim) for name in behavior_fields
+        )
+        for table in self.side:
+            assert isinstance(table, nn.Embedding)
+            nn.init.normal_(table.weight, std=0.02)
+
+    def nodes(self, rows: Tensor) -> Tensor:
+        """Gives the fused embedding of tree rows: int64 (N,) -> (N, D)."""
+        return nn.functional.embedding_bag(self.path[rows], self.node.weight, mode="sum", padding_idx=0)
+
+    def parts(self, rows: Tensor, side_UF: Tensor) -> dict[str, Tensor]:
+        """Gives the embedding of each part of behaviors, (U, D) each: `NODE`, then every behavior field."""
+        parts = {NODE: self.nodes(rows)}
+        for column, (name, table) in enumerate(zip(self._fields, self.side, strict=True)):
+            parts[name] = table(side_UF[:, column])
+        return parts
+
+    def behaviors(self, rows: Tensor, side_UF: Tensor) -> Tensor:
+        """Gives the fused embedding of behaviors, all their parts. (U, D)."""
+        return fuse(list(self.parts(rows, side_UF).values()))
+
+
+def fuse(parts: Sequence[Tensor]) -> Tensor:
+    """Gives the sum of the parts of an embedding, at least one, in their order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

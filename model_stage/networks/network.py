@@ -1,0 +1,202 @@
+"""The ranking network: embeddings, the interest blocks of a preset, and heads.
+
+Legend: M pairs, K selected pairs, B candidates, A attention width, R representation width, S dense inputs, T targets,
+J positional table sets, F categorical fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights
+from model_stage.errors import ConfigError
+from model_stage.networks.conditional import joint_logits
+from model_stage.networks.embeddings import PathEmbedding, fuse
+from model_stage.networks.evidence import Evidence, Interest, InterestBlock, Shape
+from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
+
+if TYPE_CHECKING:
+    from model_stage.encoder import Batch
+    from model_stage.networks.config import NetworkConfig
+    from model_stage.networks.preset import Block
+    from model_stage.schema import Schema
+    from model_stage.targets import Position, Targets
+    from model_stage.vocabulary import Vocabularies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOutput:
+    """What the network says of a batch."""
+
+    logit_BT: Tensor
+    """Of each target's own probability, its conditions multiplied in."""
+    weight_MT: Tensor
+    """Attention weight of each pair per target, the mean over the blocks; 0 where a selection left the pair out."""
+    rest_BT: Tensor
+    """Attention on what is no behavior; of blocks with a softmax, one less the sum of the candidate's weights."""
+
+
+class RankingNetwork(nn.Module):
+    """Logits of every target for a batch of candidates.
+
+    A candidate's logits depend on its own row, pairs and behaviors alone: there is no normalisation over the batch and
+    no padding.
+
+    Raises:
+        ConfigError: The preset's blocks do not fit the schema's widths; names preset, block and option.
+    """
+
+    dense_mean: Tensor
+    dense_scale: Tensor
+
+    def __init__(
+        self,
+        schema: Schema,
+        targets: Targets,
+        vocabularies: Vocabularies,
+        config: NetworkConfig,
+        num_dense: int,
+    ) -> None:
+        super().__init__()
+        preset = config.preset
+        self._selection, self._given = preset.selection, targets.given
+        table_of, tables = table_sets(targets, shared=preset.positions == "shared")
+        self._table_of = table_of
+        tree_options = (vocabularies, schema.behavior_fields)
+        self.attention = PathEmbedding(*tree_options, schema.attention_dim, config.node_init)
+        self.representation = PathEmbedding(*tree_options, schema.representation_dim, config.node_init)
+        fields = {part: schema.categorical(part) for part in ("candidate", "user", "context")}
+        shape = Shape(
+            attention_dim=schema.attention_dim,
+            representation_dim=schema.representation_dim,
+            behavior_fields=schema.behavior_fields,
+            user_dim=sum(f.dim for f in fields["user"]),
+            tables=tables,
+        )
+        self.interest = nn.ModuleList(_build(preset.name, block, shape) for block in preset.blocks)
+        every = [f for part in fields.values() for f in part]
+        self._user_columns = [at for at, f in enumerate(every) if f.part == "user"]
+        self.categorical = nn.ModuleList(nn.Embedding(len(vocabularies.categorical[f.name]) + 2, f.dim) for f in every)
+        self.register_buffer("dense_mean", torch.zeros(num_dense))
+        self.register_buffer("dense_scale", torch.ones(num_dense))
+        self.towers = TargetHeads(
+            config.heads,
+            HeadShape(
+                tables=table_of,
+                num_tables=len(tables),
+                own_dim=num_dense + schema.representation_dim + sum(f.dim for f in every),
+                table_dim=sum(block.out_dim + block.num_masses for block in self._blocks),
+                tower=config.tower,
+                dropout=config.dropout,
+            ),
+        )
+
+    @property
+    def _blocks(self) -> list[InterestBlock]:
+        return [block for block in self.interest if isinstance(block, InterestBlock)]
+
+    def fit_dense(self, dense_NS: Tensor) -> None:
+        """Sets mean and scale of the dense inputs from training rows; a constant column is scaled by 1."""
+        known = torch.nan_to_num(dense_NS)
+        present = ~torch.isnan(dense_NS)
+        count = present.sum(0).clamp(min=1)
+        mean = known.sum(0) / count
+        variance = (torch.where(present, dense_NS - mean, 0.0) ** 2).sum(0) / count
+        self.dense_mean.copy_(mean)
+        self.dense_scale.copy_(torch.where(variance > 1e-12, variance.sqrt(), 1.0))
+
+    def forward(self, batch: Batch) -> NetworkOutput:
+        """Scores a batch."""
+        fields = [table(batch.categorical_BF[:, at]) for at, table in enumerate(self.categorical)]
+        representation_BR = self.representation.nodes(batch.candidate_node_B)
+        found, weight_MJ, rest_BJ = self._interests(batch, representation_BR, fields)
+        dense_BS = torch.nan_to_num((batch.dense_BS - self.dense_mean) / self.dense_scale).clamp(-10.0, 10.0)
+        tower_BT = self.towers(
+            HeadInput(
+                dense_BS=dense_BS,
+                masses=[torch.cat([dense_BS[:, :0], *(one.mass_BW for one in table)], dim=1) for table in found],
+                interests=[
+                    torch.cat([dense_BS[:, :0], *(one.representation_BR for one in table)], dim=1) for table in found
+                ],
+                common_BX=torch.cat([representation_BR, *fields], dim=1),
+            )
+        )
+        table_T = list(self._table_of)
+        return NetworkOutput(
+            logit_BT=joint_logits(full_precision(tower_BT), self._given),
+            weight_MT=weight_MJ[:, table_T],
+            rest_BT=rest_BJ[:, table_T],
+        )
+
+    def _interests(
+        self, batch: Batch, representation_BR: Tensor, fields: list[Tensor]
+    ) -> tuple[list[tuple[Interest, ...]], Tensor, Tensor]:
+        """Gives what the blocks say by table set; weights (M, J) and rest (B, J), the means over the blocks."""
+        kept = self._selection.kept(batch.source_M, batch.candidate_M)
+        evidence = self._evidence(batch, kept, representation_BR, fields)
+        num_tables, num_pairs = max(self._table_of) + 1, len(batch.behavior_M)
+        by_block = [block(evidence) for block in self.interest]
+        if not by_block:
+            return (
+                [()] * num_tables,
+                batch.dense_BS.new_zeros(num_pairs, num_tables),
+                batch.dense_BS.new_ones(len(batch.dense_BS), num_tables),
+            )
+        found = list(zip(*by_block, strict=True))
+        weight_KJ = torch.stack([torch.stack([one.weight_M for one in table]).mean(0) for table in found], dim=1)
+        rest_BJ = torch.stack([torch.stack([one.rest_B for one in table]).mean(0) for table in found], dim=1)
+        return found, weight_KJ if kept is None else spread_weights(weight_KJ, kept, num_pairs), rest_BJ
+
+    def _evidence(self, batch: Batch, kept: Tensor | None, representation_BR: Tensor, fields: list[Tensor]) -> Evidence:
+        """Gives what the blocks read of a batch, of the selected pairs alone."""
+        rows = batch.behavior_node_U, batch.behavior_side_UF
+        parts = self.attention.parts(*rows)
+        pairs = AttentionInput(
+            attention_UA=fuse(list(parts.values())),
+            attention_BA=self.attention.nodes(batch.candidate_node_B),
+            representation_UR=self.representation.behaviors(*rows),
+            representation_BR=representation_BR,
+            behavior_M=batch.behavior_M,
+            candidate_M=batch.candidate_M,
+            buckets=(),
+        )
+        columns = [batch.rank_M, batch.interval_ms_M, batch.match_level_M]
+        if kept is not None:
+            pairs, columns = pairs.take(kept), [column_M.index_select(0, kept) for column_M in columns]
+        rank_M, interval_ms_M, match_level_M = columns
+        return Evidence(
+            pairs=pairs,
+            attention_parts=parts,
+            rank_M=rank_M,
+            interval_ms_M=interval_ms_M,
+            match_level_M=match_level_M,
+            request_B=batch.request_B,
+            user_BX=torch.cat([representation_BR[:, :0], *(fields[at] for at in self._user_columns)], dim=1),
+        )
+
+
+def table_sets(targets: Targets, *, shared: bool) -> tuple[tuple[int, ...], tuple[tuple[Position, ...], ...]]:
+    """Gives the positional table set of each target, by number, and the encodings of each set.
+
+    Args:
+        targets: The targets.
+        shared: One set with every encoding that any target has, for all of them.
+    """
+    if shared:
+        every = dict.fromkeys(position for target in targets.targets for position in target.positions)
+        return (0,) * len(targets.targets), (tuple(every),)
+    positions = {target.table_name: target.positions for target in targets.targets}
+    names = list(positions)
+    return tuple(names.index(target.table_name) for target in targets.targets), tuple(positions.values())
+
+
+def _build(preset: str, block: Block, shape: Shape) -> InterestBlock:
+    try:
+        return block.build(shape)
+    except ValueError as exc:
+        widths = f"attention_dim {shape.attention_dim}, representation_dim {shape.representation_dim}"
+        raise ConfigError(f"preset {preset!r}: block {block.kind!r} does not fit the schema ({widths}): {exc}") from exc

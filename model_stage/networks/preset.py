@@ -1,0 +1,134 @@
+"""Presets: networks as data. A preset names the blocks of a network, their options and what they see.
+
+The packaged ones are `model_stage/presets/*.yaml`. A configuration may name one of them, or hold one; what is loaded is
+always the whole of it, so that a bundle does not change when a packaged file does.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+import yaml
+from pydantic import Field
+
+from model_stage.networks.over_lists import (
+    HierarchyBlock,
+    HstuBlock,
+    LinearBlock,
+    LongerBlock,
+    MemoryBlock,
+    SasrecBlock,
+    SdimBlock,
+    SparseBlock,
+)
+from model_stage.networks.over_pairs import (
+    DareBlock,
+    DinBlock,
+    EtaBlock,
+    PoolBlock,
+    SideInfoTinBlock,
+    SimBlock,
+    StackedTinBlock,
+    TinBlock,
+    TwinBlock,
+)
+from model_stage.schema import StrictModel, parse_config
+from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from torch import Tensor
+
+Source = Literal["hard", "soft", "recent"]
+_BITS = {"hard": SOURCE_HARD, "soft": SOURCE_SOFT, "recent": SOURCE_RECENT}
+
+Block = Annotated[
+    TinBlock
+    | StackedTinBlock
+    | SideInfoTinBlock
+    | DareBlock
+    | DinBlock
+    | SimBlock
+    | TwinBlock
+    | EtaBlock
+    | PoolBlock
+    | SasrecBlock
+    | HstuBlock
+    | LongerBlock
+    | LinearBlock
+    | SparseBlock
+    | HierarchyBlock
+    | SdimBlock
+    | MemoryBlock,
+    Field(discriminator="kind"),
+]
+
+
+class Selection(StrictModel):
+    """Which of the retrieved pairs the blocks see. Positions stay those of the whole retrieved list."""
+
+    sources: tuple[Source, ...] = Field(default=("hard", "soft", "recent"), min_length=1)
+    """Pairs that one of these found; a pair may have been found by several."""
+    newest: int | None = Field(default=None, ge=1)
+    """Of those, the newest per candidate; None = all."""
+
+    def kept(self, source_M: Tensor, candidate_M: Tensor) -> Tensor | None:
+        """Gives the rows of the selected pairs, ascending, int64; None = all pairs.
+
+        Args:
+            source_M: Source bits of each pair. int64.
+            candidate_M: Candidate of each pair, ascending; oldest pair first within one. int64.
+        """
+        if self == Selection():
+            return None
+        wanted = sum({_BITS[name] for name in self.sources})
+        (found_K,) = torch.where((source_M & wanted) != 0)
+        if self.newest is None:
+            return found_K
+        mine_K = candidate_M.index_select(0, found_K).contiguous()
+        end_K = torch.searchsorted(mine_K, mine_K, right=True)
+        after_K = end_K - torch.arange(len(mine_K), device=mine_K.device)
+        return found_K[after_K <= self.newest]
+
+
+class Preset(StrictModel):
+    """A network: what its blocks see, and the blocks, whose answers are concatenated."""
+
+    name: str = Field(min_length=1)
+    summary: str = Field(min_length=1)
+    """One line, for lists of presets."""
+    selection: Selection = Selection()
+    positions: Literal["target", "shared"] = "target"
+    """`target`: positional tables per target or group. `shared`: one set, with all encodings, for all targets."""
+    blocks: tuple[Block, ...]
+    """None = the candidate, the request and the match statistics alone."""
+
+    @property
+    def reads_attention(self) -> bool:
+        """Whether training teaches the attention table, which soft search uses."""
+        return any(block.reads_attention for block in self.blocks)
+
+
+def preset_names() -> list[str]:
+    """Gives the names of the packaged presets, ascending."""
+    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+
+
+def load_preset(name: str) -> Preset:
+    """Gives a packaged preset.
+
+    Raises:
+        ValueError: There is none of this name; the message has the names there are.
+    """
+    names = preset_names()
+    if name not in names:
+        raise ValueError(f"{name!r} is no preset; there are {', '.join(names)}")
+    file = _folder().joinpath(f"{name}.yaml")
+    return parse_config(str(file), yaml.safe_load(file.read_text(encoding="utf-8")), Preset)
+
+
+def _folder() -> Traversable:
+    return files("model_stage").joinpath("presets")
