@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from scripts.index_bench.report import write_report
 from scripts.index_bench.work import control, make_roots, rebuild
 from scripts.store_bench.machine import describe_machine
 from search_stage.faiss_module import load_faiss
@@ -37,6 +38,7 @@ def main(
     more: Annotated[int, typer.Option(min=0, help="Items added for the incremental rebuild.")] = 10_000,
     dim: Annotated[int, typer.Option(min=1, help="Dimensions of a vector.")] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls of each kind; the least time counts.")] = 3,
+    report: Annotated[Path | None, typer.Option(help="Write a dated report here, as Markdown.")] = None,
 ) -> None:
     """Measures rebuilds, prints them beside the control, and writes all numbers as JSON."""
     errors = Console(stderr=True)
@@ -58,6 +60,7 @@ def main(
         _row(f"float32, {more:,} items more", grown, controls),
     ]
     facts = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "command": f"python -m scripts.bench_index --items {items} --more {more} --dim {dim} --repeats {repeats}",
         "data": "generated",
         "machine": machine,
@@ -68,6 +71,8 @@ def main(
     }
     json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if report is not None:
+        report.write_text(write_report(facts), encoding="utf-8")
     table = Table("rebuild", "s", "control s", "ratio", "of CPU", "peak MiB", "rows", "carried", "recall@50", "scored")
     for row in rows:
         seconds = (f"{row[key]:.2f}" for key in ("rebuild_s", "control_s", "rebuild_over_control", "cpu_over_control"))
