@@ -1,0 +1,92 @@
+"""A made-up request with exactly L behaviors, each of which was retrieved for every candidate, and networks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.bundle import new_network
+from model_stage.encoder import EncodedRequest, RequestEncoder, collate
+from model_stage.networks import NetworkConfig
+from model_stage.schema import CategoricalField, NumericField, Schema
+from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
+from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
+from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+
+if TYPE_CHECKING:
+    from model_stage.encoder import Batch
+    from model_stage.networks import RankingNetwork
+
+WIDTH = 16
+"""Of the attention and of the representation table."""
+_YEAR_MS = 365 * 86_400_000
+_TOP, _CATEGORIES, _ITEMS = 20, 220, 20_000
+_ROWS = np.arange(1 + _CATEGORIES + _ITEMS)
+
+SCHEMA = Schema(
+    attention_dim=WIDTH,
+    representation_dim=WIDTH,
+    behavior_fields=("domain", "action", "scene"),
+    fields=(
+        CategoricalField(kind="categorical", name="brand", part="candidate"),
+        CategoricalField(kind="categorical", name="segment", part="user"),
+        NumericField(kind="numeric", name="price", part="candidate"),
+    ),
+)
+TARGETS = Targets(
+    targets=(
+        Target(name="click", positions=(RankPosition(kind="rank"), IntervalPosition(kind="interval"))),
+        Target(name="buy", positions=(IntervalPosition(kind="interval"), MatchLevelPosition(kind="match_level"))),
+    )
+)
+
+
+def vocabularies() -> Vocabularies:
+    """20 categories above 200, and 20,000 items below those."""
+    above = np.where(_ROWS > _CATEGORIES, 1 + _TOP + _ROWS % (_CATEGORIES - _TOP), 0)
+    top = np.where(_ROWS > _TOP, 1 + _ROWS % _TOP, 0)
+    is_item = _ROWS > _CATEGORIES
+    path = np.stack([_ROWS, np.where(is_item, above, top), np.where(is_item, 1 + above % _TOP, 0)], axis=1)
+    categories, items = np.split(_ROWS[1:].astype(np.int64), [_CATEGORIES])
+    return Vocabularies(
+        tree=TreeVocabulary(
+            categories=IdRows(ids=categories.astype(np.uint64), rows=categories),
+            items=IdRows(ids=items.astype(np.uint64), rows=items),
+            path=path.astype(np.int32),
+        ),
+        behavior_names={"domain": ("ads", "content"), "action": ("buy", "click"), "scene": ("home", "search")},
+        categorical={"brand": np.arange(500, dtype=np.uint64), "segment": np.arange(20, dtype=np.uint64)},
+        streams=(("ads", "click"), ("ads", "buy"), ("content", "click")),
+    )
+
+
+def make_network(preset: str) -> RankingNetwork:
+    """Gives an untrained network of a preset, with everything else at its default."""
+    return new_network(SCHEMA, TARGETS, NetworkConfig.model_validate({"preset": preset}), vocabularies(), seed=0)
+
+
+def make_batch(length: int, num_candidates: int) -> Batch:
+    """Gives one request; half of its behaviors were found by hard search, half by soft search, some by both.
+
+    Args:
+        length: Behaviors L.
+        num_candidates: Candidates C; all have the same L behaviors.
+    """
+    draw = np.random.default_rng([length, num_candidates])
+    num_dense = len(RequestEncoder(SCHEMA, vocabularies()).dense_names)
+    sources = draw.choice([SOURCE_HARD, SOURCE_SOFT, SOURCE_HARD | SOURCE_SOFT | SOURCE_RECENT], length)
+    brand = draw.integers(0, 500, num_candidates)
+    request = EncodedRequest(
+        behavior_node=draw.integers(1, len(_ROWS), length).astype(np.int32),
+        behavior_side=draw.integers(0, 2, (length, 3)).astype(np.int32),
+        interval_ms=np.sort(draw.integers(1, _YEAR_MS, length))[::-1].copy(),
+        pair_behavior=np.tile(np.arange(length, dtype=np.int32), num_candidates),
+        match_level=np.tile(draw.choice([0, 1, 2, 3, 255], length), num_candidates).astype(np.uint8),
+        source=np.tile(sources, num_candidates).astype(np.uint8),
+        offsets=np.arange(num_candidates + 1, dtype=np.int64) * length,
+        candidate_node=draw.integers(1 + _CATEGORIES, len(_ROWS), num_candidates).astype(np.int32),
+        categorical=np.stack([brand, np.full(num_candidates, 3)], axis=1).astype(np.int32),
+        dense=draw.normal(size=(num_candidates, num_dense)).astype(np.float32),
+    )
+    return collate([request])
