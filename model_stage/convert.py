@@ -41,6 +41,7 @@ def request_from_proto(message: pb.RankRequest) -> RankRequest:
 def request_to_proto(request: RankRequest, request_id: str = "") -> pb.RankRequest:
     """Gives the message of a request."""
     candidates = request.candidates
+    has_more = len(candidates.more_offsets) > 0
     return pb.RankRequest(
         user=request.user,
         as_of_ms=request.as_of_ms,
@@ -50,6 +51,8 @@ def request_to_proto(request: RankRequest, request_id: str = "") -> pb.RankReque
             covers=_encode(candidates.covers),
             covers_offsets=_encode(candidates.covers_offsets),
             fields=_fields_to_proto(request.candidate_fields),
+            more_categories=_encode(candidates.more_categories) if has_more else None,
+            more_offsets=_encode(candidates.more_offsets) if has_more else None,
         ),
         targets=request.targets,
         user_fields=_fields_to_proto(request.user_fields),
@@ -165,7 +168,18 @@ def _candidates_from_proto(message: pb.Candidates) -> Candidates:
         covers = _decode("candidates.covers", message.covers, DType.UINT64)
     if message.HasField("covers") or message.HasField("covers_offsets"):
         offsets = _decode("candidates.covers_offsets", message.covers_offsets, DType.INT64, len(item) + 1)
-    return Candidates(item=item, category=category, covers=covers, covers_offsets=offsets)
+    more, more_offsets = np.empty(0, np.uint64), np.empty(0, np.int64)
+    if message.HasField("more_categories") or message.HasField("more_offsets"):
+        more = _decode("candidates.more_categories", message.more_categories, DType.UINT64)
+        more_offsets = _decode("candidates.more_offsets", message.more_offsets, DType.INT64, len(item) + 1)
+    return Candidates(
+        item=item,
+        category=category,
+        covers=covers,
+        covers_offsets=offsets,
+        more_categories=more,
+        more_offsets=more_offsets,
+    )
 
 
 def _versions_to_proto(versions: Versions) -> pb.Versions:

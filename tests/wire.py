@@ -78,21 +78,22 @@ def ragged(draw: st.DrawFn, num_lists: int, max_each: int = 4) -> np.ndarray:
 def candidates(draw: st.DrawFn) -> Candidates:
     length = draw(st.integers(0, 5))
     offsets = draw(ragged(length))
-    return Candidates(
+    asked = Candidates(
         item=draw(id_column(length)),
         category=draw(id_column(length)),
         covers=draw(id_column(int(offsets[-1]))),
         covers_offsets=offsets,
     )
+    if draw(st.booleans()):
+        offsets = draw(ragged(length))
+        return dataclasses.replace(asked, more_categories=draw(id_column(int(offsets[-1]))), more_offsets=offsets)
+    return asked
 
 
 @st.composite
 def search_requests(draw: st.DrawFn) -> SearchRequest:
     limit = st.none() | st.integers(0, 2**32 - 1)
     asked = draw(candidates())
-    if draw(st.booleans()):
-        offsets = draw(ragged(len(asked)))
-        asked = dataclasses.replace(asked, more_categories=draw(id_column(int(offsets[-1]))), more_offsets=offsets)
     return SearchRequest(
         user=draw(ids),
         as_of_ms=draw(times),

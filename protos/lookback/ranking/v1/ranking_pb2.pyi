@@ -109,6 +109,8 @@ class Candidates(google.protobuf.message.Message):
     COVERS_FIELD_NUMBER: builtins.int
     COVERS_OFFSETS_FIELD_NUMBER: builtins.int
     FIELDS_FIELD_NUMBER: builtins.int
+    MORE_CATEGORIES_FIELD_NUMBER: builtins.int
+    MORE_OFFSETS_FIELD_NUMBER: builtins.int
     @property
     def item(self) -> global___Column:
         """Ad ids, UINT64 (C); 2^64 - 1 = the ad has no id. Required."""
@@ -129,6 +131,14 @@ class Candidates(google.protobuf.message.Message):
     def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
         """Candidate fields of the schema, columns of length C. Default: what the store's items table knows."""
 
+    @property
+    def more_categories(self) -> global___Column:
+        """Ids of further categories the ads are searched under, UINT64, one list after another. Default: absent, none."""
+
+    @property
+    def more_offsets(self) -> global___Column:
+        """Where each list starts in `more_categories`, and the end, INT64 (C + 1). Required when that is present."""
+
     def __init__(
         self,
         *,
@@ -137,9 +147,11 @@ class Candidates(google.protobuf.message.Message):
         covers: global___Column | None = ...,
         covers_offsets: global___Column | None = ...,
         fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
+        more_categories: global___Column | None = ...,
+        more_offsets: global___Column | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "fields", b"fields", "item", b"item"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "fields", b"fields", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> None: ...
 
 global___Candidates = Candidates
 
