@@ -19,6 +19,7 @@ from store.errors import InputError
 from store.serving.admission import Admission
 from store.serving.edge import Edge, Service
 from store.serving.limits import LARGEST_MESSAGE_BYTES
+from store.serving.memory import return_large_blocks
 from store.serving.page import open_page
 from store.serving.place import WorkerReport, write_whole
 from store.serving.siblings import Siblings
@@ -181,6 +182,7 @@ def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> 
         make: Opens what is to be served and the server over it; called after the signal handlers stand, so that an
             early SIGTERM ends the process in order too.
     """
+    return_large_blocks()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
