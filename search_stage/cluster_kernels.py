@@ -34,7 +34,7 @@ def choose_clusters(queries: F32, centroids: F32, start: I64, num_probes: int) -
         The nearest one, (Q,), and whether each is looked into, (Q, K).
     """
     cell = np.empty(1, np.float32)
-    bits, count = cell.view(np.uint32), 0
+    bits = cell.view(np.uint32)
     packed, best = np.empty(len(centroids), np.uint64), np.empty(num_probes, np.uint64)
     nearest, is_probed = np.zeros(len(queries), np.int64), np.zeros((len(queries), len(centroids)), np.bool_)
     for query in range(len(queries)):
