@@ -27,6 +27,11 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     return _compile(function, {})
 
 
+def compiled_into_callers(function: Callable[P, T]) -> Callable[P, T]:
+    """As `compiled`, for a small part of a kernel's inner loop: its arrays are not handed over at each call."""
+    return _compile(function, {"forceinline": True})
+
+
 def compiled_to_propose(function: Callable[P, T]) -> Callable[P, T]:
     """As `compiled`, with floating-point sums in whatever order is fastest."""
     return _compile(function, {"fastmath": _PROPOSING})

@@ -12,6 +12,7 @@ from search_stage.sorting import sort_down, sort_up
 if TYPE_CHECKING:
     from store.types import I64, U32, U64
 
+_NO_KEY = ~np.uint64(0)
 _RANK = np.uint64(0xFFFFFFFF)
 _SCORE_SHIFT = np.uint64(32)
 
@@ -71,60 +72,34 @@ def best_rows(
     Returns:
         Where each query's list starts in the other, and the end, (Q + 1,); positions in time order, ascending.
     """
+    width = best.shape[1]
     starts, out = np.zeros(len(best) + 1, np.int64), np.empty(len(best) * top_k, np.int64)
-    count = 0
+    found, count = np.empty(width * top_k, np.int64), 0
     for query in range(len(best)):
-        begin, end = count, count + top_k
-        at = 0
-        while at < best.shape[1] and count < end and best[query, at] != ~np.uint64(0):
-            tied = at + 1
-            while tied < best.shape[1] and best[query, tied] >> _SCORE_SHIFT == best[query, at] >> _SCORE_SHIFT:
-                tied += 1
-            if tied == at + 1:
-                count = _take_newest(best[query, at], node, rank, order, first_rank, section_start, out, count, end)
-            else:
-                rows = _rows_of(best[query, at:tied], node, rank, order, first_rank, section_start, end - count)
-                for newest in range(min(len(rows), end - count)):
-                    out[count] = rows[newest]
-                    count += 1
-            at = tied
+        begin, at = count, 0
+        while at < width and count - begin < top_k and best[query, at] != _NO_KEY:
+            room, first, met = top_k - (count - begin), at, 0
+            while at < width and best[query, at] != _NO_KEY:
+                if best[query, at] >> _SCORE_SHIFT != best[query, first] >> _SCORE_SHIFT:
+                    break
+                row, last = np.int64(order[np.int64(_RANK - (best[query, at] & _RANK))]), met + room
+                while True:
+                    found[met] = rank[row]
+                    met += 1
+                    if met == last or row == 0 or node[row - 1] != node[row] or rank[row - 1] < first_rank:
+                        break
+                    if _is_start(row, section_start):
+                        break
+                    row -= 1
+                at += 1
+            if at > first + 1:
+                sort_down(found[:met])
+            for newest in range(min(met, room)):
+                out[count] = found[newest]
+                count += 1
         sort_up(out[begin:count])
         starts[query + 1] = count
     return starts, out[:count]
-
-
-@compiled
-def _rows_of(keys: U64, node: U32, rank: U32, order: U32, first_rank: int, section_start: I64, room: int) -> I64:
-    """Gives the positions in time order of the newest `room` rows of each of some keys, newest first."""
-    found, count = np.empty(len(keys) * room, np.int64), 0
-    for at in range(len(keys)):
-        count = _take_newest(keys[at], node, rank, order, first_rank, section_start, found, count, count + room)
-    sort_down(found[:count])
-    return found[:count]
-
-
-@compiled
-def _take_newest(
-    key: np.uint64,
-    node: U32,
-    rank: U32,
-    order: U32,
-    first_rank: int,
-    section_start: I64,
-    out: I64,
-    count: int,
-    end: int,
-) -> int:
-    """Writes the positions of a key's rows to `out[count:end]`, newest first, and gives the new count."""
-    row = np.int64(order[np.int64(_RANK - (key & _RANK))])
-    this = node[row]
-    while count < end:
-        out[count] = rank[row]
-        count += 1
-        if row == 0 or node[row - 1] != this or rank[row - 1] < first_rank or _is_start(row, section_start):
-            break
-        row -= 1
-    return count
 
 
 @compiled

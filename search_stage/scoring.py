@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import compiled
+from search_stage.vector_ops import lane_product
 
 if TYPE_CHECKING:
     from store.types import F32, I32, I64, U32
 
-LANES = 8
-"""Partial sums of a score."""
 _ONES = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint32(0x80000000)
 _RANK_BITS = np.uint64(32)
@@ -40,26 +39,7 @@ def score(left: F32, i: int, right: F32, j: int) -> np.float32:
         right: (m, d)
         j: Row of `right`.
     """
-    dim = left.shape[1]
-    whole = dim // LANES * LANES
-    a = b = c = d = e = f = g = h = np.float32(0)
-    for at in range(0, whole, LANES):
-        a += left[i, at] * right[j, at]
-        b += left[i, at + 1] * right[j, at + 1]
-        c += left[i, at + 2] * right[j, at + 2]
-        d += left[i, at + 3] * right[j, at + 3]
-        e += left[i, at + 4] * right[j, at + 4]
-        f += left[i, at + 5] * right[j, at + 5]
-        g += left[i, at + 6] * right[j, at + 6]
-        h += left[i, at + 7] * right[j, at + 7]
-    rest = (a, b, c, d, e, f, g, h)
-    total = np.float32(0)
-    for lane in range(LANES):
-        part = rest[lane]
-        if whole + lane < dim:
-            part += left[i, whole + lane] * right[j, whole + lane]
-        total += part
-    return total
+    return lane_product(left, i, right, j)
 
 
 @compiled

@@ -19,8 +19,8 @@ from search_stage.cluster_kernels import scan_clusters
 from search_stage.compiled import read_only
 from search_stage.expand_kernels import best_rows, list_keys
 from search_stage.index.vectors import norms, to_float32
-from search_stage.scoring import LANES
 from search_stage.soft_kernels import hope_for, scan_keys, take_best
+from search_stage.vector_ops import LANES
 
 if TYPE_CHECKING:
     from search_stage.history import History

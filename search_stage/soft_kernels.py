@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled, compiled_to_propose
+from search_stage.compiled import compiled, compiled_into_callers, compiled_to_propose
 from search_stage.scoring import pack, score, score_of
 from search_stage.sorting import smallest
+from search_stage.vector_ops import WORD, at_least, lowest_bit, prefetch
 
 if TYPE_CHECKING:
-    from store.types import F32, I64, U8, U32, U64
+    from store.types import F32, I64, U32, U64
 
 _KEYS_AT_ONCE = 128
 _QUERIES_AT_ONCE = 64
 """Few enough for OpenBLAS to multiply them with a block in the thread it is called in, up to 32 dimensions."""
-_GROUPS = 64
-"""Groups of a block of keys, of which only the best counts in a sample."""
+_AHEAD = 64
+"""Memory is asked for a key's vector so many keys before it is read."""
+_LINE = 16
+"""Numbers in a line of the cache."""
+_ONE = np.uint64(1)
 _SAMPLE_OF = 4
 """One key in so many is in the sample at most."""
 _MOST_SAMPLED = 24
@@ -46,9 +50,10 @@ def hope_for(table: F32, keys: U32, queries: F32, who: I64, margin: F32, top_k: 
     # Of the best keys so many should be in the sample, give or take three times the spread of a binomial.
     mean = top_k * num_blocks * _KEYS_AT_ONCE / len(keys)
     wanted = int(mean + 3 * np.sqrt(mean)) + 2
-    if wanted > num_blocks * _GROUPS // 2:
+    if wanted > num_blocks * _KEYS_AT_ONCE // 2:
         return
     chosen, block, sums = queries[who], _new_block(table), _new_sums()
+    every_sum = sums.ravel()
     highest = np.full((len(who), wanted), -np.inf, np.float32)
     sample = keys[:: len(keys) // (num_blocks * _KEYS_AT_ONCE)]
     for number in range(num_blocks):
@@ -58,27 +63,26 @@ def hope_for(table: F32, keys: U32, queries: F32, who: I64, margin: F32, top_k: 
             some = chosen[first : first + _QUERIES_AT_ONCE]
             _sum(table, sample, start, start + _KEYS_AT_ONCE, some, block, sums)
             for at in range(len(some)):
-                _keep_highest(sums[at], highest[first + at])
+                _keep_highest(every_sum, at * _KEYS_AT_ONCE, highest[first + at])
     for at in range(len(who)):
         least[who[at]] = highest[at, 0]
         hope[who[at]] = highest[at, 0] + margin[who[at]]
 
 
-@compiled
-def _keep_highest(row: F32, highest: F32) -> None:
-    """Puts the best sum of each group among the highest so far, which ascend."""
-    top = row[:_GROUPS].copy()
-    for start in range(_GROUPS, _KEYS_AT_ONCE, _GROUPS):
-        for group in range(_GROUPS):
-            top[group] = max(top[group], row[start + group])
-    for group in range(_GROUPS):
-        value = top[group]
-        if value > highest[0]:
+@compiled_into_callers
+def _keep_highest(sums: F32, start: int, highest: F32) -> None:
+    """Puts the sums of a block among the highest so far, which ascend."""
+    for base in range(start, start + _KEYS_AT_ONCE, WORD):
+        word = at_least(sums, base, highest[0])
+        while word:
+            value = sums[base + lowest_bit(word)]
+            word &= word - _ONE
             place = 0
             while place + 1 < len(highest) and highest[place + 1] < value:
                 highest[place] = highest[place + 1]
                 place += 1
-            highest[place] = value
+            if value > highest[place]:
+                highest[place] = value
 
 
 @compiled
@@ -111,9 +115,9 @@ def scan_keys(
         least: What a fast sum must reach; mutated. (Q,)
     """
     cell = np.empty(1, np.float32)
-    bits, passed = cell.view(np.uint32), np.empty(_KEYS_AT_ONCE + 1, np.int64)
-    kept, marks = np.empty(top_k, np.uint64), np.zeros(_KEYS_AT_ONCE, np.uint8)
+    bits, kept = cell.view(np.uint32), np.empty(top_k, np.uint64)
     chosen, block, sums = queries[who], _new_block(table), _new_sums()
+    every_sum = sums.ravel()
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         stop = min(start + _KEYS_AT_ONCE, len(keys))
         _load(table, keys, start, stop, chosen, block)
@@ -122,13 +126,21 @@ def scan_keys(
             _sum(table, keys, start, stop, some, block, sums)
             for at in range(len(some)):
                 query = who[first + at]
-                count = _places_from(sums[at], least[query], stop - start, marks, passed)
-                if count:
-                    _add_keys(table, keys, newest, queries, query, start, passed, count, best, size, bits, cell)
-                if size[query] > best.shape[1] - _KEYS_AT_ONCE:
-                    reached = _keep_best(best[query], size[query], kept, bits, cell)
-                    least[query] = max(least[query], reached - margin[query])
-                    size[query] = top_k
+                bar, end = least[query], size[query]
+                for base in range(0, _KEYS_AT_ONCE, WORD):
+                    word = at_least(every_sum, at * _KEYS_AT_ONCE + base, bar)
+                    while word:
+                        key = start + base + lowest_bit(word)
+                        word &= word - _ONE
+                        if key < stop:  # what is behind are sums of an earlier block
+                            value = score(queries, query, table, keys[key])
+                            best[query, end] = pack(value, newest[key], bits, cell)
+                            end += 1
+                if end > best.shape[1] - _KEYS_AT_ONCE:
+                    reached = _keep_best(best[query], end, kept, bits, cell)
+                    least[query] = max(bar, reached - margin[query])
+                    end = top_k
+                size[query] = end
 
 
 @compiled
@@ -139,44 +151,6 @@ def _new_block(table: F32) -> F32:
 @compiled
 def _new_sums() -> F32:
     return np.empty((_QUERIES_AT_ONCE, _KEYS_AT_ONCE), np.float32)
-
-
-@compiled
-def _places_from(row: F32, least: np.float32, stop: int, marks: U8, passed: I64) -> int:
-    """Writes the places of the sums that reach a bar, of the first `stop`, and gives their number."""
-    for place in range(_KEYS_AT_ONCE):
-        marks[place] = np.uint8(row[place] >= least)
-    words = marks.view(np.uint64)
-    count = 0
-    for word in range(len(words)):
-        if words[word]:
-            for place in range(word * 8, min(word * 8 + 8, stop)):
-                # Written always and counted where it holds: a branch that cannot be foretold costs more.
-                passed[count] = place
-                count += int(marks[place])
-    return count
-
-
-@compiled
-def _add_keys(
-    table: F32,
-    keys: U32,
-    newest: U32,
-    queries: F32,
-    query: int,
-    start: int,
-    passed: I64,
-    count: int,
-    best: U64,
-    size: I64,
-    bits: U32,
-    cell: F32,
-) -> None:
-    end = size[query]
-    for number in range(count):
-        key = start + passed[number]
-        best[query, end + number] = pack(score(queries, query, table, keys[key]), newest[key], bits, cell)
-    size[query] = end + count
 
 
 @compiled
@@ -194,6 +168,9 @@ def _load(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32
     if len(queries) == 1:
         return
     for place in range(stop - start):
+        if start + place + _AHEAD < len(keys):
+            for at in range(0, table.shape[1], _LINE):
+                prefetch(table, int(keys[start + place + _AHEAD]), at)
         row = keys[start + place]
         for at in range(table.shape[1]):
             block[at, place] = table[row, at]

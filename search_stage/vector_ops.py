@@ -1,0 +1,139 @@
+"""Operations on many numbers at once that the compiler does not find in a loop, given to it as vectors of LLVM.
+
+They are for use inside kernels. Each is what its docstring says in a line of Python; on a machine without such vectors
+LLVM makes loops of them again.
+"""
+
+# What numba hands to a generator has no types of its own.
+# ruff: noqa: ANN401
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from store.types import F32, AnyArray
+
+WORD = 64
+"""Values behind the bits of a word."""
+LANES = 8
+"""Partial sums of `lane_sums`."""
+
+_tools: Any = cgutils
+_INT1, _INT32, _INT64, _FLOAT = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_Emitted = tuple[Any, "Callable[[Any, Any, Any, Any], Any]"]
+
+
+def _emit_at_least(context: Any, values: Any, start: Any, bar: Any) -> _Emitted | None:
+    if values.layout != "C":
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        many = ir.VectorType(_FLOAT, WORD)
+        given = _load(builder, _place(context, builder, signature.args[0], args[0], [args[1]]), many)
+        first = builder.insert_element(ir.Constant(many, ir.Undefined), args[2], ir.Constant(_INT32, 0))
+        everywhere = ir.Constant(ir.VectorType(_INT32, WORD), [0] * WORD)
+        bars = builder.shuffle_vector(first, ir.Constant(many, ir.Undefined), everywhere)
+        return builder.bitcast(builder.fcmp_ordered(">=", given, bars), _INT64)
+
+    return types.uint64(values, types.int64, types.float32), generate
+
+
+def _emit_lowest_bit(context: Any, word: Any) -> _Emitted:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(_INT1, 1))
+
+    return types.int64(types.uint64), generate
+
+
+def _emit_num_bits(context: Any, word: Any) -> _Emitted:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+def _emit_lane_product(context: Any, left: Any, i: Any, right: Any, j: Any) -> _Emitted | None:
+    if left.layout != "C" or right.layout != "C":
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes, zero = ir.VectorType(_FLOAT, LANES), ir.Constant(_INT64, 0)
+        dim = builder.extract_value(context.make_array(signature.args[0])(context, builder, args[0]).shape, 1)
+        one = _place(context, builder, signature.args[0], args[0], [args[1], zero])
+        other = _place(context, builder, signature.args[2], args[2], [args[3], zero])
+        sums = _tools.alloca_once(builder, lanes)
+        builder.store(ir.Constant(lanes, [0.0] * LANES), sums)
+        whole = builder.and_(dim, ir.Constant(_INT64, -LANES))
+        with _tools.for_range_slice(builder, zero, whole, ir.Constant(_INT64, LANES)) as (at, _):
+            product = builder.fmul(
+                _load(builder, builder.gep(one, [at]), lanes), _load(builder, builder.gep(other, [at]), lanes)
+            )
+            builder.store(builder.fadd(builder.load(sums), product), sums)
+        cells = builder.bitcast(sums, _FLOAT.as_pointer())
+        with _tools.for_range(builder, builder.sub(dim, whole)) as loop:
+            cell, at = builder.gep(cells, [loop.index]), builder.add(whole, loop.index)
+            product = builder.fmul(builder.load(builder.gep(one, [at])), builder.load(builder.gep(other, [at])))
+            builder.store(builder.fadd(builder.load(cell), product), cell)
+        lane_sums, total = builder.load(sums), ir.Constant(_FLOAT, 0.0)
+        for lane in range(LANES):
+            total = builder.fadd(total, builder.extract_element(lane_sums, ir.Constant(_INT32, lane)))
+        return total
+
+    return types.float32(left, types.int64, right, types.int64), generate
+
+
+def _emit_prefetch(context: Any, table: Any, row: Any, column: Any) -> _Emitted | None:
+    if table.layout != "C":
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _place(context, builder, signature.args[0], args[0], [args[1], args[2]])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = _tools.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = (ir.Constant(_INT32, value) for value in (0, 3, 1))
+        builder.call(function, [builder.bitcast(place, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(table, types.int64, types.int64), generate
+
+
+def _place(context: Any, builder: Any, kind: Any, array: Any, index: list[Any]) -> Any:
+    """Gives the address of an element of a contiguous array."""
+    made = context.make_array(kind)(context, builder, array)
+    return _tools.get_item_pointer2(
+        context, builder, made.data, _tools.unpack_tuple(builder, made.shape), None, "C", index
+    )
+
+
+def _load(builder: Any, place: Any, kind: Any) -> Any:
+    return builder.load(builder.bitcast(place, kind.as_pointer()), align=4)
+
+
+def _operation(emit: Callable[..., Any]) -> Any:
+    return intrinsic(emit)
+
+
+at_least: Callable[[F32, int, np.float32], np.uint64] = _operation(_emit_at_least)
+"""`at_least(values, start, bar)`: bit k is `values[start + k] >= bar`, for 64 values of a contiguous array."""
+
+lowest_bit: Callable[[np.uint64], int] = _operation(_emit_lowest_bit)
+"""`lowest_bit(word)`: the number of the lowest bit that is set; one must be."""
+
+num_bits: Callable[[np.uint64], int] = _operation(_emit_num_bits)
+"""`num_bits(word)`: how many bits are set."""
+
+lane_product: Callable[[F32, int, F32, int], np.float32] = _operation(_emit_lane_product)
+"""`lane_product(left, i, right, j)`: `score_pairs(left[i : i + 1], right[j : j + 1])[0]`, of contiguous tables."""
+
+prefetch: Callable[[AnyArray, int, int], None] = _operation(_emit_prefetch)
+"""`prefetch(table, row, column)`: nothing; the memory there, 64 bytes of it, is about to be read."""

@@ -1,0 +1,56 @@
+"""Each operation does what the line of Python in its docstring does."""
+
+import numpy as np
+import pytest
+from numba.core.errors import TypingError
+
+from search_stage.compiled import compiled
+from search_stage.soft import score_pairs
+from search_stage.vector_ops import WORD, at_least, lane_product, lowest_bit, num_bits, prefetch
+
+
+@compiled
+def _at_least(values, start, bar):
+    return at_least(values, start, bar)
+
+
+@compiled
+def _bits(word):
+    return lowest_bit(word), num_bits(word)
+
+
+@compiled
+def _product(left, i, right, j):
+    prefetch(right, j, 0)
+    return lane_product(left, i, right, j)
+
+
+@pytest.mark.parametrize("start", [0, 1, 63])
+def test_at_least_marks_what_reaches_the_bar(start):
+    values = np.random.default_rng(start).integers(-3, 4, start + WORD).astype(np.float32)
+    values[start + 5], values[start + 6], values[start + 7] = np.nan, np.inf, -np.inf
+    for bar in (np.float32(0), np.float32(2.5), np.float32(-np.inf), np.float32(np.nan)):
+        word = int(_at_least(values, start, bar))
+        assert [bool(word >> bit & 1) for bit in range(WORD)] == (values[start:] >= bar).tolist()
+
+
+@pytest.mark.parametrize("word", [1, 1 << 63, (1 << 64) - 1, 0b1011000])
+def test_bits_of_a_word(word):
+    assert _bits(np.uint64(word)) == ((word & -word).bit_length() - 1, word.bit_count())
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 9, 31, 32, 40])
+def test_lane_product_equals_the_definition_of_a_score_bit_by_bit(dim):
+    draw = np.random.default_rng(dim)
+    left, right = (draw.standard_normal((count, dim)).astype(np.float32) for count in (3, 5))
+    left[0, 0], right[1] = 0.0, -0.0
+    for i in range(len(left)):
+        for j in range(len(right)):
+            expected = score_pairs(left[i : i + 1], right[j : j + 1])
+            assert np.float32(_product(left, i, right, j)).tobytes() == expected.tobytes()
+
+
+def test_tables_with_gaps_are_refused_when_a_kernel_is_compiled():
+    table = np.zeros((4, 16), np.float32)[:, ::2]
+    with pytest.raises(TypingError):
+        _product(table, 0, table, 0)
