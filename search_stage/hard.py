@@ -15,13 +15,13 @@ Time is a position in the user's time order (`rank`), which breaks ties by event
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search_stage.compiled import read_only
-from search_stage.hard_kernels import Questions, climb_and_take, distinct_questions, join_domains
-from search_stage.newest_rows import Rows
+from search_stage.hard_kernels import Asked, Policies, answer_questions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _DAY_MS = 86_400_000
 _NO_SCENES = read_only(np.empty(0, np.uint16))
-_EVERY_SCENE = read_only(np.empty(0, np.bool_))
+_EVERY_SCENE = np.empty(0, np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,33 +70,35 @@ def hard_search(
         The behaviors found. Mutates nothing.
     """
     history = matches.history
-    question, *ranges = distinct_questions(matches.chain_start, matches.category, matches.own_start)
-    own_first, own_end, chain_first, chain_end = ranges
-    questions = Questions(
-        own_low=matches.own_low,
-        own_high=matches.own_high,
-        own_section=matches.own_section,
-        own_first=own_first,
-        own_end=own_end,
-        chain_first=chain_first,
-        chain_end=chain_end,
+    scene, passing_scenes = _NO_SCENES, [_passing_scenes(policy, vocabulary) for policy in policies]
+    if any(len(passing) for passing in passing_scenes):
+        scene = read_only(history.columns.scene, np.uint16)
+    asked = Asked(
+        chain_start=matches.chain_start,
+        category=matches.category,
         chain=matches.chain,
         low=matches.low,
         high=matches.high,
+        own_start=matches.own_start,
+        own_section=matches.own_section,
+        own_low=matches.own_low,
+        own_high=matches.own_high,
     )
-    starts, answers = np.zeros((len(policies), len(own_first), 2), np.int64), []
-    end = 0
-    for at, policy in enumerate(policies):
-        passing = _passing_sections(history, at, policy, vocabulary)
-        rows = _passing_rows(history, policy, vocabulary, as_of_ms)
-        if policy.quota == 0 or rows.first >= rows.cut or not passing.any():
-            continue
-        start, answer = climb_and_take(rows, questions, passing, policy.quota, policy.min_matches, policy.max_level)
-        starts[at, :, 0], starts[at, :, 1] = end + start[:-1], end + start[1:]
-        answers.append(answer)
-        end += len(answer)
-    found = np.concatenate(answers) if answers else np.empty(0, np.int64)
-    start, rank, level = join_domains(starts, found, len(policies), len(own_first), end if cap is None else cap)
+    limits = [
+        (_first_passing(history, policy, as_of_ms), policy.quota, policy.min_matches, policy.max_level)
+        for policy in policies
+    ]
+    passing = [_passing_sections(history, at, policy, vocabulary) for at, policy in enumerate(policies)]
+    let_pass = Policies(
+        limits=np.array(limits, np.int64).reshape(len(policies), 4),
+        passing=np.array(passing, np.bool_).reshape(len(policies), len(history.section_domain)),
+        passing_scene=np.concatenate([_EVERY_SCENE, *passing_scenes]),
+        scene_offsets=np.array([0, *accumulate(map(len, passing_scenes))], np.int64),
+    )
+    most = sum(policy.quota for policy in policies) if cap is None else cap
+    question, start, rank, level = answer_questions(
+        history.rank, history.order, scene, history.cut, let_pass, asked, most
+    )
     return HardMatches(question=question, start=start, rank=rank, level=level)
 
 
@@ -108,19 +110,16 @@ def _passing_sections(history: History, domain: int, policy: HardPolicy, vocabul
     return passing
 
 
-def _passing_rows(history: History, policy: HardPolicy, vocabulary: Vocabulary, as_of_ms: int) -> Rows:
-    scene, passing_scene = _NO_SCENES, _EVERY_SCENE
-    if policy.scenes is not None:
-        scene = read_only(history.columns.scene, np.uint16)
-        passing_scene = read_only(np.array([name in policy.scenes for name in vocabulary.scenes], np.bool_))
-    first = 0
-    if policy.max_age_days is not None:
-        first = history.rank_at(as_of_ms - int(policy.max_age_days * _DAY_MS))
-    return Rows(
-        rank=history.rank,
-        order=history.order,
-        scene=scene,
-        passing_scene=passing_scene,
-        first=first,
-        cut=history.cut,
-    )
+def _passing_scenes(policy: HardPolicy, vocabulary: Vocabulary) -> Bool:
+    """Says of each scene code whether it passes; empty = every one does."""
+    if policy.scenes is None:
+        return _EVERY_SCENE
+    # A policy of scenes that the store has none of lets nothing pass, which no scene code would say.
+    return np.array([name in policy.scenes for name in vocabulary.scenes] or [False], np.bool_)
+
+
+def _first_passing(history: History, policy: HardPolicy, as_of_ms: int) -> int:
+    """Gives the position in the time order of the oldest behavior that is young enough."""
+    if policy.max_age_days is None:
+        return 0
+    return history.rank_at(as_of_ms - int(policy.max_age_days * _DAY_MS))

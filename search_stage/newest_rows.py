@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from search_stage.compiled import compiled
-from search_stage.sorting import sort_down
+from search_stage.sorting import largest_down
+from search_stage.vector_ops import WORD
 
 if TYPE_CHECKING:
     from store.types import I64, U16, U32, Bool
 
 BLOCK = 64
 """Rows that are looked at together."""
+SPARE = BLOCK + WORD
+"""Room to work in beyond four times the answer."""
 _STEP_COST = 4
 """A step of a walk through the time order, in rows of a scan (measured: 1.0 to 1.5 ns against 0.3 ns)."""
 
@@ -39,7 +42,7 @@ class Rows(NamedTuple):
 
 
 @compiled
-def newest_rows(rows: Rows, lows: I64, highs: I64, passing: Bool, quota: int, out: I64) -> int:
+def newest_rows(rows: Rows, lows: I64, highs: I64, passing: Bool, met: U32, out: U32) -> int:
     """Finds the newest rows of some ranges; writes their ranks, newest first, and gives their number.
 
     Few rows are looked at one by one. Where they are many they are a large part of all, and a walk through the time
@@ -50,80 +53,78 @@ def newest_rows(rows: Rows, lows: I64, highs: I64, passing: Bool, quota: int, ou
         lows: First row of each range. (R,)
         highs: End of each range. (R,)
         passing: Ranges to look at. (R,)
-        quota: How many at most, 1 or more.
-        out: Room for `4 * quota + 65` ranks.
+        met: To work in: room for `4 * len(out) + SPARE` ranks.
+        out: As long as the answer may be, 1 or more.
     """
-    ranges = np.empty((len(lows), 2), np.int64)
-    used, total = 0, 0
+    total, quota = 0, len(out)
     for part in range(len(lows)):
-        if passing[part] and lows[part] < highs[part]:
-            ranges[used, 0], ranges[used, 1] = lows[part], highs[part]
-            used += 1
+        if passing[part]:
             total += highs[part] - lows[part]
-    ranges = ranges[:used]
     if total <= 4 * quota:
-        return min(_scan(rows, ranges, rows.first, quota, out), quota)
+        return min(_scan(rows, lows, highs, passing, rows.first, met, out), quota)
     span = rows.cut - rows.first
     if _STEP_COST * quota * span < total * total:
-        return _walk(rows, ranges, quota, out)
+        return _walk(rows, lows, highs, passing, out)
     # Were the rows spread evenly over time, one and a half times the quota would be in this window.
     window = 3 * quota * span // (2 * total)
     while True:
         first = max(rows.cut - window, rows.first)
-        count = _scan(rows, ranges, first, quota, out)
+        count = _scan(rows, lows, highs, passing, first, met, out)
         if count >= quota or first == rows.first:
             return min(count, quota)
         window *= 4
 
 
 @compiled
-def _walk(rows: Rows, ranges: I64, quota: int, out: I64) -> int:
+def _walk(rows: Rows, lows: I64, highs: I64, passing: Bool, out: U32) -> int:
     count, every_scene = 0, len(rows.passing_scene) == 0
     for at in range(rows.cut - 1, rows.first - 1, -1):
         row = np.int64(rows.order[at])
-        for part in range(len(ranges)):
-            if ranges[part, 0] <= row < ranges[part, 1]:
+        for part in range(len(lows)):
+            if passing[part] and lows[part] <= row < highs[part]:
                 if every_scene or rows.passing_scene[rows.scene[row]]:
                     out[count] = at
                     count += 1
                 break
-        if count == quota:
+        if count == len(out):
             break
     return count
 
 
 @compiled
-def _scan(rows: Rows, ranges: I64, first: int, quota: int, out: I64) -> int:
+def _scan(rows: Rows, lows: I64, highs: I64, passing: Bool, first: int, met: U32, out: U32) -> int:
     """Writes the newest rows at or after a position in the time order; gives how many were met, in part dropped."""
-    count, met, least = 0, 0, np.int64(first)
-    for part in range(len(ranges)):
-        for start in range(ranges[part, 0], ranges[part, 1], BLOCK):
-            stop = min(start + BLOCK, ranges[part, 1])
+    count, dropped, least, quota = 0, 0, np.int64(first), len(out)
+    for part in range(len(lows)):
+        end = highs[part] if passing[part] else lows[part]
+        for start in range(lows[part], end, BLOCK):
+            stop = min(start + BLOCK, end)
             if stop - start == BLOCK and not _any_at_least(rows.rank[start:stop], np.uint32(least)):
                 continue
             before = count
             for row in range(start, stop):
                 # Written always and counted where it holds: a branch that cannot be foretold costs more.
                 value = np.int64(rows.rank[row])
-                out[count] = value
+                met[count] = value
                 count += int(value >= least) & int(value < rows.cut)
             if len(rows.passing_scene):
-                count = _drop_scenes(rows, out, before, count)
-            met += count - before
+                count = _drop_scenes(rows, met, before, count)
             if count > 4 * quota:
-                sort_down(out[:count])
+                largest_down(met, count, out)
+                met[:quota] = out
+                dropped += count - quota
                 count = quota
-                least = out[quota - 1] + 1
-    sort_down(out[:count])
-    return met
+                least = np.int64(out[quota - 1]) + 1
+    largest_down(met, count, out)
+    return count + dropped
 
 
 @compiled
-def _drop_scenes(rows: Rows, out: I64, start: int, stop: int) -> int:
+def _drop_scenes(rows: Rows, met: U32, start: int, stop: int) -> int:
     kept = start
     for at in range(start, stop):
-        out[kept] = out[at]
-        kept += int(rows.passing_scene[rows.scene[rows.order[out[at]]]])
+        met[kept] = met[at]
+        kept += int(rows.passing_scene[rows.scene[rows.order[met[at]]]])
     return kept
 
 

@@ -6,13 +6,59 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled
+from search_stage.compiled import compiled, compiled_into_callers
+from search_stage.vector_ops import WORD, below, num_bits
 
 if TYPE_CHECKING:
-    from store.types import I64, U64
+    from store.types import I64, U32, U64
 
+_MANY = 512
+"""As `_FEW`, where 64 are compared at once."""
 _FEW = 128
 """So many are placed by counting: quadratic, but the machine compares several at once and no branch is guessed."""
+_LAST = np.uint32(0xFFFFFFFF)
+
+
+@compiled_into_callers
+def place_of(values: U32, padded: int, value: np.uint32) -> int:
+    """Counts the values that are smaller; `pad` gave how many to look at."""
+    place = 0
+    for start in range(0, padded, WORD):
+        place += num_bits(below(values, start, value))
+    return place
+
+
+@compiled_into_callers
+def pad(values: U32, count: int) -> int:
+    """Fills up the values for `place_of` behind the first `count`, and gives how many there are then, 63 more at most.
+
+    The largest number there is counts for none; let it not be among the values.
+    """
+    padded = (count + WORD - 1) // WORD * WORD
+    for at in range(count, padded):
+        values[at] = _LAST
+    return padded
+
+
+@compiled
+def largest_down(values: U32, count: int, out: U32) -> None:
+    """Writes the largest of the first `count` values, descending, as many as `out` holds.
+
+    Args:
+        values: All different and below 2**32 - 1, and room for 63 more, which is written to. (n,)
+        count: n - 63 at most.
+        out: Another array; what is beyond `count` stays as it is. (k,)
+    """
+    if count > _MANY:
+        ordered = np.sort(values[:count])
+        for at in range(min(count, len(out))):
+            out[at] = ordered[count - 1 - at]
+        return
+    padded = pad(values, count)
+    for at in range(count):
+        place = count - 1 - place_of(values, padded, values[at])
+        if place < len(out):
+            out[place] = values[at]
 
 
 @compiled

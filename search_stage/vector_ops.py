@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.types import F32, AnyArray
+    from store.types import F32, U32, AnyArray
 
 WORD = 64
 """Values behind the bits of a word."""
@@ -33,18 +33,26 @@ _Emitted = tuple[Any, "Callable[[Any, Any, Any, Any], Any]"]
 
 
 def _emit_at_least(context: Any, values: Any, start: Any, bar: Any) -> _Emitted | None:
-    if values.layout != "C":
+    return _compared(values, types.float32, lambda builder, given, bars: builder.fcmp_ordered(">=", given, bars))
+
+
+def _emit_below(context: Any, values: Any, start: Any, bar: Any) -> _Emitted | None:
+    return _compared(values, types.uint32, lambda builder, given, bars: builder.icmp_unsigned("<", given, bars))
+
+
+def _compared(values: Any, kind: Any, compare: Callable[[Any, Any, Any], Any]) -> _Emitted | None:
+    if values.layout != "C" or values.dtype != kind:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        many = ir.VectorType(_FLOAT, WORD)
+        many = ir.VectorType(args[2].type, WORD)
         given = _load(builder, _place(context, builder, signature.args[0], args[0], [args[1]]), many)
         first = builder.insert_element(ir.Constant(many, ir.Undefined), args[2], ir.Constant(_INT32, 0))
         everywhere = ir.Constant(ir.VectorType(_INT32, WORD), [0] * WORD)
         bars = builder.shuffle_vector(first, ir.Constant(many, ir.Undefined), everywhere)
-        return builder.bitcast(builder.fcmp_ordered(">=", given, bars), _INT64)
+        return builder.bitcast(compare(builder, given, bars), _INT64)
 
-    return types.uint64(values, types.int64, types.float32), generate
+    return types.uint64(values, types.int64, kind), generate
 
 
 def _emit_lowest_bit(context: Any, word: Any) -> _Emitted:
@@ -125,6 +133,9 @@ def _operation(emit: Callable[..., Any]) -> Any:
 
 at_least: Callable[[F32, int, np.float32], np.uint64] = _operation(_emit_at_least)
 """`at_least(values, start, bar)`: bit k is `values[start + k] >= bar`, for 64 values of a contiguous array."""
+
+below: Callable[[U32, int, np.uint32], np.uint64] = _operation(_emit_below)
+"""`below(values, start, bar)`: bit k is `values[start + k] < bar`, for 64 values of a contiguous array."""
 
 lowest_bit: Callable[[np.uint64], int] = _operation(_emit_lowest_bit)
 """`lowest_bit(word)`: the number of the lowest bit that is set; one must be."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from search_stage.sorting import smallest, sort_down, sort_up
+from search_stage.sorting import largest_down, smallest, sort_down, sort_up
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
@@ -23,3 +23,13 @@ def test_sorting_is_in_place_and_complete(count):
     sort_down(down)
     assert up.tolist() == np.sort(values).tolist()
     assert down.tolist() == up[::-1].tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 300, 512, 513, 2_000])
+@pytest.mark.parametrize("top_k", [1, 50, 200])
+def test_the_largest_are_those_of_numpy(count, top_k):
+    values = np.random.default_rng([count, top_k]).permutation(2**32 - 2 - np.arange(count)).astype(np.uint32)
+    out = np.full(top_k, 7, np.uint32)
+    largest_down(np.concatenate((values, np.zeros(63, np.uint32))), count, out)
+    expected = np.sort(values)[::-1][:top_k]
+    assert out.tolist() == [*expected.tolist(), *[7] * (top_k - len(expected))]

@@ -6,7 +6,7 @@ from numba.core.errors import TypingError
 
 from search_stage.compiled import compiled
 from search_stage.soft import score_pairs
-from search_stage.vector_ops import WORD, at_least, lane_product, lowest_bit, num_bits, prefetch
+from search_stage.vector_ops import WORD, at_least, below, lane_product, lowest_bit, num_bits, prefetch
 
 
 @compiled
@@ -54,3 +54,16 @@ def test_tables_with_gaps_are_refused_when_a_kernel_is_compiled():
     table = np.zeros((4, 16), np.float32)[:, ::2]
     with pytest.raises(TypingError):
         _product(table, 0, table, 0)
+
+
+@compiled
+def _below(values, start, bar):
+    return below(values, start, bar)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_below_marks_what_is_smaller_as_unsigned(start):
+    values = np.random.default_rng(start).integers(0, 2**32, start + WORD, np.uint32)
+    for bar in (np.uint32(0), values[start + 9], np.uint32(2**31), np.uint32(2**32 - 1)):
+        word = int(_below(values, start, bar))
+        assert [bool(word >> bit & 1) for bit in range(WORD)] == (values[start:] < bar).tolist()
