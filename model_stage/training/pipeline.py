@@ -21,8 +21,9 @@ from model_stage.networks import NetworkConfig
 from model_stage.schema import Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
+from model_stage.training.config import TrainConfig
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.trainer import Example, TrainConfig, batches, train
+from model_stage.training.trainer import Example, batches, train
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from store.types import NO_ID
 
