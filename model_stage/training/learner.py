@@ -19,6 +19,7 @@ from model_stage.training.average import RunningAverage
 
 if TYPE_CHECKING:
     from model_stage.networks import RankingNetwork
+    from model_stage.training.auxiliary import AuxiliaryModel
     from model_stage.training.config import TrainConfig
 
 _LARGE = ("attention.node.", "representation.node.", "categorical.")
@@ -28,11 +29,15 @@ class Learner:
     """Changes a network's weights by their gradients; those that require none stay as they are.
 
     Switches the network's large tables to sparse gradients, or back, as the configuration says.
+
+    Args:
+        network: The network.
+        config: How to train.
+        auxiliary: Learns with the network; not averaged.
     """
 
-    def __init__(self, network: RankingNetwork, config: TrainConfig) -> None:
+    def __init__(self, network: RankingNetwork, config: TrainConfig, auxiliary: AuxiliaryModel | None = None) -> None:
         _set_sparse(network, sparse=config.tables == "touched")
-        self._network = network
         learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self._touched = {
             name: weight for name, weight in learning.items() if config.tables == "touched" and name.startswith(_LARGE)
@@ -43,10 +48,13 @@ class Learner:
         self._optimizers = _optimizers(dense, config)
         if self._touched:
             self._optimizers.append(torch.optim.SparseAdam(self._touched.values(), lr=config.learning_rate))
+        if auxiliary is not None:
+            self._optimizers.append(_auxiliary_optimizer(auxiliary, config))
 
     def step(self, loss: torch.Tensor) -> None:
         """Takes one step against the gradient of a loss."""
-        self._network.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._average.before_change(self._penalised())
         for optimizer in self._optimizers:
@@ -99,3 +107,12 @@ def _optimizers(learning: dict[str, nn.Parameter], config: TrainConfig) -> list[
         torch.optim.Adam(tables, lr=rate, fused=True),
         torch.optim.AdamW(of("towers."), lr=rate, weight_decay=config.weight_decay, fused=True),
     ]
+
+
+def _auxiliary_optimizer(auxiliary: AuxiliaryModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """As the network: no penalty of positional tables, a decay of the head's weights."""
+    parts = [
+        {"params": list(auxiliary.block.parameters()), "weight_decay": 0.0},
+        {"params": list(auxiliary.head.parameters()), "weight_decay": config.weight_decay},
+    ]
+    return torch.optim.AdamW(parts, lr=config.learning_rate, fused=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from model_stage.encoder import EncodedRequest
     from model_stage.networks import RankingNetwork
+    from model_stage.training.auxiliary import AuxiliaryModel
     from model_stage.training.config import TrainConfig
+    from model_stage.training.history import EncodedHistory
     from store.types import F32, I64
 
 
@@ -34,6 +36,8 @@ class Example:
     """(C, T), NaN = unknown."""
     rows: I64
     """Rows of the impressions it came from. (C,)"""
+    history: EncodedHistory | None = None
+    """All that the user did before the request, where an auxiliary loss learns from it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +45,9 @@ class TrainReport:
     """What happened, epoch by epoch."""
 
     train_loss: list[float] = field(default_factory=list)
+    """Of the network alone."""
+    auxiliary_loss: list[float] = field(default_factory=list)
+    """Before its weight; empty = there was none."""
     validation_auc: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
 
@@ -53,6 +60,7 @@ def train(
     target_weights: Sequence[float],
     config: TrainConfig,
     on_step: Callable[[int, int, int], None] = lambda epoch, done, total: None,
+    auxiliary: AuxiliaryModel | None = None,
 ) -> TrainReport:
     """Trains the network in place and leaves the best epoch's weights in it.
 
@@ -66,10 +74,11 @@ def train(
         target_weights: Weight of each target's loss.
         config: How to train.
         on_step: Called with (epoch, requests done, requests in all) after each batch.
+        auxiliary: A second loss, trained along; the training examples have histories for it.
     """
     generator = np.random.default_rng(config.seed)
     network.fit_dense(torch.from_numpy(np.concatenate([e.encoded.dense for e in examples])))
-    learner = Learner(network, config)
+    learner = Learner(network, config, auxiliary)
     weights = torch.tensor(list(target_weights), dtype=torch.float32)
     report, best, best_state = TrainReport(), -np.inf, network.state_dict()
     total = sum(len(e.labels) for e in examples)
@@ -78,14 +87,20 @@ def train(
         torch.manual_seed(config.seed)
         for epoch in range(config.max_epochs):
             network.train()
-            losses, done = [], 0
+            losses, others, done = [], [], 0
             for batch in _shuffled_batches(examples, generator, config):
-                loss = log_loss(network(collate([e.encoded for e in batch])).logit_BT, _labels(batch), weights)
-                learner.step(loss)
+                inputs, labels = collate([e.encoded for e in batch]), _labels(batch)
+                loss = log_loss(network(inputs).logit_BT, labels, weights)
                 losses.append(float(loss.detach()))
+                if auxiliary is not None:
+                    other = log_loss(auxiliary(network, inputs, _histories(batch)), labels, weights)
+                    others.append(float(other.detach()))
+                    loss = loss + auxiliary.weight * other
+                learner.step(loss)
                 done += sum(len(e.labels) for e in batch)
                 on_step(epoch, done, total)
             report.train_loss.append(float(np.mean(losses)))
+            report.auxiliary_loss += [float(np.mean(others))] if others else []
             kept = learner.averaged()
             aucs = _validation_auc(kept, validation, target_names)
             report.validation_auc.append(aucs)
@@ -144,7 +159,15 @@ def _shuffled_batches(
 
 
 def _part(example: Example, chosen: I64) -> Example:
-    return Example(encoded=example.encoded.take(chosen), labels=example.labels[chosen], rows=example.rows[chosen])
+    return replace(
+        example, encoded=example.encoded.take(chosen), labels=example.labels[chosen], rows=example.rows[chosen]
+    )
+
+
+def _histories(batch: Sequence[Example]) -> list[EncodedHistory]:
+    found = [example.history for example in batch if example.history is not None]
+    assert len(found) == len(batch), "examples without histories, which the auxiliary loss reads"
+    return found
 
 
 def _labels(batch: Sequence[Example]) -> Tensor:
