@@ -5,7 +5,7 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test fault test-slow test-gpu check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-cost dist install clean
+.PHONY: demo test fault test-slow test-gpu check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
 
 demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
 test: .venv/dev.stamp ; $(BIN)/python -m pytest
@@ -25,6 +25,7 @@ bench: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_request --json work/benc
 bench-search: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_search --json work/bench_search.json
 bench-store: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_store --json work/bench_store.json
 bench-index: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_index --json work/bench_index.json
+bench-train: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_train --json work/bench_train.json
 bench-cost: .venv/dev.stamp ; $(BIN)/python -m scripts.cost --json work/cost.json
 dist: .venv/dev.stamp ; $(BIN)/python -m build
 install: .venv/dev.stamp

@@ -83,7 +83,8 @@ def evaluate(
     from model_stage.bundle import load_bundle
     from model_stage.schema import load_yaml
     from model_stage.training.impressions import load_impressions
-    from model_stage.training.pipeline import SPLITS, Splits, evaluate_examples, retrieve_examples
+    from model_stage.training.pipeline import SPLITS, Splits, retrieve_examples
+    from model_stage.training.scoring import evaluate_examples
 
     if split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is none of {', '.join(SPLITS)}", param_hint="--split")

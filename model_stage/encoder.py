@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from model_stage.types import RankRequest
     from model_stage.vocabulary import Vocabularies
-    from store.reading.retrieval import SearchResult
-    from store.types import F32, I32, I64, U8, AnyArray
+    from store.reading.retrieval import BehaviorColumns, SearchResult
+    from store.types import F32, I32, I64, U8, AnyArray, Vocabulary
 
 _DAY_MS = 86_400_000.0
 _NEVER_DAYS = 730.0
@@ -121,23 +121,15 @@ class RequestEncoder:
     def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
         """Encodes one request with what was retrieved for it."""
         behaviors, vocabularies = found.behaviors, self._vocabularies
-        side = [
-            vocabularies.behavior_rows(name, names)[codes] if len(names) else np.zeros(len(behaviors), np.int64)
-            for name, names, codes in (
-                ("domain", found.vocabulary.domains, behaviors.domain),
-                ("action", found.vocabulary.actions, behaviors.action),
-                ("scene", found.vocabulary.scenes, behaviors.scene),
-            )
-            if name in self._schema.behavior_fields
-        ]
+        behavior_node, behavior_side = self.behavior_rows(behaviors, found.vocabulary)
         candidates = request.candidates
         categorical = [
             vocabularies.categorical_rows(f.name, self._values(f, request, found)) for f in self._categorical
         ]
         count = len(candidates)
         return EncodedRequest(
-            behavior_node=vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32),
-            behavior_side=_columns(side, len(behaviors), np.int32),
+            behavior_node=behavior_node,
+            behavior_side=behavior_side,
             interval_ms=request.as_of_ms - behaviors.timestamp_ms,
             pair_behavior=found.index,
             match_level=found.match_level,
@@ -147,6 +139,25 @@ class RequestEncoder:
             categorical=_columns(categorical, count, np.int32),
             dense=self._dense(request, found),
         )
+
+    def behavior_rows(self, behaviors: BehaviorColumns, names: Vocabulary) -> tuple[I32, I32]:
+        """Gives the rows of behaviors in the tree (U,), and those of the schema's behavior fields (U, fields).
+
+        Args:
+            behaviors: The behaviors.
+            names: What their codes of domain, action and scene stand for.
+        """
+        side = [
+            self._vocabularies.behavior_rows(name, known)[codes] if len(known) else np.zeros(len(behaviors), np.int64)
+            for name, known, codes in (
+                ("domain", names.domains, behaviors.domain),
+                ("action", names.actions, behaviors.action),
+                ("scene", names.scenes, behaviors.scene),
+            )
+            if name in self._schema.behavior_fields
+        ]
+        node = self._vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32)
+        return node, _columns(side, len(behaviors), np.int32)
 
     def _dense(self, request: RankRequest, found: SearchResult) -> F32:
         columns: list[AnyArray] = []

@@ -14,7 +14,8 @@ from model_stage.bundle import load_bundle
 from model_stage.networks.preset import load_preset
 from model_stage.schema import load_yaml
 from model_stage.training.impressions import load_impressions
-from model_stage.training.pipeline import Recipe, Splits, probabilities, retrieve_examples, train_bundle
+from model_stage.training.pipeline import Recipe, Splits, retrieve_examples, train_bundle
+from model_stage.training.scoring import probabilities
 from scripts.servers import Roots
 from search_stage.config import SearchConfig
 from search_stage.index.build import build_index

@@ -7,16 +7,17 @@
 
 Source: DARE, arXiv 2410.02604 (formulas and code): both table sets serve candidate and history; time is concatenated,
 its score scaled apart; the head reads [v, h, v * h], of which u is the last two. Summing several positional encodings
-and the mass (see `tin`) are our choice. The top k passes no gradient to what it drops, so `auxiliary_loss` teaches the
-attention tables from the whole sequence.
+and the mass (see `tin`) are our choice. The top k passes no gradient to what it drops, so an auxiliary loss over
+`attend_whole` (`model_stage/training/auxiliary.py`) teaches the attention tables from the whole sequence.
 
 Legend: M pairs, U behaviors of the union, B candidates, A attention width, R representation width, P width of time,
-N buckets, K pairs of one candidate.
+N buckets, K pairs of one candidate, H behaviors of whole histories, C candidates of one request.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +41,28 @@ if TYPE_CHECKING:
     from model_stage.targets import Position
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeHistories:
+    """All that the users of some requests did, end to end; a request's candidates share its rows.
+
+    Two requests, of 3 behaviors and 2 candidates and of 1 behavior and 1 candidate:
+
+        rows        h0 h1 h2 | h3      lengths     3 1
+        candidates  c0 c1    | c2      candidates  2 1
+    """
+
+    attention_HA: Tensor
+    representation_HR: Tensor
+    buckets: Sequence[Tensor]
+    """Bucket of each row under each encoding, int64 (H,) each."""
+    lengths: Sequence[int]
+    """Rows of each request, oldest first."""
+    attention_BA: Tensor
+    representation_BR: Tensor
+    candidates: Sequence[int]
+    """Candidates of each request."""
+
+
 class DARE(nn.Module):
     """One attention over decoupled tables; `search` chooses the pairs that `forward` attends over."""
 
@@ -53,8 +76,11 @@ class DARE(nn.Module):
         """Gives s_i of each pair, which needs the attention tables alone. (M,), float32 or better."""
         key_M1A = x.attention_UA.index_select(0, x.behavior_M)[:, None]
         score_M = pair_scores(x.attention_BA[:, None], key_M1A, x.candidate_M).squeeze(1) / math.sqrt(key_M1A.shape[-1])
+        return self._plus_time(score_M, x.buckets)
+
+    def _plus_time(self, score_M: Tensor, buckets: Sequence[Tensor]) -> Tensor:
         query_P = full_precision(self.attention_positions.candidate_row)
-        for table_NP, bucket_M in zip(self.attention_positions.rows, x.buckets, strict=True):
+        for table_NP, bucket_M in zip(self.attention_positions.rows, buckets, strict=True):
             score_N = (full_precision(table_NP) * query_P).sum(-1) / math.sqrt(len(query_P))
             score_M = score_M + score_N.index_select(0, bucket_M)
         return score_M
@@ -74,11 +100,37 @@ class DARE(nn.Module):
         for table_NP, bucket_M in zip(tables.rows, x.buckets, strict=True):
             rows_B1P = pooled_buckets(weight_M1, table_NP[:, None], x.candidate_M, bucket_M, x.num_candidates)
             time_BP = time_BP + rows_B1P.squeeze(1)
-        own_BP = tables.candidate_row.expand_as(time_BP)
-        pooled_BR = torch.cat([pooled_BR, time_BP], dim=1)
-        crossed_BR = pooled_BR * torch.cat([x.representation_BR, own_BP], dim=1)
-        representation_BR = torch.cat([pooled_BR, crossed_BR], dim=1).to(x.representation_BR.dtype)
+        representation_BR = self._crossed(torch.cat([pooled_BR, time_BP], dim=1), x.representation_BR)
         return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+
+    def attend_whole(self, x: WholeHistories) -> Tensor:
+        """Gives u of the module docstring over all behaviors of whole histories. (B, out_dim).
+
+        The same as `forward` over every pair of a candidate and a row of its request, by products of matrices: no pair
+        is formed.
+        """
+        query_BA = full_precision(x.attention_BA) / math.sqrt(x.attention_BA.shape[1])
+        key_HA, item_HR = full_precision(x.attention_HA), full_precision(x.representation_HR)
+        tables = self.representation_positions
+        time_HP = tables.encode(x.buckets).expand(len(item_HR), len(tables.candidate_row))
+        item_HR = torch.cat([item_HR, full_precision(time_HP)], dim=1)
+        time_H = self._plus_time(key_HA.new_zeros(len(key_HA)), x.buckets)
+        lengths, pooled = list(x.lengths), []
+        with torch.autocast(query_BA.device.type, enabled=False):
+            for query_CA, key_KA, item_KR, time_K in zip(
+                query_BA.split_with_sizes(list(x.candidates)),
+                key_HA.split_with_sizes(lengths),
+                item_HR.split_with_sizes(lengths),
+                time_H.split_with_sizes(lengths),
+                strict=True,
+            ):
+                pooled.append(torch.softmax(query_CA @ key_KA.T + time_K, dim=1) @ item_KR)
+        return self._crossed(torch.cat(pooled), x.representation_BR)
+
+    def _crossed(self, pooled_BR: Tensor, representation_BR: Tensor) -> Tensor:
+        own_P = self.representation_positions.candidate_row
+        own_BR = torch.cat([representation_BR, own_P.expand(len(representation_BR), len(own_P))], dim=1)
+        return torch.cat([pooled_BR, pooled_BR * own_BR], dim=1).to(representation_BR.dtype)
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
@@ -102,26 +154,3 @@ class DARE(nn.Module):
             mass_BW=torch.stack(masses)[:, None],
             weight_MW=torch.cat(weights)[:, None],
         )
-
-
-def auxiliary_loss(block: DARE, head: nn.Module, whole: AttentionInput, label_B: Tensor) -> Tensor:
-    """Gives the loss that teaches the attention tables about behaviors that the search did not choose.
-
-    The network's loss passes gradient to the chosen pairs only. Here the same block attends over the whole sequence and
-    a head of its own predicts the label; add it to the network's loss with weight 1. Training only.
-
-    Args:
-        block: The block that the network uses; its tables are shared.
-        head: From [v, h, v * h], (B, R + out_dim), to a logit (B, 1); not the network's own head.
-        whole: All the user's behaviors for each candidate, unlike what the block is given.
-        label_B: 0 or 1; rows with unknown labels are left out by the caller.
-
-    Returns:
-        Mean cross-entropy, a scalar.
-
-    Source: DARE, arXiv 2410.02604 (code: `aux_loss`, `auxiliary_mlp`).
-    """
-    found = block(whole)
-    logit_B1 = head(torch.cat([whole.representation_BR, found.representation_BR], dim=1))
-    logit_B = full_precision(logit_B1.squeeze(1))
-    return nn.functional.binary_cross_entropy_with_logits(logit_B, label_B.to(logit_B.dtype))

@@ -46,7 +46,10 @@ class PathEmbedding(nn.Module):
 
     def nodes(self, rows: Tensor) -> Tensor:
         """Gives the fused embedding of tree rows: int64 (N,) -> (N, D)."""
-        return nn.functional.embedding_bag(self.path[rows], self.node.weight, mode="sum", padding_idx=0)
+        table = self.node
+        return nn.functional.embedding_bag(
+            self.path[rows], table.weight, mode="sum", sparse=table.sparse, padding_idx=table.padding_idx
+        )
 
     def parts(self, rows: Tensor, side_UF: Tensor) -> dict[str, Tensor]:
         """Gives the embedding of each part of behaviors, (U, D) each: `NODE`, then every behavior field."""

@@ -94,6 +94,20 @@ class Selection(StrictModel):
         return found_K[after_K <= self.newest]
 
 
+class AuxiliaryLoss(StrictModel):
+    """A second loss in training, which teaches the attention table about behaviors that were not retrieved.
+
+    The network's own loss passes gradient to what search chose alone. This one attends over the whole history
+    (`model_stage/training/auxiliary.py`); what it needs is not part of the bundle.
+
+    Source: DARE, arXiv 2410.02604.
+    """
+
+    weight: float = Field(default=1.0, gt=0.0)
+    newest: int | None = Field(default=None, ge=1)
+    """Of each history, the newest behaviors only; None = the whole of it as of the request."""
+
+
 class Preset(StrictModel):
     """A network: what its blocks see, and the blocks, whose answers are concatenated."""
 
@@ -105,11 +119,13 @@ class Preset(StrictModel):
     """`target`: positional tables per target or group. `shared`: one set, with all encodings, for all targets."""
     blocks: tuple[Block, ...]
     """None = the candidate, the request and the match statistics alone."""
+    auxiliary: AuxiliaryLoss | None = None
+    """Left out of training where the attention table is another bundle's and fixed: there is nothing to teach."""
 
     @property
     def reads_attention(self) -> bool:
         """Whether training teaches the attention table, which soft search uses."""
-        return any(block.reads_attention for block in self.blocks)
+        return self.auxiliary is not None or any(block.reads_attention for block in self.blocks)
 
 
 def preset_names() -> list[str]:

@@ -7,39 +7,35 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from model_stage.agreement import find_field_problem
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
-from model_stage.calibration import Calibration
-from model_stage.encoder import RequestEncoder, collate
+from model_stage.encoder import RequestEncoder
 from model_stage.errors import ConfigError
-from model_stage.evaluation.metrics import calibration_error, logloss
-from model_stage.evaluation.report import report_by_target
 from model_stage.networks import NetworkConfig
 from model_stage.schema import Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
+from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
+from model_stage.training.config import TrainConfig
+from model_stage.training.history import HistoryReader
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.trainer import Example, TrainConfig, batches, train
+from model_stage.training.scoring import calibrated_report, logits_of
+from model_stage.training.trainer import Example, train
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from model_stage.bundle import Bundle
-    from model_stage.networks import RankingNetwork
     from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
     from store.reading.behavior_store import Snapshot
-    from store.types import F32
 
 SPLITS = ("train", "validation", "test")
-EVALUATION_CANDIDATES = 8192
-"""Candidates scored at once, about."""
 
 
 class Splits(StrictModel):
@@ -139,6 +135,7 @@ def retrieve_examples(
     retriever: Retriever,
     encoder: RequestEncoder,
     on_request: Callable[[int, int], None] = lambda done, total: None,
+    histories: HistoryReader | None = None,
 ) -> list[Example]:
     """Retrieves, as of each request's own time, and encodes; one example per request.
 
@@ -148,6 +145,7 @@ def retrieve_examples(
         retriever: What will also serve.
         encoder: What will also serve.
         on_request: Called with (requests done, requests in all).
+        histories: Reads the whole history of each request besides, for an auxiliary loss; None = there is none.
 
     Raises:
         ConfigError: The store holds a field as another kind than the schema says.
@@ -159,7 +157,14 @@ def retrieve_examples(
         problem = find_field_problem(schema, found)
         if problem:
             raise ConfigError(f"schema.yaml: {problem}")
-        examples.append(Example(encoded=encoder.encode(request, found), labels=impressions.labels[rows], rows=rows))
+        examples.append(
+            Example(
+                encoded=encoder.encode(request, found),
+                labels=impressions.labels[rows],
+                rows=rows,
+                history=None if histories is None else histories.read(request),
+            )
+        )
         on_request(done, len(grouped))
     return examples
 
@@ -207,8 +212,16 @@ def train_bundle(
         network.attention.load_state_dict(fixed.network.attention.state_dict())
         network.attention.requires_grad_(False)
     encoder = RequestEncoder(recipe.schema, vocabularies)
+    auxiliary, histories = None, None
+    options = config.network.preset.auxiliary
+    if options is not None and fixed is None:  # a fixed attention table learns nothing from it
+        auxiliary = AuxiliaryModel(recipe.schema, recipe.targets, config.network, options.weight, config.train.seed)
+        histories = HistoryReader(snapshot, encoder, options.newest)
+    readers = {"train": histories, "validation": None}
     examples = {
-        split: retrieve_examples(part, recipe.schema, retriever, encoder, partial(on_progress, f"retrieve {split}"))
+        split: retrieve_examples(
+            part, recipe.schema, retriever, encoder, partial(on_progress, f"retrieve {split}"), readers[split]
+        )
         for split, part in parts.items()
     }
     report = train(
@@ -219,6 +232,7 @@ def train_bundle(
         [target.weight for target in recipe.targets.targets],
         config.train,
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
+        auxiliary,
     )
     logits = logits_of(network, examples["validation"], parts["validation"])
     calibration = fit_calibration(parts["validation"].labels, logits, names, config.calibration)
@@ -259,42 +273,3 @@ def _check_attention(fixed: Bundle, schema: Schema) -> None:
                 f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "
                 f"{', '.join(known) or 'none'}; train that bundle with this schema first"
             )
-
-
-def evaluate_examples(
-    bundle: Bundle, examples: Sequence[Example], impressions: Impressions
-) -> dict[str, dict[str, float]]:
-    """Gives the metrics of each target over some retrieved examples of `impressions`."""
-    logits = logits_of(bundle.network, examples, impressions)
-    return calibrated_report(impressions, logits, bundle.calibration, bundle.targets)
-
-
-def probabilities(bundle: Bundle, examples: Sequence[Example], impressions: Impressions) -> F32:
-    """Gives the calibrated probabilities of the impressions, in their own order. (N, T)."""
-    logits = logits_of(bundle.network, examples, impressions)
-    return bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
-
-
-def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
-    """Gives the logits of the impressions, in their own order. (N, T)."""
-    out = np.empty_like(impressions.labels)
-    network.eval()
-    with torch.inference_mode():
-        for batch in batches(examples, EVALUATION_CANDIDATES):
-            rows = np.concatenate([example.rows for example in batch])
-            out[rows] = network(collate([example.encoded for example in batch])).logit_BT.numpy()
-    return out
-
-
-def calibrated_report(
-    impressions: Impressions, logits: F32, calibration: Calibration, targets: Targets
-) -> dict[str, dict[str, float]]:
-    """Gives the metrics of each target, and log loss and calibration error as they were before the calibration."""
-    names, found = targets.names, calibration.probabilities(logits, targets.names, targets.given)
-    report = report_by_target(impressions.labels, found, impressions.user, names)
-    for at, (name, numbers) in enumerate(report.items()):
-        known = ~np.isnan(impressions.labels[:, at])
-        label, before = impressions.labels[known, at], Calibration().probabilities(logits[known, at : at + 1], [name])
-        numbers["logloss_uncalibrated"] = logloss(label, before[:, 0])
-        numbers["ece_uncalibrated"] = calibration_error(label, before[:, 0])
-    return report

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from model_stage.encoder import collate
 from model_stage.evaluation.metrics import auc
-from model_stage.networks import RankingNetwork
-from model_stage.schema import StrictModel
+from model_stage.training.learner import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,33 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model_stage.encoder import EncodedRequest
+    from model_stage.networks import RankingNetwork
+    from model_stage.training.auxiliary import AuxiliaryModel
+    from model_stage.training.config import TrainConfig
+    from model_stage.training.history import EncodedHistory
     from store.types import F32, I64
-
-
-class TrainConfig(StrictModel):
-    """How to train."""
-
-    seed: int = 0
-    """Of initial weights and of the order of requests; equal seeds give equal bundles on one machine."""
-    max_epochs: int = Field(default=8, ge=1)
-    patience: int = Field(default=2, ge=1)
-    """Epochs without a better validation AUC (mean over targets) before training stops."""
-    batch_candidates: int = Field(default=1024, ge=1)
-    """Candidates per step, about."""
-    request_candidates: int = Field(default=16, ge=1)
-    """Candidates of one request per step at most: they share a user, and a step should see many users."""
-    learning_rate: float = Field(default=2e-3, gt=0.0)
-    weight_decay: float = Field(default=1.0, ge=0.0)
-    """Of the towers' weights (AdamW, decoupled from the gradient)."""
-    embedding_l2: float = Field(default=1e-3, ge=0.0)
-    """Penalty of every embedding table, part of the gradient; the small positional tables have none. Where there is
-    little data it wins, and pulls an item to its category and a category to its parent. A decoupled decay would not:
-    Adam takes full steps on rows that are seen once."""
-    attention_l2: float = Field(default=1e-4, ge=0.0)
-    """The same for the attention table, which has no other way into the score than the attention weights: as much as
-    the representation needs would shrink it to nothing, and soft search would be left without an opinion."""
-    averaging: float = Field(default=0.998, ge=0.0, lt=1.0)
-    """Decay of the running average of the weights, which is what is evaluated and kept; 0 = the last weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +36,8 @@ class Example:
     """(C, T), NaN = unknown."""
     rows: I64
     """Rows of the impressions it came from. (C,)"""
+    history: EncodedHistory | None = None
+    """All that the user did before the request, where an auxiliary loss learns from it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +45,9 @@ class TrainReport:
     """What happened, epoch by epoch."""
 
     train_loss: list[float] = field(default_factory=list)
+    """Of the network alone."""
+    auxiliary_loss: list[float] = field(default_factory=list)
+    """Before its weight; empty = there was none."""
     validation_auc: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
 
@@ -80,6 +60,7 @@ def train(
     target_weights: Sequence[float],
     config: TrainConfig,
     on_step: Callable[[int, int, int], None] = lambda epoch, done, total: None,
+    auxiliary: AuxiliaryModel | None = None,
 ) -> TrainReport:
     """Trains the network in place and leaves the best epoch's weights in it.
 
@@ -93,13 +74,11 @@ def train(
         target_weights: Weight of each target's loss.
         config: How to train.
         on_step: Called with (epoch, requests done, requests in all) after each batch.
+        auxiliary: A second loss, trained along; the training examples have histories for it.
     """
     generator = np.random.default_rng(config.seed)
     network.fit_dense(torch.from_numpy(np.concatenate([e.encoded.dense for e in examples])))
-    averaged = AveragedModel(network, multi_avg_fn=_average(config.averaging))
-    kept = averaged.module
-    assert isinstance(kept, RankingNetwork)
-    optimizers = _optimizers(network, config)
+    learner = Learner(network, config, auxiliary)
     weights = torch.tensor(list(target_weights), dtype=torch.float32)
     report, best, best_state = TrainReport(), -np.inf, network.state_dict()
     total = sum(len(e.labels) for e in examples)
@@ -108,18 +87,21 @@ def train(
         torch.manual_seed(config.seed)
         for epoch in range(config.max_epochs):
             network.train()
-            losses, done = [], 0
+            losses, others, done = [], [], 0
             for batch in _shuffled_batches(examples, generator, config):
-                loss = log_loss(network(collate([e.encoded for e in batch])).logit_BT, _labels(batch), weights)
-                network.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                for optimizer in optimizers:
-                    optimizer.step()
-                averaged.update_parameters(network)
+                inputs, labels = collate([e.encoded for e in batch]), _labels(batch)
+                loss = log_loss(network(inputs).logit_BT, labels, weights)
                 losses.append(float(loss.detach()))
+                if auxiliary is not None:
+                    other = log_loss(auxiliary(network, inputs, _histories(batch)), labels, weights)
+                    others.append(float(other.detach()))
+                    loss = loss + auxiliary.weight * other
+                learner.step(loss)
                 done += sum(len(e.labels) for e in batch)
                 on_step(epoch, done, total)
             report.train_loss.append(float(np.mean(losses)))
+            report.auxiliary_loss += [float(np.mean(others))] if others else []
+            kept = learner.averaged()
             aucs = _validation_auc(kept, validation, target_names)
             report.validation_auc.append(aucs)
             score = float(np.nanmean(list(aucs.values())))
@@ -176,41 +158,20 @@ def _shuffled_batches(
     return batches((_part(examples[parts[i][0]], np.sort(parts[i][1])) for i in order), config.batch_candidates)
 
 
-def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Gives a running average that starts short and lengthens to `decay`, so that early weights are soon forgotten."""
-
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], currents: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        steps = float(num_averaged)
-        share = 1.0 - min(decay, (1.0 + steps) / (10.0 + steps))
-        for average, current in zip(averages, currents, strict=True):
-            average.lerp_(current, share)
-
-    return update
-
-
 def _part(example: Example, chosen: I64) -> Example:
-    return Example(encoded=example.encoded.take(chosen), labels=example.labels[chosen], rows=example.rows[chosen])
+    return replace(
+        example, encoded=example.encoded.take(chosen), labels=example.labels[chosen], rows=example.rows[chosen]
+    )
+
+
+def _histories(batch: Sequence[Example]) -> list[EncodedHistory]:
+    found = [example.history for example in batch if example.history is not None]
+    assert len(found) == len(batch), "examples without histories, which the auxiliary loss reads"
+    return found
 
 
 def _labels(batch: Sequence[Example]) -> Tensor:
     return torch.from_numpy(np.concatenate([e.labels for e in batch]))
-
-
-def _optimizers(network: RankingNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    def of(*parts: str) -> list[nn.Parameter]:
-        return [p for name, p in network.named_parameters() if name.startswith(parts) and p.requires_grad]
-
-    rate = config.learning_rate
-    tables = [
-        {"params": of("interest."), "weight_decay": 0.0},
-        {"params": of("attention."), "weight_decay": config.attention_l2},
-        {"params": of("representation.", "categorical."), "weight_decay": config.embedding_l2},
-    ]
-    return [
-        torch.optim.Adam(tables, lr=rate, fused=True),
-        torch.optim.AdamW(of("towers."), lr=rate, weight_decay=config.weight_decay, fused=True),
-    ]
 
 
 def _validation_auc(

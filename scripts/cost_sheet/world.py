@@ -1,4 +1,4 @@
-"""A made-up request with exactly L behaviors, each of which was retrieved for every candidate, and networks for it."""
+"""Made-up requests with exactly L behaviors, each of which was retrieved for every candidate, and networks for them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 WIDTH = 16
 """Of the attention and of the representation table."""
 _YEAR_MS = 365 * 86_400_000
-_TOP, _CATEGORIES, _ITEMS = 20, 220, 20_000
-_ROWS = np.arange(1 + _CATEGORIES + _ITEMS)
+ITEMS = 20_000
+_TOP, _CATEGORIES = 20, 220
 
 SCHEMA = Schema(
     attention_dim=WIDTH,
@@ -42,13 +42,14 @@ TARGETS = Targets(
 )
 
 
-def vocabularies() -> Vocabularies:
-    """20 categories above 200, and 20,000 items below those."""
-    above = np.where(_ROWS > _CATEGORIES, 1 + _TOP + _ROWS % (_CATEGORIES - _TOP), 0)
-    top = np.where(_ROWS > _TOP, 1 + _ROWS % _TOP, 0)
-    is_item = _ROWS > _CATEGORIES
-    path = np.stack([_ROWS, np.where(is_item, above, top), np.where(is_item, 1 + above % _TOP, 0)], axis=1)
-    categories, items = np.split(_ROWS[1:].astype(np.int64), [_CATEGORIES])
+def vocabularies(num_items: int = ITEMS) -> Vocabularies:
+    """20 categories above 200, and items below those."""
+    rows = np.arange(1 + _CATEGORIES + num_items)
+    above = np.where(rows > _CATEGORIES, 1 + _TOP + rows % (_CATEGORIES - _TOP), 0)
+    top = np.where(rows > _TOP, 1 + rows % _TOP, 0)
+    is_item = rows > _CATEGORIES
+    path = np.stack([rows, np.where(is_item, above, top), np.where(is_item, 1 + above % _TOP, 0)], axis=1)
+    categories, items = np.split(rows[1:].astype(np.int64), [_CATEGORIES])
     return Vocabularies(
         tree=TreeVocabulary(
             categories=IdRows(ids=categories.astype(np.uint64), rows=categories),
@@ -61,32 +62,39 @@ def vocabularies() -> Vocabularies:
     )
 
 
-def make_network(preset: str) -> RankingNetwork:
+def make_network(preset: str, num_items: int = ITEMS) -> RankingNetwork:
     """Gives an untrained network of a preset, with everything else at its default."""
-    return new_network(SCHEMA, TARGETS, NetworkConfig.model_validate({"preset": preset}), vocabularies(), seed=0)
+    config = NetworkConfig.model_validate({"preset": preset})
+    return new_network(SCHEMA, TARGETS, config, vocabularies(num_items), seed=0)
 
 
 def make_batch(length: int, num_candidates: int) -> Batch:
+    """Gives one request as a batch; see `make_request`."""
+    return collate([make_request(np.random.default_rng([length, num_candidates]), length, num_candidates)])
+
+
+def make_request(draw: np.random.Generator, length: int, num_candidates: int, num_items: int = ITEMS) -> EncodedRequest:
     """Gives one request; half of its behaviors were found by hard search, half by soft search, some by both.
 
     Args:
+        draw: Source of its numbers.
         length: Behaviors L.
         num_candidates: Candidates C; all have the same L behaviors.
+        num_items: Of the vocabularies; every node is as likely as any other.
     """
-    draw = np.random.default_rng([length, num_candidates])
-    num_dense = len(RequestEncoder(SCHEMA, vocabularies()).dense_names)
+    num_dense = len(RequestEncoder(SCHEMA, vocabularies(1)).dense_names)
+    num_rows = 1 + _CATEGORIES + num_items
     sources = draw.choice([SOURCE_HARD, SOURCE_SOFT, SOURCE_HARD | SOURCE_SOFT | SOURCE_RECENT], length)
     brand = draw.integers(0, 500, num_candidates)
-    request = EncodedRequest(
-        behavior_node=draw.integers(1, len(_ROWS), length).astype(np.int32),
+    return EncodedRequest(
+        behavior_node=draw.integers(1, num_rows, length).astype(np.int32),
         behavior_side=draw.integers(0, 2, (length, 3)).astype(np.int32),
         interval_ms=np.sort(draw.integers(1, _YEAR_MS, length))[::-1].copy(),
         pair_behavior=np.tile(np.arange(length, dtype=np.int32), num_candidates),
         match_level=np.tile(draw.choice([0, 1, 2, 3, 255], length), num_candidates).astype(np.uint8),
         source=np.tile(sources, num_candidates).astype(np.uint8),
         offsets=np.arange(num_candidates + 1, dtype=np.int64) * length,
-        candidate_node=draw.integers(1 + _CATEGORIES, len(_ROWS), num_candidates).astype(np.int32),
+        candidate_node=draw.integers(1 + _CATEGORIES, num_rows, num_candidates).astype(np.int32),
         categorical=np.stack([brand, np.full(num_candidates, 3)], axis=1).astype(np.int32),
         dense=draw.normal(size=(num_candidates, num_dense)).astype(np.float32),
     )
-    return collate([request])

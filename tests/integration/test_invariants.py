@@ -14,7 +14,8 @@ from model_stage.bundle import load_bundle
 from model_stage.encoder import collate
 from model_stage.ranker import Ranker
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.pipeline import probabilities, retrieve_examples
+from model_stage.training.pipeline import retrieve_examples
+from model_stage.training.scoring import probabilities
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher

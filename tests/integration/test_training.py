@@ -10,13 +10,19 @@ from typer.testing import CliRunner
 
 from model_stage.bundle import load_bundle
 from model_stage.cli import app
+from model_stage.encoder import RequestEncoder
 from model_stage.errors import ConfigError
-from model_stage.schema import load_yaml
+from model_stage.ranker import Ranker
+from model_stage.schema import Schema, load_yaml
+from model_stage.training.history import HistoryReader
 from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
+from model_stage.types import RankRequest
+from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
-from tests.integration.world import AS_OF_MS, DAY_MS, write_dataset
+from store.types import parse_id
+from tests.integration.world import AS_OF_MS, DAY_MS, candidates, write_dataset
 
 ADS = ("a1", "a2", "a3", "c1")
 FIRST_MS, CUT_MS = AS_OF_MS, AS_OF_MS + 5 * DAY_MS
@@ -41,11 +47,13 @@ def data(tmp_path_factory):
     return folder
 
 
-def recipe(folder, schema, method="none", epochs=1):
+def recipe(folder, schema, method="none", epochs=1, preset="tin"):
     folder.mkdir()
     (folder / "schema.yaml").write_text(schema)
     (folder / "targets.yaml").write_text("targets: [{name: click}, {name: buy}]")
-    (folder / "train.yaml").write_text(f"{{train: {{max_epochs: {epochs}}}, calibration: {method}}}")
+    (folder / "train.yaml").write_text(
+        f"{{train: {{max_epochs: {epochs}}}, calibration: {method}, network: {{preset: {preset}}}}}"
+    )
     return Recipe.load(folder)
 
 
@@ -130,3 +138,70 @@ def test_a_schema_that_does_not_fit_the_attention_table_or_the_store_is_refused(
     ):
         train_bundle(asked, data, snapshot, Searcher(opened), tmp_path, attention_from=plain)
     assert not (tmp_path / "CURRENT").exists()
+
+
+def test_an_auxiliary_loss_trains_the_attention_table_and_stays_out_of_the_bundle(data, plain, tmp_path):
+    asked = recipe(tmp_path / "config", "{attention_dim: 4}", preset="dare")
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        searcher = Searcher(opened)
+        trained = train_bundle(asked, data, snapshot, searcher, tmp_path / "own")
+        fixed = train_bundle(asked, data, snapshot, searcher, tmp_path / "fixed", attention_from=plain)
+        bundle = load_bundle(tmp_path / "own")
+        request = RankRequest(user=parse_id("u1"), as_of_ms=CUT_MS, candidates=candidates(*ADS))
+        answer = Ranker(bundle, searcher).rank(request)
+    (loss,) = trained.metrics["training"]["auxiliary_loss"]
+    assert 0 < loss < 10
+    assert fixed.metrics["training"]["auxiliary_loss"] == []  # it would teach nothing
+    assert not [name for name in bundle.network.state_dict() if "auxiliary" in name]
+    assert bundle.network_config.preset.auxiliary is not None
+    assert ((answer.probability > 0.0) & (answer.probability < 1.0)).all()
+
+
+def encoder_of(snapshot):
+    taxonomy = snapshot.taxonomy
+    vocabularies = Vocabularies(
+        tree=TreeVocabulary.from_taxonomy(taxonomy, np.ones(taxonomy.num_nodes, np.bool_)),
+        behavior_names={"domain": ("ads", "content"), "action": ("buy", "click")},
+        categorical={},
+        streams=(),
+    )
+    return RequestEncoder(Schema(attention_dim=4, behavior_fields=("domain", "action")), vocabularies)
+
+
+def history_of(store, user, as_of_ms, newest=None):
+    request = RankRequest(user=parse_id(user), as_of_ms=as_of_ms, candidates=candidates("a1"))
+    with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
+        return HistoryReader(snapshot, encoder_of(snapshot), newest).read(request)
+
+
+def test_a_history_ends_before_its_request(tmp_path):
+    write_dataset(tmp_path / "data")
+    ingest(tmp_path / "data", tmp_path / "clean")
+    with (tmp_path / "data" / "behaviors.csv").open("a", encoding="utf-8") as file:
+        file.writelines(f"u1,t1,tea,ads,click,{AS_OF_MS + later}\n" for later in (0, 1, DAY_MS))
+    ingest(tmp_path / "data", tmp_path / "planted")
+    clean, planted = (history_of(tmp_path / name, "u1", AS_OF_MS) for name in ("clean", "planted"))
+    later = history_of(tmp_path / "planted", "u1", AS_OF_MS + 1)
+    newest = history_of(tmp_path / "planted", "u1", AS_OF_MS, 7)
+    assert len(clean.node) == 40
+    assert (clean.node > 0).all()
+    assert (planted.interval_ms > 0).all()
+    assert (np.diff(planted.interval_ms) < 0).all()
+    assert (len(later.node), later.interval_ms[-1]) == (41, 1)  # what was planted is there, one millisecond on
+    for column in ("node", "side", "interval_ms"):
+        np.testing.assert_array_equal(getattr(planted, column), getattr(clean, column))
+        np.testing.assert_array_equal(getattr(newest, column), getattr(clean, column)[-7:])
+    assert len(history_of(tmp_path / "planted", "nobody", AS_OF_MS).node) == 0
+
+
+def test_a_history_is_encoded_as_what_is_retrieved(data):
+    request = RankRequest(user=parse_id("u1"), as_of_ms=CUT_MS, candidates=candidates(*ADS))
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        retrieved = encoder_of(snapshot).encode(request, Searcher(opened).search(request.query()))
+    history = history_of(data.parent / "store", "u1", CUT_MS)
+    at = {interval: row for row, interval in enumerate(history.interval_ms.tolist())}
+    assert len(at) == len(history.node)
+    rows = [at[interval] for interval in retrieved.interval_ms.tolist()]
+    assert rows
+    np.testing.assert_array_equal(history.node[rows], retrieved.behavior_node)
+    np.testing.assert_array_equal(history.side[rows], retrieved.behavior_side)

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from model_stage.blocks.dare import DARE, auxiliary_loss
-from model_stage.blocks.pairs import top_k_reference
+from model_stage.blocks.dare import DARE, WholeHistories
+from model_stage.blocks.pairs import AttentionInput, top_k_reference
 from tests.unit.model_stage.pair_blocks import DIM, POSITIONS, make_block, make_input
 
 
@@ -90,26 +92,60 @@ def test_search_keeps_the_pairs_of_highest_score():
     assert len(kept) == 5
 
 
-def test_auxiliary_loss_teaches_the_attention_table_about_rows_the_search_dropped():
-    block, x = make_block("dare"), make_input([6], 6)
-    x = replace(x, behavior_M=torch.arange(6))
-    kept = block.search(x, 2)
+def whole_histories(lengths, candidates, seed=0):
+    """Gives whole histories, and the same as pairs of every candidate with every row of its request."""
+    num_rows, num_candidates = sum(lengths), sum(candidates)
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda rows: torch.randn(rows, DIM, generator=generator).requires_grad_()  # noqa: E731
+    whole = WholeHistories(
+        attention_HA=draw(num_rows),
+        representation_HR=draw(num_rows),
+        buckets=[torch.randint(0, p.buckets, (num_rows,), generator=generator) for p in POSITIONS],
+        lengths=lengths,
+        attention_BA=draw(num_candidates),
+        representation_BR=draw(num_candidates),
+        candidates=candidates,
+    )
+    rows = torch.arange(num_rows).split(list(lengths))
+    mine = [row for row, count in zip(rows, candidates, strict=True) for _ in range(count)]
+    behavior_M = torch.cat([torch.zeros(0, dtype=torch.int64), *mine])
+    pairs = AttentionInput(
+        attention_UA=whole.attention_HA,
+        attention_BA=whole.attention_BA,
+        representation_UR=whole.representation_HR,
+        representation_BR=whole.representation_BR,
+        behavior_M=behavior_M,
+        candidate_M=torch.repeat_interleave(torch.arange(num_candidates), torch.tensor([len(row) for row in mine])),
+        buckets=[bucket_H[behavior_M] for bucket_H in whole.buckets],
+    )
+    return whole, pairs
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), min_size=1, max_size=4), st.integers(0, 5))
+@settings(deadline=None, max_examples=30)
+def test_whole_histories_are_attended_over_as_all_their_pairs_are(sizes, seed):
+    whole, pairs = whole_histories(*zip(*sizes, strict=True), seed)
+    block = make_block("dare", seed)
+    inputs = [whole.attention_HA, whole.representation_HR, whole.attention_BA, whole.representation_BR]
+    found = [block.attend_whole(whole), block(pairs).representation_BR]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+    weight = torch.linspace(-1, 1, found[0].numel()).view_as(found[0])
+    ours, theirs = (
+        torch.autograd.grad((weight * one).sum(), [*inputs, *block.parameters()], allow_unused=True) for one in found
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_whole_histories_teach_the_attention_table_about_rows_the_search_dropped():
+    whole, pairs = whole_histories([6], [1])
+    block = make_block("dare")
+    kept = block.search(pairs, 2)
     dropped = [row for row in range(6) if row not in kept.tolist()]
-    head = nn.Linear(DIM + block.out_dim, 1)
-    chosen = block(x.take(kept)).representation_BR.sum()
-    (gradient,) = torch.autograd.grad(chosen, [x.attention_UA])
+    chosen = block(pairs.take(kept)).representation_BR.sum()
+    (gradient,) = torch.autograd.grad(chosen, [pairs.attention_UA])
     assert torch.count_nonzero(gradient[dropped]) == 0
-    loss = auxiliary_loss(block, head, x, torch.tensor([1.0]))
-    gradient, of_head = torch.autograd.grad(loss, [x.attention_UA, head.weight])
-    assert loss.shape == ()
+    (gradient,) = torch.autograd.grad(block.attend_whole(whole).sum(), [whole.attention_HA])
     assert torch.count_nonzero(gradient[dropped]) == DIM * len(dropped)
-    assert torch.isfinite(of_head).all()
-
-
-def test_auxiliary_loss_by_hand():
-    block, x = make_block("dare"), make_input([2, 3], 4)
-    head = nn.Linear(DIM + block.out_dim, 1)
-    with torch.no_grad():
-        probability = torch.sigmoid(head(torch.cat([x.representation_BR, block(x).representation_BR], dim=1))[:, 0])
-        expected = -(torch.log(probability[0]) + torch.log(1 - probability[1])) / 2
-    torch.testing.assert_close(auxiliary_loss(block, head, x, torch.tensor([1, 0])), expected)

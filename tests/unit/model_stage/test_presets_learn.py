@@ -15,7 +15,8 @@ from model_stage.bundle import new_network
 from model_stage.encoder import EncodedRequest
 from model_stage.evaluation.metrics import auc
 from model_stage.networks.preset import preset_names
-from model_stage.training.trainer import Example, TrainConfig, predict, train
+from model_stage.training.config import TrainConfig
+from model_stage.training.trainer import Example, predict, train
 from tests.unit.model_stage.networks import SCHEMA, TARGETS, config_of, make_request, vocabularies, with_history
 
 CONFIG = TrainConfig(

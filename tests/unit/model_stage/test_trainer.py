@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from model_stage.cli import app
 from model_stage.networks.preset import preset_names
-from model_stage.training.trainer import Example, TrainConfig, train
+from model_stage.training.config import TrainConfig
+from model_stage.training.trainer import Example, train
 from tests.unit.model_stage.networks import TARGETS, config_of, make_network, make_request
 
 CONFIG = TrainConfig(max_epochs=1, batch_candidates=8, averaging=0.0)
@@ -27,12 +28,12 @@ def examples() -> list[Example]:
     return found
 
 
-def trained(preset: str, heads: str = "towers", fixed: tuple[str, ...] = ()):
+def trained(preset: str, heads: str = "towers", fixed: tuple[str, ...] = (), config: TrainConfig = CONFIG):
     network = make_network(config_of(preset, heads={"kind": heads}), std=0.1)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith(fixed) if fixed else True)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    report = train(network, examples(), examples(), TARGETS.names, [1.0, 1.0], CONFIG)
+    report = train(network, examples(), examples(), TARGETS.names, [1.0, 1.0], config)
     assert np.isfinite(report.train_loss).all()
     after = dict(network.named_parameters())
     return {name for name in before if not torch.equal(before[name], after[name])}, after
@@ -54,10 +55,17 @@ def test_a_fixed_attention_table_stays_fixed():
     assert not any(name.startswith("attention.") for name in moved)
 
 
-def test_equal_seeds_give_equal_weights_whatever_was_drawn_before():
-    _, first = trained("tencent")
+def test_touched_tables_learn_all_that_dense_ones_do():
+    moved, _ = trained("tencent", config=CONFIG.model_copy(update={"tables": "touched"}))
+    assert moved == trained("tencent")[0]
+
+
+@pytest.mark.parametrize("tables", ["dense", "touched"])
+def test_equal_seeds_give_equal_weights_whatever_was_drawn_before(tables):
+    config = CONFIG.model_copy(update={"tables": tables})
+    _, first = trained("tencent", config=config)
     torch.rand(7)
-    _, second = trained("tencent")
+    _, second = trained("tencent", config=config)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 

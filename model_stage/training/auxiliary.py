@@ -1,0 +1,95 @@
+"""The auxiliary loss: attention over whole histories, for the attention table's sake.
+
+Search retrieves a few hundred behaviors, and the network's loss passes gradient to those alone: the attention table
+would learn to weigh what it is shown, not what to ask for. Here a DARE block over the network's own tables attends over
+the user's whole history as of the request, and a head of its own predicts the labels from [v, u].
+
+Source: DARE, arXiv 2410.02604 (code: `aux_loss`, `auxiliary_mlp`). Our choice: positional tables of its own, with the
+encodings of all targets; a history as a whole was not retrieved, so its match level is that of "not found".
+
+Legend: B candidates, T targets, H behaviors of whole histories.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model_stage.blocks.dare import DARE, WholeHistories
+from model_stage.blocks.position import position_buckets
+from model_stage.networks.network import table_sets
+from store.reading.retrieval import NO_LEVEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_stage.encoder import Batch
+    from model_stage.networks import NetworkConfig, RankingNetwork
+    from model_stage.schema import Schema
+    from model_stage.targets import Targets
+    from model_stage.training.history import EncodedHistory
+
+_TIME_DIM = 8
+"""Width of a bucket's vector, as in preset `dare`."""
+
+
+class AuxiliaryModel(nn.Module):
+    """What predicts the labels from whole histories: a block and a head, trained with the network and then dropped.
+
+    Args:
+        schema: Of the network.
+        targets: Of the network.
+        config: Of the network; the head is as wide as a target's tower.
+        weight: Of its loss, beside the network's.
+        seed: Of its initial weights.
+    """
+
+    def __init__(self, schema: Schema, targets: Targets, config: NetworkConfig, weight: float, seed: int) -> None:
+        super().__init__()
+        self.weight = weight
+        _, (self._positions,) = table_sets(targets, shared=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.block = DARE(self._positions, schema.representation_dim, _TIME_DIM)
+            widths = (schema.representation_dim + self.block.out_dim, *config.tower)
+            hidden = [part for wide, narrow in pairwise(widths) for part in (nn.Linear(wide, narrow), nn.ReLU())]
+            self.head = nn.Sequential(*hidden, nn.Linear(widths[-1], len(targets.targets)))
+
+    def forward(self, network: RankingNetwork, batch: Batch, histories: Sequence[EncodedHistory]) -> Tensor:
+        """Gives a logit per candidate and target. (B, T).
+
+        Args:
+            network: Whose tables are read.
+            batch: Candidates of some requests.
+            histories: Of each request, in the order of the batch.
+        """
+        lengths = [len(history.node) for history in histories]
+        rank_H = np.concatenate([np.arange(length, 0, -1) for length in lengths])
+        node_H = _joined([history.node for history in histories])
+        side_HF = _joined([history.side for history in histories])
+        interval_ms_H = _joined([history.interval_ms for history in histories])
+        rank, level = torch.from_numpy(rank_H), torch.full((len(rank_H),), NO_LEVEL)
+        candidates = torch.bincount(batch.request_B, minlength=len(histories))
+        representation_BR = network.representation.nodes(batch.candidate_node_B)
+        whole = WholeHistories(
+            attention_HA=network.attention.behaviors(node_H, side_HF),
+            representation_HR=network.representation.behaviors(node_H, side_HF),
+            buckets=[
+                position_buckets(position, rank_M=rank, interval_ms_M=interval_ms_H, match_level_M=level)
+                for position in self._positions
+            ],
+            lengths=lengths,
+            attention_BA=network.attention.nodes(batch.candidate_node_B),
+            representation_BR=representation_BR,
+            candidates=candidates.tolist(),
+        )
+        logit_BT: Tensor = self.head(torch.cat([representation_BR, self.block.attend_whole(whole)], dim=1))
+        return logit_BT
+
+
+def _joined(columns: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(columns).astype(np.int64))

@@ -1,0 +1,43 @@
+"""Whole histories as of a request, encoded as what was retrieved for it is: what an auxiliary loss attends over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model_stage.encoder import RequestEncoder
+    from model_stage.types import RankRequest
+    from store.reading.behavior_store import Snapshot
+    from store.types import I32, I64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedHistory:
+    """What a user did before a request, oldest first, as columns of length H."""
+
+    node: I32
+    """Row in the tree vocabulary."""
+    side: I32
+    """Rows of the schema's behavior fields. (H, number of fields)"""
+    interval_ms: I64
+    """As-of time less the behavior's time, positive."""
+
+
+class HistoryReader:
+    """Reads histories from a store generation, for one thread at a time; never an event at or after the as-of time.
+
+    Args:
+        snapshot: The store generation.
+        encoder: What encodes the retrieved behaviors.
+        newest: Of each history, the newest behaviors only; None = all.
+    """
+
+    def __init__(self, snapshot: Snapshot, encoder: RequestEncoder, newest: int | None) -> None:
+        self._snapshot, self._encoder, self._newest = snapshot, encoder, newest
+
+    def read(self, request: RankRequest) -> EncodedHistory:
+        """Gives what the request's user did before it; nothing for an unknown user."""
+        behaviors = self._snapshot.history(request.user, as_of_ms=request.as_of_ms, limit=self._newest)
+        node, side = self._encoder.behavior_rows(behaviors, self._snapshot.vocabulary)
+        return EncodedHistory(node=node, side=side, interval_ms=request.as_of_ms - behaviors.timestamp_ms)
