@@ -18,10 +18,10 @@ from model_stage.cli_explain import explain_command
 from model_stage.cli_search import open_searcher
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
 from model_stage.progress import progress_bars
-from model_stage.screen import screen
 from search_stage.errors import SearchError
 from store.errors import InputError, StoreError
 from store.reading.retrieval import Candidates
+from store.screen import screen
 from store.serving import ServeOptions
 from store.serving.command import serve_options
 from store.serving.deadline import Deadline

@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 
 from model_stage.json_file import write_json
-from model_stage.screen import screen
 from store.cli.shared import add_row
+from store.screen import screen
 
 if TYPE_CHECKING:
     from model_stage.inspection.diff import BundleDiff

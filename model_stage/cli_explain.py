@@ -11,9 +11,10 @@ import numpy as np
 import typer
 
 from model_stage.json_file import write_json
-from model_stage.screen import screen
 from model_stage.types import RankRequest
+from store.plotting import check_matplotlib
 from store.reading.retrieval import Candidates
+from store.screen import screen
 from store.serving.deadline import Deadline
 from store.types import parse_id
 
@@ -42,7 +43,7 @@ def explain_command(
 ) -> None:
     """Say why a candidate scores as it does: behaviors, attention, what each part of the input adds."""
     from model_stage.evaluation.show import attention_lines, contribution_table, explanation_table
-    from model_stage.inspection.plot import check_matplotlib, plot_explanation
+    from model_stage.inspection.plot import plot_explanation
 
     if plot is not None:
         check_matplotlib()

@@ -12,10 +12,11 @@ from rich.table import Table
 from model_stage.errors import ConfigError
 from model_stage.json_file import write_json
 from model_stage.schema import Schema, load_yaml
-from model_stage.screen import screen
 from model_stage.targets import Targets
 from model_stage.yaml_lines import line_of
 from store.cli.shared import add_row
+from store.plotting import check_matplotlib
+from store.screen import screen
 
 if TYPE_CHECKING:
     from model_stage.inspection.positions import Curves
@@ -49,7 +50,7 @@ def show(
 ) -> None:
     """Say what each target's positional encodings have learned: attention over age, position, phase and match level."""
     from model_stage.bundle import load_bundle
-    from model_stage.inspection.plot import check_matplotlib, plot_positions
+    from model_stage.inspection.plot import plot_positions
     from model_stage.inspection.positions import grids_of, learned
 
     if plot is not None:

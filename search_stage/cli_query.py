@@ -16,11 +16,11 @@ from search_stage.config import SearchConfig
 from search_stage.explain import REPEATS, SOURCES, explain
 from search_stage.index.generation import IndexGeneration
 from search_stage.named import find_candidate, find_user
-from search_stage.screen import screen
 from search_stage.searcher import Searcher
 from store.cli.shared import JsonOption, add_row, age_text, facts, print_json, say, time_text
 from store.reading.behavior_store import BehaviorStore
 from store.reading.retrieval import NO_LEVEL, Candidates, SearchRequest
+from store.screen import screen
 
 if TYPE_CHECKING:
     from search_stage.explain import CandidateExplanation, Explanation
@@ -61,7 +61,7 @@ def query_command(
     if as_json:
         print_json(_values(request, result, categories, explanation))
         return
-    console = screen()
+    console = screen(soft_wrap=True)
     for at in range(len(items)):
         console.print(_behaviors_table(request, result, at, categories[at], rows))
         if explanation is not None:

@@ -12,13 +12,14 @@ from rich.table import Table
 
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
-from search_stage.recall.plot import check_matplotlib, save_plot
+from search_stage.recall.plot import save_plot
 from search_stage.recall.report import report_facts, report_json, report_markdown
 from search_stage.recall.study import Settings, measure
 from search_stage.recall.tables import report_tables
-from search_stage.screen import screen
 from store.cli.shared import add_row, say, steps
+from store.plotting import check_matplotlib
 from store.reading.behavior_store import BehaviorStore
+from store.screen import screen
 
 
 def recall_command(
@@ -51,7 +52,7 @@ def recall_command(
     with BehaviorStore.open(store) as opened, steps() as progress:
         generation = IndexGeneration.open(index) if index is not None else None
         measured = measure(opened, generation, loaded, dataset, settings, progress)
-    console = screen()
+    console = screen(soft_wrap=True)
     for paragraph in report_facts(measured, command):
         say(paragraph)
     for each in report_tables(measured):

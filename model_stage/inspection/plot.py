@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model_stage.errors import ModelError
+from store.plotting import check_matplotlib
 from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:
@@ -20,24 +20,6 @@ _SOURCE_COLORS = (
     (SOURCE_SOFT, "soft", "tab:blue"),
     (SOURCE_RECENT, "recent", "0.6"),
 )
-
-
-class MatplotlibMissingError(ModelError):
-    """Plots need matplotlib; says what to install. No server raises it."""
-
-
-def check_matplotlib() -> None:
-    """Checks that a plot can be drawn, before the work that it is to show.
-
-    Raises:
-        MatplotlibMissingError: It cannot.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MatplotlibMissingError(
-            f"a plot needs matplotlib ({error}); pip install 'lookback[report]', or leave out --plot"
-        ) from error
 
 
 def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: str, other: Sequence[Curves]) -> None:

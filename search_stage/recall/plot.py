@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search_stage.recall.errors import MatplotlibMissingError
 from search_stage.recall.quality import LENGTHS, RANKINGS
+from store.plotting import check_matplotlib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     from search_stage.recall.study import RecallReport
 
 _COLORS = {"soft": "tab:blue", "hard": "tab:orange", "newest": "tab:green", "random": "0.7", "best": "0.2"}
-
-
-def check_matplotlib() -> None:
-    """Checks that a plot can be drawn, before the work that it is to show.
-
-    Raises:
-        MatplotlibMissingError: It cannot.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MatplotlibMissingError(
-            f"a plot needs matplotlib ({error}); pip install 'lookback[report]', or leave out --plot"
-        ) from error
 
 
 def save_plot(report: RecallReport, path: Path) -> None:
