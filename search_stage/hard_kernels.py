@@ -50,10 +50,12 @@ class Listed(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The answer to a question while it is made, and what is needed for that."""
+    """The answers while they are made, and what is needed for that."""
 
+    start: I64
+    """Where each domain's answer to each question starts in the next two, and the end. (D, K + 1)"""
     rank: U32
-    """Positions in the time order, and room for `sorting.pad`."""
+    """Positions in the time order."""
     level: I64
     """Match level of each."""
     is_taken: U64
@@ -135,83 +137,97 @@ def answer_questions(
         end=np.empty((num_domains, num_intervals), np.int64),
         rank=np.empty(most * num_intervals, np.uint32),
     )
-    room = most + num_chains * widest
+    num_keys = len(asker)
     answer = Answer(
-        rank=np.empty(room + WORD, np.uint32),
-        level=np.empty(room, np.int64),
+        start=np.zeros((num_domains, num_keys + 1), np.int64),
+        rank=np.empty(most * num_keys + num_chains * widest, np.uint32),
+        level=np.empty(most * num_keys + num_chains * widest, np.int64),
         is_taken=np.zeros((cut >> 6) + 1, np.uint64),
         met=np.empty(4 * widest + SPARE, np.uint32),
         own=np.empty(widest, np.uint32),
     )
-    start, count, used = np.zeros(len(asker) + 1, np.int64), 0, 0
-    out_rank, out_level = np.empty(most * len(asker), np.int64), np.empty(most * len(asker), np.int64)
-    for key in range(len(asker)):
-        size = 0
-        for domain in range(num_domains):
-            scenes = slice(policies.scene_offsets[domain], policies.scene_offsets[domain + 1])
-            first, quota = policies.limits[domain, _FIRST], min(policies.limits[domain, _QUOTA], cut)
-            if quota > 0 and first < cut:
-                rows = Rows(rank, order, scene, policies.passing_scene[scenes], first, cut)
-                size, used = _climb_and_take(
-                    rows, policies, domain, quota, asked, asker[key], listed, used, answer, size
-                )
-        for at in range(size):
-            _unmark(answer.is_taken, answer.rank[at])
-        if size > cap:
-            _keep_nearest(answer, size, cap)
-            size = cap
-        padded = pad(answer.rank, size)
-        for at in range(size):
-            place = count + place_of(answer.rank, padded, answer.rank[at])
-            out_rank[place], out_level[place] = answer.rank[at], answer.level[at]
-        count += size
-        start[key + 1] = count
-    return question, start, out_rank[:count], out_level[:count]
+    end, used = 0, 0
+    for domain in range(num_domains):
+        scenes = slice(policies.scene_offsets[domain], policies.scene_offsets[domain + 1])
+        first, quota = policies.limits[domain, _FIRST], min(policies.limits[domain, _QUOTA], cut)
+        answer.start[domain] = end
+        if quota > 0 and first < cut:
+            rows = Rows(rank, order, scene, policies.passing_scene[scenes], first, cut)
+            used = _climb_and_take(rows, policies, domain, quota, asked, asker, listed, used, answer)
+            end = answer.start[domain, num_keys]
+    return question, *_join_domains(answer, num_keys, most, cap)
 
 
-@compiled_into_callers
+@compiled
 def _climb_and_take(
     rows: Rows,
     policies: Policies,
     domain: int,
     quota: int,
     asked: Asked,
-    candidate: int,
+    asker: I64,
     listed: Listed,
     used: int,
     answer: Answer,
-    begin: int,
-) -> tuple[int, int]:
-    """Adds one domain's answer to one question; gives the new ends of the answer and of what is listed."""
-    count, passing = begin, policies.passing[domain]
+) -> int:
+    """Adds one domain's answers to the questions; gives the new end of what is listed."""
+    passing, count = policies.passing[domain], answer.start[domain, 0]
     min_matches, max_level = policies.limits[domain, _MIN_MATCHES], policies.limits[domain, _MAX_LEVEL]
-    first, last = asked.own_start[candidate], asked.own_start[candidate + 1]
-    if first < last:
-        passes = passing[asked.own_section[first:last]]
-        own = answer.own[:quota]
-        found = newest_rows(rows, asked.own_low[first:last], asked.own_high[first:last], passes, answer.met, own)
-        count = _add(own, 0, found, 0, found, answer, count)
-    first, last, level = asked.chain_start[candidate], asked.chain_start[candidate + 1], 0
-    while count - begin < min_matches and level < max_level:
-        level += 1
-        taken, room = count, quota - (count - begin)
-        for chain in range(first, last):
-            at = asked.chain[chain, level]
-            if at < 0:
-                continue
-            if listed.start[domain, at] < 0:
-                out = listed.rank[used : used + quota]
-                found = newest_rows(rows, asked.low[at], asked.high[at], passing, answer.met, out)
-                listed.start[domain, at], listed.end[domain, at] = used, used + found
-                used += found
-            start, end = listed.start[domain, at], listed.end[domain, at]
-            count = _add(listed.rank, start, end, level, room, answer, count)
-        if last - first > 1:
-            answer.rank[taken:count] = np.sort(answer.rank[taken:count])[::-1]
-            for at in range(min(taken + room, count), count):
-                _unmark(answer.is_taken, answer.rank[at])
-            count = min(taken + room, count)
-    return count, used
+    for key in range(len(asker)):
+        begin, level = count, 0
+        first, last = asked.own_start[asker[key]], asked.own_start[asker[key] + 1]
+        if first < last:
+            passes, own = passing[asked.own_section[first:last]], answer.own[:quota]
+            found = newest_rows(rows, asked.own_low[first:last], asked.own_high[first:last], passes, answer.met, own)
+            count = _add(own, 0, found, 0, found, answer, count)
+        first, last = asked.chain_start[asker[key]], asked.chain_start[asker[key] + 1]
+        while count - begin < min_matches and level < max_level:
+            level += 1
+            taken, room = count, quota - (count - begin)
+            for chain in range(first, last):
+                at = asked.chain[chain, level]
+                if at < 0:
+                    continue
+                if listed.start[domain, at] < 0:
+                    out = listed.rank[used : used + quota]
+                    found = newest_rows(rows, asked.low[at], asked.high[at], passing, answer.met, out)
+                    listed.start[domain, at], listed.end[domain, at] = used, used + found
+                    used += found
+                count = _add(listed.rank, listed.start[domain, at], listed.end[domain, at], level, room, answer, count)
+            if last - first > 1:
+                answer.rank[taken:count] = np.sort(answer.rank[taken:count])[::-1]
+                for at in range(min(taken + room, count), count):
+                    _unmark(answer.is_taken, answer.rank[at])
+                count = min(taken + room, count)
+        for at in range(begin, count):
+            _unmark(answer.is_taken, answer.rank[at])
+        answer.start[domain, key + 1] = count
+    return used
+
+
+@compiled
+def _join_domains(answer: Answer, num_keys: int, most: int, cap: int) -> tuple[I64, I64, I64]:
+    """Puts the answers of the domains together, question by question, oldest first; see `answer_questions`."""
+    total = answer.start[-1, num_keys] if len(answer.start) else 0
+    start, count = np.zeros(num_keys + 1, np.int64), 0
+    rank, level = np.empty(total, np.int64), np.empty(total, np.int64)
+    part_rank, part_level = np.empty(most + WORD, np.uint32), np.empty(most, np.int64)
+    for key in range(num_keys):
+        size = 0
+        for domain in range(len(answer.start)):
+            for at in range(answer.start[domain, key], answer.start[domain, key + 1]):
+                part_rank[size], part_level[size] = answer.rank[at], answer.level[at]
+                size += 1
+        if size > cap:
+            _keep_nearest(part_rank, part_level, size, cap)
+            size = cap
+        padded = pad(part_rank, size)
+        for at in range(size):
+            place = count + place_of(part_rank, padded, part_rank[at])
+            rank[place], level[place] = part_rank[at], part_level[at]
+        count += size
+        start[key + 1] = count
+    return start, rank[:count], level[:count]
 
 
 @compiled_into_callers
@@ -236,9 +252,9 @@ def _unmark(is_taken: U64, rank: np.uint32) -> None:
 
 
 @compiled
-def _keep_nearest(answer: Answer, size: int, cap: int) -> None:
-    """Puts the first `cap` of the answer by (level, newest first) in front."""
-    order = np.sort(answer.level[:size] << _RANK_BITS | (_NEWEST - answer.rank[:size]))
+def _keep_nearest(rank: U32, level: I64, size: int, cap: int) -> None:
+    """Puts the first `cap` of an answer by (level, newest first) in front."""
+    order = np.sort(level[:size] << _RANK_BITS | (_NEWEST - rank[:size]))
     for at in range(cap):
-        answer.level[at] = order[at] >> _RANK_BITS
-        answer.rank[at] = _NEWEST - (order[at] & _NEWEST)
+        level[at] = order[at] >> _RANK_BITS
+        rank[at] = _NEWEST - (order[at] & _NEWEST)

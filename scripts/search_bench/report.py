@@ -94,8 +94,9 @@ def _cell(name: str, value: float) -> str:
 
 def _workers(facts: dict[str, Any]) -> str:
     note = paragraph(
-        "Two client processes with eight connections each ask in closed loops, from the same cores; of each number of",
-        f"workers the best of some rounds. {facts['cores']} cores: with what a request costs server and clients,",
+        "Two client processes with eight connections each ask in closed loops, from the same cores; a worker has one",
+        "core, two have two. Of each number of workers the best of some rounds.",
+        f"{facts['cores']} cores: with what a request costs server and clients,",
         f"two workers can give at most {facts['ceiling']:.2f} times what one gives; they gave",
         f"{facts['ratio']:.2f} times.",
         f"The attention table has {facts['table_mib']:,.0f} MiB and is mapped: *table PSS* is a worker's share of it.",

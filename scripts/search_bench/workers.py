@@ -1,9 +1,10 @@
 """Throughput of one worker process against several, and what memory they share.
 
-On a machine whose cores serve the clients too, the clients' share bounds what more workers can bring: with a server's
-cost s and a client's cost c of a request, in CPU seconds, and two cores, one worker gives at most 1 / s (it has one
-interpreter lock) and two give at most 2 / (s + c). So requests per CPU second of the workers stand beside requests per
-second: equal figures for one and for several say that workers do not stand in one another's way.
+As many workers as cores: one worker is kept on one core, for its compiled kernels run beside its interpreter and would
+take part of a second one. The clients take what they need of all cores. That bounds what more workers can bring: with a
+server's cost s and a client's cost c of a request, in CPU seconds, and two cores, one worker gives at most 1 / s and
+two give at most 2 / (s + c). So requests per CPU second of the workers stand beside requests per second: equal figures
+for one and for several say that workers do not stand in one another's way.
 """
 
 from __future__ import annotations
@@ -112,7 +113,16 @@ def measure_workers(
 def _serving(folder: Path, count: int, arguments: Sequence[str | Path]) -> Iterator[tuple[str, list[int]]]:
     flags = ("--workers", str(count), "--watch-seconds", "0")
     with started("search_stage", folder, *arguments, *flags) as server:
-        yield server.address, [server.pid] if count == 1 else _children(server.pid)
+        pids = [server.pid] if count == 1 else _children(server.pid)
+        _keep_on(pids, sorted(os.sched_getaffinity(0))[:count])
+        yield server.address, pids
+
+
+def _keep_on(pids: Sequence[int], cores: Sequence[int]) -> None:
+    """Has all threads of some processes, and those they will start, run on some cores only."""
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _measure(address: str, pids: Sequence[int], requests: Path, seconds: float) -> Row:

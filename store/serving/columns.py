@@ -37,8 +37,11 @@ _CODES = {dtype: DType(code) for code, dtype in _NUMPY.items()}
 
 def encode_column(array: AnyArray) -> tuple[DType, bytes]:
     """Gives the wire type and the little-endian bytes of an array (flattened in C order)."""
+    code = _CODES.get(array.dtype)
+    if code is not None:
+        return code, array.tobytes()
     little = array.dtype.newbyteorder("<")
-    return _CODES[little], np.ascontiguousarray(array, dtype=little).tobytes()
+    return _CODES[little], array.astype(little).tobytes()
 
 
 def decode_column(name: str, dtype: int, data: bytes, expected: DType, length: int | None = None) -> AnyArray:
