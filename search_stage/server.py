@@ -125,7 +125,22 @@ def serve(
     Raises:
         SearchError, StoreError: As `search_server`.
     """
+    _keep_to_one_thread()
+    run_until_terminated(lambda: search_server(store_root, index_root, config, options, append=append))
+
+
+def rehearse_start(store_root: Path, index_root: Path | None, config: SearchConfig) -> None:
+    """Opens what `serve` would serve, and closes it: libraries and compiled kernels are then in memory.
+
+    Raises:
+        SearchError, StoreError: As `search_server`.
+    """
+    _keep_to_one_thread()
+    store, _ = _opened(store_root, index_root, config, {})
+    store.close()
+
+
+def _keep_to_one_thread() -> None:
     # Requests run side by side: threads inside one of them would only fight for the cores. faiss reads this when it is
     # first imported, which is when the index is opened; setting it later does not reach the worker threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    run_until_terminated(lambda: search_server(store_root, index_root, config, options, append=append))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from search_stage.config import SearchConfig
+from search_stage.errors import SearchError
+from store.errors import StoreError
 from store.serving import ServeOptions, Supervisor, end_with_supervisor, make_logger
 from store.serving.place import write_whole
+from store.serving.worker_process import STANDBY_FLAG, is_ordered, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,18 +50,38 @@ def serve_with_workers(spec: WorkerSpec, count: int) -> int:
     Raises:
         InputError: The port is taken.
     """
-    return Supervisor(count, spec.options, spec.command, make_logger("search")).run()
+    return Supervisor(count, spec.options, spec.command, make_logger("search"), standby=True).run()
 
 
 def main() -> None:
-    """Runs one worker."""
+    """Runs one worker, or prepares to be one."""
     from search_stage.cli import told
     from search_stage.server import serve
 
+    file, *flags = sys.argv[1:]
+    if flags == [STANDBY_FLAG]:
+        file = _order(_read(file))
+        if not file:
+            return
     end_with_supervisor()
-    spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
+    spec = _read(file)
     with told():
         serve(spec.store_root, spec.index_root, spec.config, spec.options, append=spec.append)
+
+
+def _order(spec: WorkerSpec) -> str:
+    """Loads what a worker needs while there is time, and waits for the file of the one to be; empty = for none."""
+    from search_stage.server import rehearse_start
+
+    if not is_ordered():
+        with suppress(SearchError, StoreError):  # whoever serves says what is wrong
+            rehearse_start(spec.store_root, spec.index_root, spec.config)
+        make_logger("search").info("standing by", worker_pid=os.getpid())
+    return read_order()
+
+
+def _read(file: str) -> WorkerSpec:
+    return WorkerSpec.model_validate_json(Path(file).read_bytes())
 
 
 if __name__ == "__main__":

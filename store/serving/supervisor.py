@@ -20,7 +20,7 @@ from store.serving.page import open_page
 from store.serving.pages import WorkerPages
 from store.serving.place import FIRST, WorkerPlace, write_whole
 from store.serving.port import reserved_port
-from store.serving.worker_process import WorkerProcess
+from store.serving.worker_process import Standby, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +52,8 @@ class Supervisor:
         options: ServeOptions,
         command: Callable[[ServeOptions], Sequence[str]],
         log: FilteringBoundLogger,
+        *,
+        standby: bool = False,
     ) -> None:
         """Prepares, and starts nothing.
 
@@ -60,11 +62,15 @@ class Supervisor:
             options: Where to listen; of the Prometheus page, this process's own.
             command: Gives what to run as a worker, from its own options: the port that was found, and its place.
             log: Gets a line for whatever becomes of a worker.
+            standby: Whether the command understands `worker_process.STANDBY_FLAG` as one more argument: then one
+                process more waits to take the place of a worker that dies.
         """
         self._count = count
         self._options = options
         self._command = command
         self._log = log
+        self._has_standby = standby
+        self._standby: Standby | None = None
         self._ended = threading.Event()
         self._workers: list[WorkerProcess] = []
 
@@ -82,7 +88,11 @@ class Supervisor:
         with ExitStack() as stack:
             port = stack.enter_context(reserved_port(self._options))
             folder = stack.enter_context(_meeting_folder())
-            self._workers = [self._prepare(number, port, folder) for number in range(FIRST, FIRST + self._count)]
+            commands = [self._prepare(number, port, folder) for number in range(FIRST, FIRST + self._count)]
+            self._workers = [WorkerProcess(place, command, self._log) for place, command in commands]
+            if self._has_standby:
+                self._standby = Standby(commands[0][1], self._log)
+                stack.callback(self._standby.end)
             if self._options.metrics_port is not None:
                 registry = CollectorRegistry()
                 registry.register(WorkerPages(self._workers))
@@ -98,10 +108,10 @@ class Supervisor:
                 self._tend()
             return self._drain() or failed
 
-    def _prepare(self, number: int, port: int, folder: Path) -> WorkerProcess:
+    def _prepare(self, number: int, port: int, folder: Path) -> tuple[WorkerPlace, Sequence[str]]:
         place = WorkerPlace(number=number, count=self._count, folder=folder)
         options = replace(self._options, port=port, port_file=None, worker=place)
-        return WorkerProcess(place, self._command(options), self._log)
+        return place, self._command(options)
 
     def _start(self, workers: Sequence[WorkerProcess]) -> int:
         """Starts workers and waits until they serve; gives the exit status of one that does not come up, else 0."""
@@ -118,8 +128,10 @@ class Supervisor:
 
     def _tend(self) -> None:
         while not self._ended.wait(TICK_S):
+            if self._standby is not None:
+                self._standby.keep()
             for worker in self._workers:
-                worker.tend()
+                worker.tend(self._standby)
 
     def _drain(self) -> int:
         in_order = True

@@ -31,7 +31,8 @@ def connections(process, number=8):
 
 
 def events_of(process):
-    lines = (line for line in process.log.read_text().splitlines() if line.startswith("{"))
+    whole, _, _ = process.log.read_text().rpartition("\n")  # of the last line perhaps not all is there
+    lines = (line for line in whole.splitlines() if line.startswith("{"))
     return [event for event in map(json.loads, lines) if event["event"] != "request"]
 
 

@@ -39,12 +39,25 @@ def worker(options, exit_code=0):
     return [sys.executable, "-S", "-c", text]
 
 
+STANDING_BY = """
+import sys
+report = sys.argv[1] if sys.argv[-1] != "--standby" else sys.stdin.readline().rstrip()
+"""
+
+
+def worker_or_standby(options):
+    text = STANDING_BY + WORKER.replace("{report!r}", "report").format(port=options.port, exit_code=0)
+    return [sys.executable, "-S", "-c", text, str(options.worker.report)]
+
+
 class Run:
     """A supervisor at work in this thread, while `script` runs in another; ends with SIGTERM when that does."""
 
-    def __init__(self, command, script, *, workers=2, **options):
+    def __init__(self, command, script, *, workers=2, standby=False, **options):
         self.log = io.StringIO()
-        self.supervisor = Supervisor(workers, ServeOptions(**options), command, make_logger("test", self.log))
+        self.supervisor = Supervisor(
+            workers, ServeOptions(**options), command, make_logger("test", self.log), standby=standby
+        )
         self.failures = []
 
         def play():
@@ -133,6 +146,37 @@ def test_a_worker_that_dies_is_started_again_and_the_others_stay():
     pauses = [event["starts_again_in_s"] for event in died]
     assert pauses == sorted(pauses)
     assert pauses[0] < pauses[-1] <= 3
+
+
+def test_whoever_stands_by_takes_the_place_of_a_worker_that_dies():
+    taken = []
+
+    def standby_pid(run, other_than):
+        give_up_s = time.monotonic() + 60
+        while (pid := run.supervisor._standby.pid) in {None, other_than}:
+            assert time.monotonic() < give_up_s, run.log.getvalue()
+            time.sleep(0.01)
+        return pid
+
+    def script(run):
+        run.reports()
+        for at in (1, 0):
+            pid = standby_pid(run, taken[-1] if taken else None)
+            os.kill(run.supervisor._workers[at].report.pid, signal.SIGKILL)
+            give_up_s = time.monotonic() + 60
+            while (report := run.supervisor._workers[at].report) is None or report.pid != pid:
+                assert time.monotonic() < give_up_s, run.log.getvalue()
+                time.sleep(0.01)
+            taken.append(pid)
+        dead = standby_pid(run, taken[-1])
+        os.kill(dead, signal.SIGKILL)
+        taken.append(standby_pid(run, dead))
+
+    run = Run(worker_or_standby, script, standby=True)
+    assert run.exit_code == 0
+    assert len(taken) == 3
+    assert not any(alive(pid) for pid in taken)
+    assert [event["ended_by"] for event in run.events() if event["event"] == "standby died"] == ["SIGKILL"]
 
 
 def test_what_no_worker_can_serve_is_said_once_and_is_the_exit_status(capfd):
