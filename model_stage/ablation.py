@@ -8,6 +8,7 @@
 | statistics | no match at any level and no history: every count 0, every age "never"; the behaviors stay |
 | numeric | every numeric field is missing, which the network reads as its mean |
 | categorical | every categorical field is missing |
+| bucketed | every bucketed field is missing |
 
 Only inputs are changed, never the network. Its parts act together (behaviors and statistics tell the same story in two
 ways): contributions need not sum to the logit.
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from model_stage.schema import NumericField
 from store.reading.retrieval import MatchStatistics
 from store.types import NO_ID
 
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from store.reading.retrieval import SearchResult
     from store.types import F32, U64
 
-Part = Literal["behaviors", "statistics", "numeric", "categorical"]
+FieldKind = Literal["numeric", "categorical", "bucketed"]
+Part = Literal["behaviors", "statistics"] | FieldKind
 
 
 def parts_of(schema: Schema) -> list[Part]:
     """Gives the parts that a schema's input has, in the order of the table above."""
     kinds = {field.kind for field in schema.fields}
-    return [part for part in get_args(Part) if part in ("behaviors", "statistics") or part in kinds]
+    return ["behaviors", "statistics", *(kind for kind in get_args(FieldKind) if kind in kinds)]
 
 
 def without(part: Part, request: RankRequest, found: SearchResult, schema: Schema) -> tuple[RankRequest, SearchResult]:
@@ -48,7 +49,7 @@ def without(part: Part, request: RankRequest, found: SearchResult, schema: Schem
             return request, without_behaviors(found)
         case "statistics":
             return request, replace(found, statistics=no_statistics(len(request.candidates)))
-        case "numeric" | "categorical":
+        case _:
             return _without_fields(part, request, found, schema)
 
 
@@ -76,9 +77,9 @@ def no_statistics(num_candidates: int) -> MatchStatistics:
 
 
 def _without_fields(
-    kind: Literal["numeric", "categorical"], request: RankRequest, found: SearchResult, schema: Schema
+    kind: FieldKind, request: RankRequest, found: SearchResult, schema: Schema
 ) -> tuple[RankRequest, SearchResult]:
-    gone = {field.name for field in schema.fields if isinstance(field, NumericField) == (kind == "numeric")}
+    gone = {field.name for field in schema.fields if field.kind == kind}
 
     def emptied(fields: Mapping[str, U64 | F32]) -> dict[str, U64 | F32]:
         return {name: _missing(column) if name in gone else column for name, column in fields.items()}

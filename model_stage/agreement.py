@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
-from model_stage.schema import NumericField
+from model_stage.field_values import holds_of
 from store.reading.retrieval import Candidates, SearchRequest
 from store.types import NO_ID
 
@@ -45,8 +45,8 @@ def find_field_problem(schema: Schema, found: SearchResult) -> str:
         if field.part == "context":
             continue
         column = (found.user_fields if field.part == "user" else found.candidate_fields).get(field.name)
-        if column is not None and (column.dtype == np.float32) != isinstance(field, NumericField):
-            holds = "numbers" if column.dtype == np.float32 else "ids"
+        holds = "" if column is None else holds_of(column)
+        if holds and holds != field.holds:
             return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
     return ""
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_stage.schema import CategoricalField, NumericField, Part, Schema
-from store.types import NO_ID
+from model_stage.field_values import known_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from model_stage.schema import Part, Schema, SideField
     from model_stage.types import RankRequest
     from model_stage.vocabulary import Vocabularies
     from store.reading.retrieval import SearchResult
@@ -50,7 +50,7 @@ class EncodedRequest:
     candidate_node: I32
     """(C,)"""
     categorical: I32
-    """Rows of the categorical fields, user's and context's repeated. (C, number of fields)"""
+    """Rows of the categorical and bucketed fields, user's and context's repeated. (C, number of fields)"""
     dense: F32
     """Numeric fields, match statistics and totals, transformed, not standardised; NaN = missing. (C, S)"""
 
@@ -99,13 +99,8 @@ class RequestEncoder:
         self._schema = schema
         self._vocabularies = vocabularies
         parts: tuple[Part, ...] = ("candidate", "user", "context")
-        self._categorical = [field for part in parts for field in schema.categorical(part)]
+        self._embedded = [field for part in parts for field in schema.embedded(part)]
         self._numeric = [field for part in parts for field in schema.numeric(part)]
-
-    @property
-    def categorical_fields(self) -> list[CategoricalField]:
-        """The columns of `EncodedRequest.categorical`, in order."""
-        return list(self._categorical)
 
     @property
     def dense_names(self) -> list[str]:
@@ -131,9 +126,7 @@ class RequestEncoder:
             if name in self._schema.behavior_fields
         ]
         candidates = request.candidates
-        categorical = [
-            vocabularies.categorical_rows(f.name, self._values(f, request, found)) for f in self._categorical
-        ]
+        categorical = [vocabularies.rows_of(f, _values(f, request, found)) for f in self._embedded]
         count = len(candidates)
         return EncodedRequest(
             behavior_node=vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32),
@@ -151,7 +144,7 @@ class RequestEncoder:
     def _dense(self, request: RankRequest, found: SearchResult) -> F32:
         columns: list[AnyArray] = []
         for field in self._numeric:
-            values = self._values(field, request, found)
+            values = _values(field, request, found)
             columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         count = len(request.candidates)
         statistics, levels = found.statistics, self._schema.match_levels
@@ -168,25 +161,6 @@ class RequestEncoder:
         ):
             columns += [transform(np.full(count, totals[stream] if stream >= 0 else absent)) for stream in at]
         return _columns(columns, count, np.float32)
-
-    def _values(self, field: CategoricalField | NumericField, request: RankRequest, found: SearchResult) -> AnyArray:
-        """Gives a field's values per candidate: the request's, else what the store knows, else missing."""
-        count = len(request.candidates)
-        match field.part:
-            case "candidate":
-                given, stored = request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
-            case "user":
-                given, stored = request.user_fields.get(field.name), found.user_fields.get(field.name)
-            case "context":
-                given, stored = request.context_fields.get(field.name), None
-        numeric = isinstance(field, NumericField)
-        dtype, missing = (np.float32, np.nan) if numeric else (np.uint64, np.uint64(NO_ID))
-        values = np.full(count, missing, dtype=dtype)
-        for column in (stored, given):
-            if column is not None and column.dtype == dtype:
-                present = ~np.isnan(column) if numeric else column != np.uint64(NO_ID)
-                values = np.where(present, column, values)
-        return values
 
 
 def collate(requests: Sequence[EncodedRequest]) -> Batch:
@@ -212,6 +186,18 @@ def collate(requests: Sequence[EncodedRequest]) -> Batch:
         categorical_BF=_tensor([r.categorical for r in requests], torch.int64),
         dense_BS=_tensor([r.dense for r in requests], torch.float32),
     )
+
+
+def _values(field: SideField, request: RankRequest, found: SearchResult) -> AnyArray:
+    """Gives a field's values per candidate: the request's, else what the store knows, else missing."""
+    match field.part:
+        case "candidate":
+            given, stored = request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
+        case "user":
+            given, stored = request.user_fields.get(field.name), found.user_fields.get(field.name)
+        case "context":
+            given, stored = request.context_fields.get(field.name), None
+    return known_values(field, given, stored, len(request.candidates))
 
 
 def _tensor(arrays: Sequence[AnyArray], dtype: torch.dtype) -> Tensor:

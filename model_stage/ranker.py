@@ -18,7 +18,6 @@ from model_stage.errors import (
     InvalidRequestError,
     SearchUnavailableError,
 )
-from model_stage.schema import NumericField
 from model_stage.types import MAX_CANDIDATES, Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
 from store.reading.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
@@ -199,9 +198,9 @@ class Ranker:
             if len(values) != length:
                 raise InvalidRequestError(f"{where}: expected {length} values, got {len(values)}")
             field = known[name]
-            if values.dtype != (np.float32 if isinstance(field, NumericField) else np.uint64):
+            if values.dtype != (np.float32 if field.holds == "numbers" else np.uint64):
                 raise InvalidRequestError(f"{where}: {values.dtype} values do not fit a {field.kind} field")
-            if isinstance(field, NumericField) and bool(np.isinf(values).any()):
+            if field.holds == "numbers" and bool(np.isinf(values).any()):
                 raise InvalidRequestError(f"{where}: every value must be finite")
 
     def _search(

@@ -7,7 +7,7 @@ scene.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 Part = Literal["user", "candidate", "context"]
+Holds = Literal["ids", "numbers"]
+"""What the values of a field are, in the store and in a request."""
 
 
 class StrictModel(BaseModel):
@@ -41,18 +43,31 @@ class StrictModel(BaseModel):
 
 
 class CategoricalField(StrictModel):
-    """A field whose values are ids; values never seen in training share one out-of-vocabulary row."""
+    """A field whose values are ids; each known id, or each of `rows` groups of ids, has an embedding."""
 
+    holds: ClassVar[Holds] = "ids"
     kind: Literal["categorical"]
     name: str = Field(min_length=1)
     part: Part
     dim: int = Field(default=4, ge=1, le=256)
     """Width of its embedding."""
+    rows: int | None = Field(default=None, ge=2, le=2**24)
+    """Hash every id to one of that many rows, without a vocabulary: an id never seen shares the row of others."""
+    min_count: int | None = Field(default=None, ge=1)
+    """Training impressions an id must have to get a row of its own; None = 2. Rarer ids, and those never seen, share
+    the out-of-vocabulary row; with 1 no impression is left to train that row, and it stays zero."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> CategoricalField:
+        if self.rows is not None and self.min_count is not None:
+            raise error_at(("min_count",), "a field with `rows` has no vocabulary that ids could be too rare for")
+        return self
 
 
 class NumericField(StrictModel):
     """A field whose values are numbers; standardised with the training set's mean and deviation."""
 
+    holds: ClassVar[Holds] = "numbers"
     kind: Literal["numeric"]
     name: str = Field(min_length=1)
     part: Part
@@ -60,7 +75,25 @@ class NumericField(StrictModel):
     """Applied before standardising; `log1p` suits counts and needs values of at least 0."""
 
 
-SideField = Annotated[CategoricalField | NumericField, Field(discriminator="kind")]
+class BucketedField(StrictModel):
+    """A field whose values are numbers, cut into buckets with an embedding each; so has missing.
+
+    The cuts are quantiles of the training impressions' values: no transform would move them.
+    """
+
+    holds: ClassVar[Holds] = "numbers"
+    kind: Literal["bucketed"]
+    name: str = Field(min_length=1)
+    part: Part
+    buckets: int = Field(default=16, ge=2, le=1024)
+    """At most: where many impressions have the same value there are fewer."""
+    dim: int = Field(default=4, ge=1, le=256)
+    """Width of its embedding."""
+
+
+EmbeddedField = CategoricalField | BucketedField
+"""A field with one embedding per candidate."""
+SideField = Annotated[CategoricalField | NumericField | BucketedField, Field(discriminator="kind")]
 
 
 class Schema(StrictModel):
@@ -86,9 +119,9 @@ class Schema(StrictModel):
                 raise error_at(("fields", at, "name"), f"{name!r} is declared twice")
         return self
 
-    def categorical(self, part: Part) -> list[CategoricalField]:
-        """Gives the categorical fields of a part, in file order."""
-        return [f for f in self.fields if isinstance(f, CategoricalField) and f.part == part]
+    def embedded(self, part: Part) -> list[EmbeddedField]:
+        """Gives the categorical and bucketed fields of a part, in file order."""
+        return [f for f in self.fields if isinstance(f, EmbeddedField) and f.part == part]
 
     def numeric(self, part: Part) -> list[NumericField]:
         """Gives the numeric fields of a part, in file order."""

@@ -109,7 +109,7 @@ class Contribution:
     """
 
     part: str
-    """`behaviors`, `statistics`, `numeric` or `categorical`: see `model_stage.ablation`."""
+    """`behaviors`, `statistics`, or a kind of field: see `model_stage.ablation`."""
     logit: tuple[float, ...]
     """Per target."""
 

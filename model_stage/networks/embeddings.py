@@ -13,6 +13,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.schema import EmbeddedField
     from model_stage.vocabulary import Vocabularies
 
 NODE = "node"
@@ -58,6 +59,14 @@ class PathEmbedding(nn.Module):
     def behaviors(self, rows: Tensor, side_UF: Tensor) -> Tensor:
         """Gives the fused embedding of behaviors, all their parts. (U, D)."""
         return fuse(list(self.parts(rows, side_UF).values()))
+
+
+def field_table(vocabularies: Vocabularies, field: EmbeddedField) -> nn.Embedding:
+    """Gives the table of a field. "Missing" and "unknown" say nothing until training says otherwise."""
+    table = nn.Embedding(vocabularies.num_rows(field), field.dim)
+    with torch.no_grad():
+        table.weight[: vocabularies.first_row(field)].zero_()
+    return table
 
 
 def fuse(parts: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """The ranking network: embeddings, the interest blocks of a preset, and heads.
 
 Legend: M pairs, K selected pairs, B candidates, A attention width, R representation width, S dense inputs, T targets,
-J positional table sets, F categorical fields.
+J positional table sets, F categorical and bucketed fields.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights
 from model_stage.errors import ConfigError
 from model_stage.networks.conditional import joint_logits
-from model_stage.networks.embeddings import PathEmbedding, fuse
+from model_stage.networks.embeddings import PathEmbedding, field_table, fuse
 from model_stage.networks.evidence import Evidence, Interest, InterestBlock, Shape
 from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
 
@@ -69,7 +69,7 @@ class RankingNetwork(nn.Module):
         tree_options = (vocabularies, schema.behavior_fields)
         self.attention = PathEmbedding(*tree_options, schema.attention_dim, config.node_init)
         self.representation = PathEmbedding(*tree_options, schema.representation_dim, config.node_init)
-        fields = {part: schema.categorical(part) for part in ("candidate", "user", "context")}
+        fields = {part: schema.embedded(part) for part in ("candidate", "user", "context")}
         shape = Shape(
             attention_dim=schema.attention_dim,
             representation_dim=schema.representation_dim,
@@ -80,7 +80,7 @@ class RankingNetwork(nn.Module):
         self.interest = nn.ModuleList(_build(preset.name, block, shape) for block in preset.blocks)
         every = [f for part in fields.values() for f in part]
         self._user_columns = [at for at, f in enumerate(every) if f.part == "user"]
-        self.categorical = nn.ModuleList(nn.Embedding(len(vocabularies.categorical[f.name]) + 2, f.dim) for f in every)
+        self.categorical = nn.ModuleList(field_table(vocabularies, f) for f in every)
         self.register_buffer("dense_mean", torch.zeros(num_dense))
         self.register_buffer("dense_scale", torch.ones(num_dense))
         self.towers = TargetHeads(

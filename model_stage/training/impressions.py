@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.errors import ConfigError
-from model_stage.schema import NumericField
+from model_stage.field_values import holds_of
 from model_stage.types import RankRequest
 from store.building.impressions import read_impressions
 from store.reading.retrieval import Candidates
@@ -78,9 +78,11 @@ def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> I
         column = table.fields.get(field.name)
         if column is None:
             continue
-        expected = np.dtype(np.float32 if isinstance(field, NumericField) else np.uint64)
-        if column.dtype != expected:
-            raise ConfigError(f"{dataset}: impressions column {field.name!r} is not {field.kind} as the schema says")
+        holds = holds_of(column)
+        if holds != field.holds:
+            raise ConfigError(
+                f"{dataset}: impressions column {field.name!r} holds {holds}, a {field.kind} field is of {field.holds}"
+            )
         fields[field.name] = column
     return Impressions(
         user=table.user,

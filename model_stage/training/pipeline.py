@@ -18,13 +18,12 @@ from model_stage.errors import ConfigError
 from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.networks import NetworkConfig
-from model_stage.schema import Schema, StrictModel, load_yaml
+from model_stage.schema import EmbeddedField, Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.trainer import Example, TrainConfig, batches, train
-from model_stage.vocabulary import TreeVocabulary, Vocabularies
-from store.types import NO_ID
+from model_stage.training.vocabularies import build_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,38 +98,6 @@ class Trained:
 
     name: str
     metrics: dict[str, Any]
-
-
-def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int) -> Vocabularies:
-    """Builds the vocabularies from a store generation and the training impressions.
-
-    Args:
-        schema: Says which fields there are, and how often an item must occur.
-        snapshot: The store generation.
-        impressions: Those of the training split.
-        until_ms: End of the training split: later behaviors do not count.
-    """
-    counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
-    for user in snapshot.user_ids():
-        np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
-    np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
-    categorical = {}
-    for field in schema.fields:
-        if field.kind != "categorical":
-            continue
-        table = {"user": snapshot.users, "candidate": snapshot.items, "context": None}[field.part]
-        seen = [impressions.fields[field.name]] if field.name in impressions.fields else []
-        if table is not None and field.name in table.fields:
-            seen.append(table.fields[field.name])
-        ids = np.unique(np.concatenate(seen).astype(np.uint64)) if seen else np.empty(0, np.uint64)
-        categorical[field.name] = ids[ids != np.uint64(NO_ID)]
-    names = snapshot.vocabulary
-    return Vocabularies(
-        tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, counts[:-1] >= schema.item_min_count),
-        behavior_names={"domain": names.domains, "action": names.actions, "scene": names.scenes},
-        categorical=categorical,
-        streams=snapshot.streams,
-    )
 
 
 def retrieve_examples(
@@ -252,9 +219,9 @@ def _check_attention(fixed: Bundle, schema: Schema) -> None:
             raise ConfigError(
                 f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
             )
-    known = fixed.vocabularies.categorical
     for field in schema.fields:
-        if field.kind == "categorical" and field.name not in known:
+        if isinstance(field, EmbeddedField) and not fixed.vocabularies.knows(field):
+            known = (*fixed.vocabularies.categorical, *fixed.vocabularies.boundaries)
             raise ConfigError(
                 f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "
                 f"{', '.join(known) or 'none'}; train that bundle with this schema first"

@@ -16,6 +16,7 @@ from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
+from store.types import parse_id
 from tests.integration.world import AS_OF_MS, DAY_MS, write_dataset
 
 ADS = ("a1", "a2", "a3", "c1")
@@ -97,6 +98,31 @@ def test_an_unknown_method_is_refused_with_those_there_are(tmp_path):
         load_yaml(tmp_path / "train.yaml", ModelConfig)
 
 
+FIELDS = """
+attention_dim: 4
+fields:
+- {{kind: categorical, part: candidate, name: brand, min_count: {min_count}}}
+- {{kind: bucketed, part: candidate, name: price, buckets: 8}}
+- {{kind: categorical, part: user, name: segment, rows: 7}}
+"""
+
+
+@pytest.mark.parametrize("min_count", [1, 51])
+def test_fields_learn_from_the_training_impressions_alone(data, tmp_path, min_count):
+    """Each of the ads stands in 50 training impressions, three of them have a brand and a price; t1 is in none."""
+    asked = recipe(tmp_path / "config", FIELDS.format(min_count=min_count))
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "bundles")
+    bundle = load_bundle(tmp_path / "bundles")
+    known = {"leaf", "bean", "steel"} if min_count == 1 else set()
+    assert set(bundle.vocabularies.categorical["brand"].tolist()) == {parse_id(name) for name in known}
+    assert bundle.vocabularies.boundaries["price"].tolist() == [4], "19 is the price of an item that nobody was shown"
+    brand, price, segment = (table.weight.detach() for table in bundle.network.categorical)
+    assert bool(brand[1].any()) == (min_count == 51), "the out-of-vocabulary row is trained where ids are rare"
+    assert bool(brand[0].any()), "a3 has no brand"
+    assert (len(price), len(segment)) == (3, 8)
+
+
 @pytest.fixture(scope="module")
 def plain(data):
     """Root of a bundle without fields."""
@@ -118,6 +144,14 @@ def plain(data):
         (
             "{attention_dim: 4, fields: [{kind: numeric, part: candidate, name: brand}]}",
             "candidate field 'brand' is numeric, store .* holds ids",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: bucketed, part: candidate, name: price}]}",
+            "'price' has no vocabulary in bundle .* none; train that bundle",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: categorical, rows: 9, part: candidate, name: price}]}",
+            "candidate field 'price' is categorical, store .* holds numbers",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from torch import nn
 from model_stage.bundle import new_network
 from model_stage.encoder import Batch, EncodedRequest, RequestEncoder, collate
 from model_stage.networks import NetworkConfig, RankingNetwork
-from model_stage.schema import CategoricalField, NumericField, Schema
+from model_stage.schema import BucketedField, CategoricalField, NumericField, Schema
 from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
 from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
 
@@ -24,6 +24,8 @@ SCHEMA = Schema(
         CategoricalField(kind="categorical", name="brand", part="candidate"),
         CategoricalField(kind="categorical", name="segment", part="user", dim=3),
         NumericField(kind="numeric", name="price", part="candidate"),
+        BucketedField(kind="bucketed", name="stock", part="candidate", buckets=3),
+        CategoricalField(kind="categorical", name="shop", part="user", rows=5),
     ),
 )
 CLICK = Target(
@@ -52,6 +54,7 @@ def vocabularies() -> Vocabularies:
         behavior_names={"domain": ("ads", "content"), "action": ("buy", "click"), "scene": ("home",)},
         categorical={"brand": np.arange(4, dtype=np.uint64), "segment": np.arange(3, dtype=np.uint64)},
         streams=(("ads", "click"), ("content", "buy")),
+        boundaries={"stock": np.array([1, 2], np.float32)},
     )
 
 
@@ -76,6 +79,7 @@ def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedR
     count, num_pairs = len(lengths), sum(lengths)
     chosen = {length: np.sort(draw.permutation(num_behaviors)[:length]) for length in lengths}
     levels = {length: draw.choice([0, 1, 2, 255], length) for length in lengths}
+    stock = draw.integers(0, 4, count)
     user = np.full(count, draw.integers(0, 5))
     sources = {length: draw.choice([1, 2, 3, 4, 5, 6, 7], length) for length in lengths}
     joined = lambda parts, dtype: np.concatenate([parts[n] for n in lengths]).astype(dtype)  # noqa: E731
@@ -90,7 +94,7 @@ def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedR
         source=joined(sources, np.uint8),
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         candidate_node=draw.integers(1, len(_ROW), count).astype(np.int32),
-        categorical=np.stack([draw.integers(0, 5, count), user], axis=1).astype(np.int32),
+        categorical=np.stack([draw.integers(0, 5, count), stock, user, user], axis=1).astype(np.int32),
         dense=draw.normal(size=(count, len(encoder.dense_names))).astype(np.float32),
     )
 

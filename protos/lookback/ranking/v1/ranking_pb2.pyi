@@ -372,7 +372,7 @@ class Contribution(google.protobuf.message.Message):
     PART_FIELD_NUMBER: builtins.int
     LOGIT_FIELD_NUMBER: builtins.int
     part: builtins.str
-    """"behaviors", "statistics", "numeric" or "categorical"; only parts that the bundle's schema has."""
+    """"behaviors", "statistics", or a kind of field ("numeric", "categorical" ...); only parts that the bundle's schema has."""
     @property
     def logit(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """Per target, T of them."""

@@ -1,0 +1,70 @@
+"""The vocabularies of a training: which nodes, names, ids and buckets get an embedding of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.field_values import known_values
+from model_stage.schema import BucketedField, CategoricalField
+from model_stage.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from model_stage.schema import EmbeddedField, Schema
+    from model_stage.training.impressions import Impressions
+    from store.reading.behavior_store import Snapshot
+    from store.types import U64, AnyArray
+
+MIN_COUNT = 2
+"""Training impressions of an id that gets a row of its own, unless the schema says otherwise: the ids seen once train
+the out-of-vocabulary row, and stand for those that will be seen for the first time."""
+
+
+def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int) -> Vocabularies:
+    """Builds the vocabularies from a store generation and the training impressions.
+
+    Args:
+        schema: Says which fields there are, and how often an item or an id must occur.
+        snapshot: The store generation.
+        impressions: Those of the training split.
+        until_ms: End of the training split: later behaviors do not count.
+    """
+    counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
+    for user in snapshot.user_ids():
+        np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
+    np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
+    categorical, boundaries = {}, {}
+    for field in schema.fields:
+        if isinstance(field, BucketedField):
+            boundaries[field.name] = fit_boundaries(_seen(field, snapshot, impressions), field.buckets)
+        elif isinstance(field, CategoricalField) and field.rows is None:
+            categorical[field.name] = known_ids(_seen(field, snapshot, impressions), field.min_count or MIN_COUNT)
+    names = snapshot.vocabulary
+    return Vocabularies(
+        tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, counts[:-1] >= schema.item_min_count),
+        behavior_names={"domain": names.domains, "action": names.actions, "scene": names.scenes},
+        categorical=categorical,
+        streams=snapshot.streams,
+        boundaries=boundaries,
+    )
+
+
+def known_ids(seen: U64, min_count: int) -> U64:
+    """Gives the ids that stand there at least so often, ascending; missing ones are no ids."""
+    ids, counts = np.unique(seen, return_counts=True)
+    known: U64 = ids[(counts >= min_count) & (ids != np.uint64(NO_ID))]
+    return known
+
+
+def _seen(field: EmbeddedField, snapshot: Snapshot, impressions: Impressions) -> AnyArray:
+    """Gives the value that each impression's request will have: its own, else what the store knows."""
+    match field.part:
+        case "candidate":
+            stored = snapshot.items.lookup(impressions.item).get(field.name)
+        case "user":
+            stored = snapshot.users.lookup(impressions.user).get(field.name)
+        case "context":
+            stored = None
+    return known_values(field, impressions.fields.get(field.name), stored, len(impressions))

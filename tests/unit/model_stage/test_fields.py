@@ -1,0 +1,164 @@
+"""Fields of each kind: from values to rows, and from training impressions to what those rows need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
+from model_stage.calibration import Calibration
+from model_stage.encoder import RequestEncoder
+from model_stage.inspection.made_up import made_up, some_categories
+from model_stage.networks import NetworkConfig
+from model_stage.schema import BucketedField, CategoricalField, Schema
+from model_stage.training.vocabularies import known_ids
+from model_stage.vocabulary import bucket_rows, fit_boundaries, hashed_rows
+from store.types import NO_ID, parse_id
+from tests.unit.model_stage.bundles import SCHEMA, TARGETS, VOCABULARIES
+
+PRICE = BucketedField(kind="bucketed", name="price", part="candidate", buckets=4, dim=3)
+SHOP = CategoricalField(kind="categorical", name="shop", part="candidate", rows=50)
+BRAND = SCHEMA.fields[0]
+WITH_FIELDS = Schema(attention_dim=4, representation_dim=4, fields=(BRAND, PRICE, SHOP))
+FITTED = replace(VOCABULARIES, boundaries={"price": np.array([1, 2.5], np.float32)})
+
+numbers = st.floats(width=32, allow_infinity=False) | st.sampled_from([0.0, 1.0, 2.0, math.nan])
+
+
+def bucket_of(value, boundaries):
+    """The plain twin: counts the boundaries that a value has reached."""
+    return 0 if math.isnan(value) else 1 + sum(1 for boundary in boundaries if value >= boundary)
+
+
+@given(st.lists(numbers, max_size=30), st.lists(numbers, max_size=30), st.integers(2, 9))
+def test_buckets_are_half_open_and_as_even_as_ties_let_them(seen, asked, buckets):
+    seen, asked = np.array(seen, np.float32), np.array(asked, np.float32)
+    boundaries = fit_boundaries(seen, buckets)
+    assert boundaries.dtype == np.float32
+    assert len(boundaries) < buckets
+    assert bool(np.all(boundaries[1:] > boundaries[:-1]))
+    everything = np.concatenate([seen, asked, boundaries])
+    expected = [bucket_of(float(value), boundaries.tolist()) for value in everything]
+    assert bucket_rows(everything, boundaries).tolist() == expected
+    known = np.sort(seen[~np.isnan(seen)])
+    if len(known):
+        assert set(bucket_rows(known, boundaries).tolist()) == set(range(1, len(boundaries) + 2)), "a bucket is empty"
+        equal_slices = {float(known[i * len(known) // buckets]) for i in range(1, buckets)}
+        assert set(boundaries.tolist()) == equal_slices - {float(known[0])}
+
+
+def test_distinct_numbers_fall_into_equal_buckets_and_ties_make_fewer():
+    draw = np.random.default_rng(0)
+    values = draw.permutation(np.arange(1000, dtype=np.float32))
+    counts = np.bincount(bucket_rows(values, fit_boundaries(values, 8)))
+    assert counts.tolist() == [0] + [125] * 8
+    mostly_zero = np.where(draw.random(1000) < 0.6, np.float32(0), values)
+    boundaries = fit_boundaries(mostly_zero, 8)
+    assert 0 < len(boundaries) < 7
+    assert boundaries.min() > 0
+    assert fit_boundaries(np.full(9, 3, np.float32), 8).tolist() == []
+    assert fit_boundaries(np.full(9, np.nan, np.float32), 8).tolist() == []
+
+
+def test_values_beyond_the_ends_and_at_a_boundary_have_the_bucket_the_docs_say():
+    boundaries = np.array([2.0, 3.5], np.float32)
+    values = np.array([-1e30, 1.9, 2.0, 3.4, 3.5, 1e30, np.nan], np.float32)
+    assert bucket_rows(values, boundaries).tolist() == [1, 1, 2, 2, 3, 3, 0]
+
+
+def splitmix64(value):
+    """As in the paper, with Python's own integers."""
+    mask = 2**64 - 1
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & mask
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & mask
+    return value ^ (value >> 31)
+
+
+@given(st.lists(st.integers(0, NO_ID), max_size=20), st.integers(2, 1 << 24))
+def test_hashed_rows_are_the_documented_hash(ids, num_rows):
+    expected = [0 if value == NO_ID else 1 + splitmix64(value) % num_rows for value in ids]
+    assert hashed_rows(np.array(ids, np.uint64), num_rows).tolist() == expected
+
+
+def test_hashed_rows_of_ids_in_a_row_are_spread_evenly_and_never_change():
+    counts = np.bincount(hashed_rows(np.arange(64_000, dtype=np.uint64), 64), minlength=65)
+    assert counts[0] == 0
+    assert 850 < counts[1:].min() <= counts[1:].max() < 1150
+    assert hashed_rows(np.array([0, 1, parse_id("leaf")], np.uint64), 1000).tolist() == [1, 790, 80]
+
+
+def test_rare_ids_are_none_of_the_vocabulary():
+    seen = np.array([5, 5, 5, 7, 9, 9, NO_ID, NO_ID, NO_ID], np.uint64)
+    assert known_ids(seen, 1).tolist() == [5, 7, 9]
+    assert known_ids(seen, 2).tolist() == [5, 9]
+    assert known_ids(seen, 3).tolist() == [5]
+    assert known_ids(seen[:0], 2).tolist() == []
+
+
+def published(root):
+    network = new_network(WITH_FIELDS, TARGETS, NetworkConfig(), FITTED, seed=1)
+    save_bundle(
+        root,
+        schema=WITH_FIELDS,
+        targets=TARGETS,
+        network_config=NetworkConfig(),
+        vocabularies=FITTED,
+        network=network,
+        calibration=Calibration(by_target={}),
+        metrics={},
+        provenance=Provenance(),
+    )
+    return network, load_bundle(root)
+
+
+def test_a_bundle_keeps_boundaries_and_needs_no_vocabulary_for_hashed_ids(tmp_path, run):
+    network, bundle = published(tmp_path)
+    assert bundle.schema == WITH_FIELDS
+    assert bundle.vocabularies.boundaries["price"].tolist() == [1, 2.5]
+    assert list(bundle.vocabularies.categorical) == ["brand"]
+    assert [table.num_embeddings for table in network.categorical] == [4, 4, 51]
+    request, found = made_up(bundle, some_categories(bundle, 4), [], [])
+    given = {
+        "brand": np.array([1, 2, 99, NO_ID], np.uint64),
+        "price": np.array([0.5, 1, 7, np.nan], np.float32),
+        "shop": np.array([0, 1, 1, NO_ID], np.uint64),
+    }
+    encoded = RequestEncoder(bundle.schema, bundle.vocabularies).encode(replace(request, candidate_fields=given), found)
+    one = 1 + splitmix64(1) % 50
+    assert encoded.categorical.T.tolist() == [[2, 3, 1, 0], [1, 2, 3, 0], [1, one, one, 0]]
+    assert "price" not in bundle.encoder.dense_names
+    code, out, _ = run("bundle", "show", "--bundle", tmp_path)
+    assert code == 0
+    assert "candidate price (bucketed, 4 rows), candidate shop (categorical, 51 rows)" in out
+    assert run("bundle", "verify", "--bundle", tmp_path)[0] == 0
+
+
+def test_missing_and_unknown_say_nothing_before_training_and_values_do():
+    network = new_network(WITH_FIELDS, TARGETS, NetworkConfig(), FITTED, seed=1)
+    silent = [[bool(row.any()) for row in table.weight[:3]] for table in network.categorical]
+    assert silent == [[False, False, True], [False, True, True], [False, True, True]]
+    assert all(torch.isfinite(table.weight).all() for table in network.categorical)
+
+
+@pytest.mark.parametrize("missing", ["field.brand", "boundaries.price"])
+def test_a_bundle_without_what_its_fields_need_is_refused(tmp_path, missing):
+    from safetensors.numpy import load_file, save_file
+
+    from model_stage.errors import BundleError
+    from tests.unit.model_stage.test_bundle import edited
+
+    published(tmp_path)
+
+    def without(path, meta):
+        arrays = load_file(path / "vocabulary.safetensors")
+        del arrays[missing]
+        save_file(arrays, path / "vocabulary.safetensors")
+
+    with pytest.raises(BundleError, match=f"do not fit one another .*{missing.partition('.')[2]}"):
+        load_bundle(tmp_path, edited(tmp_path, without))
