@@ -9,6 +9,7 @@
 | numeric | every numeric field is missing, which the network reads as its mean |
 | categorical | every categorical field is missing |
 | bucketed | every bucketed field is missing |
+| multi_valued | every multi-valued field is missing |
 
 Only inputs are changed, never the network. Its parts act together (behaviors and statistics tell the same story in two
 ways): contributions need not sum to the logit.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from store.lists import Lists
 from store.reading.retrieval import MatchStatistics
 from store.types import NO_ID
 
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 
     from model_stage.schema import Schema
     from model_stage.types import RankRequest
+    from store.lists import FieldColumn
     from store.reading.retrieval import SearchResult
-    from store.types import F32, U64
 
-FieldKind = Literal["numeric", "categorical", "bucketed"]
+FieldKind = Literal["numeric", "categorical", "bucketed", "multi_valued"]
 Part = Literal["behaviors", "statistics"] | FieldKind
 
 
@@ -81,7 +83,7 @@ def _without_fields(
 ) -> tuple[RankRequest, SearchResult]:
     gone = {field.name for field in schema.fields if field.kind == kind}
 
-    def emptied(fields: Mapping[str, U64 | F32]) -> dict[str, U64 | F32]:
+    def emptied(fields: Mapping[str, FieldColumn]) -> dict[str, FieldColumn]:
         return {name: _missing(column) if name in gone else column for name, column in fields.items()}
 
     return (
@@ -95,7 +97,9 @@ def _without_fields(
     )
 
 
-def _missing(column: U64 | F32) -> U64 | F32:
+def _missing(column: FieldColumn) -> FieldColumn:
+    if isinstance(column, Lists):
+        return Lists.empty(len(column), np.uint64)
     if column.dtype == np.float32:
         return np.full_like(column, np.nan)
     return np.full_like(column, NO_ID)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
-from model_stage.field_values import holds_of
+from store.lists import holds_of
 from store.reading.retrieval import Candidates, SearchRequest
 from store.types import NO_ID
 

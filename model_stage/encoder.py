@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_stage.field_values import known_values
+from model_stage.field_values import known_lists, known_values
+from store.lists import Lists, spans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from model_stage.schema import Part, Schema, SideField
+    from model_stage.schema import AnyField, Part, Schema
     from model_stage.types import RankRequest
     from model_stage.vocabulary import Vocabularies
+    from store.lists import FieldColumn
     from store.reading.retrieval import SearchResult
     from store.types import F32, I32, I64, U8, AnyArray
 
@@ -51,14 +53,14 @@ class EncodedRequest:
     """(C,)"""
     categorical: I32
     """Rows of the categorical and bucketed fields, user's and context's repeated. (C, number of fields)"""
+    multi_valued: tuple[Lists[np.int64], ...] = ()
+    """Rows of each multi-valued field, user's and context's repeated; C lists each."""
     dense: F32
     """Numeric fields, match statistics and totals, transformed, not standardised; NaN = missing. (C, S)"""
 
     def take(self, chosen: I64) -> EncodedRequest:
         """Gives the request with some of its candidates only, in the order asked."""
-        lengths = np.diff(self.offsets)[chosen]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        pairs = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        pairs, offsets = spans(self.offsets[chosen], np.diff(self.offsets)[chosen])
         return EncodedRequest(
             behavior_node=self.behavior_node,
             behavior_side=self.behavior_side,
@@ -69,6 +71,7 @@ class EncodedRequest:
             offsets=offsets,
             candidate_node=self.candidate_node[chosen],
             categorical=self.categorical[chosen],
+            multi_valued=tuple(lists[chosen] for lists in self.multi_valued),
             dense=self.dense[chosen],
         )
 
@@ -89,6 +92,8 @@ class Batch:
     """Request of each candidate: candidates of one request share a user and a time."""
     candidate_node_B: Tensor
     categorical_BF: Tensor
+    multi_valued: tuple[tuple[Tensor, Tensor], ...]
+    """Of each multi-valued field: rows (X,), and where each candidate's list begins in them, and the end (B + 1,)."""
     dense_BS: Tensor
 
 
@@ -100,6 +105,7 @@ class RequestEncoder:
         self._vocabularies = vocabularies
         parts: tuple[Part, ...] = ("candidate", "user", "context")
         self._embedded = [field for part in parts for field in schema.embedded(part)]
+        self._multi_valued = [field for part in parts for field in schema.multi_valued(part)]
         self._numeric = [field for part in parts for field in schema.numeric(part)]
 
     @property
@@ -126,8 +132,11 @@ class RequestEncoder:
             if name in self._schema.behavior_fields
         ]
         candidates = request.candidates
-        categorical = [vocabularies.rows_of(f, _values(f, request, found)) for f in self._embedded]
         count = len(candidates)
+        categorical = [
+            vocabularies.rows_of(f, known_values(f, *_columns_of(f, request, found), count)) for f in self._embedded
+        ]
+        lists = [(f, known_lists(*_columns_of(f, request, found), count)) for f in self._multi_valued]
         return EncodedRequest(
             behavior_node=vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32),
             behavior_side=_columns(side, len(behaviors), np.int32),
@@ -138,15 +147,16 @@ class RequestEncoder:
             offsets=found.offsets,
             candidate_node=vocabularies.tree.rows(candidates.item, found.candidate_category).astype(np.int32),
             categorical=_columns(categorical, count, np.int32),
+            multi_valued=tuple(vocabularies.list_rows(field, values) for field, values in lists),
             dense=self._dense(request, found),
         )
 
     def _dense(self, request: RankRequest, found: SearchResult) -> F32:
         columns: list[AnyArray] = []
-        for field in self._numeric:
-            values = _values(field, request, found)
-            columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         count = len(request.candidates)
+        for field in self._numeric:
+            values = known_values(field, *_columns_of(field, request, found), count)
+            columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         statistics, levels = found.statistics, self._schema.match_levels
         position = {stream: at for at, stream in enumerate(statistics.streams)}
         at = [position.get(stream, -1) for stream in self._vocabularies.streams]
@@ -184,20 +194,27 @@ def collate(requests: Sequence[EncodedRequest]) -> Batch:
         request_B=torch.from_numpy(np.repeat(np.arange(len(requests)), [len(r.candidate_node) for r in requests])),
         candidate_node_B=_tensor([r.candidate_node for r in requests], torch.int64),
         categorical_BF=_tensor([r.categorical for r in requests], torch.int64),
+        multi_valued=tuple(_bags(lists) for lists in zip(*(r.multi_valued for r in requests), strict=True)),
         dense_BS=_tensor([r.dense for r in requests], torch.float32),
     )
 
 
-def _values(field: SideField, request: RankRequest, found: SearchResult) -> AnyArray:
-    """Gives a field's values per candidate: the request's, else what the store knows, else missing."""
+def _columns_of(
+    field: AnyField, request: RankRequest, found: SearchResult
+) -> tuple[FieldColumn | None, FieldColumn | None]:
+    """Gives what the request says of a field, and what the store knows of it."""
     match field.part:
         case "candidate":
-            given, stored = request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
+            return request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
         case "user":
-            given, stored = request.user_fields.get(field.name), found.user_fields.get(field.name)
+            return request.user_fields.get(field.name), found.user_fields.get(field.name)
         case "context":
-            given, stored = request.context_fields.get(field.name), None
-    return known_values(field, given, stored, len(request.candidates))
+            return request.context_fields.get(field.name), None
+
+
+def _bags(lists: Sequence[Lists[np.int64]]) -> tuple[Tensor, Tensor]:
+    joined = Lists.join(lists)
+    return torch.from_numpy(joined.values), torch.from_numpy(joined.offsets)
 
 
 def _tensor(arrays: Sequence[AnyArray], dtype: torch.dtype) -> Tensor:

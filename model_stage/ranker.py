@@ -19,6 +19,7 @@ from model_stage.errors import (
     SearchUnavailableError,
 )
 from model_stage.types import MAX_CANDIDATES, Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from store.lists import MAX_LIST_VALUES, Lists
 from store.reading.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
 
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 
     from model_stage.bundle import Bundle
     from model_stage.networks import NetworkOutput
-    from model_stage.schema import Part
+    from model_stage.schema import AnyField, Part
     from model_stage.types import RankRequest, Retriever
+    from store.lists import FieldColumn, IdLists
     from store.serving.deadline import Deadline
-    from store.types import F32, U64
+    from store.types import F32
 
+_DTYPES = {"numbers": np.dtype(np.float32), "ids": np.dtype(np.uint64)}
 RESERVE_S = 0.02
 RESERVE_PER_CANDIDATE_S = 0.0001
 """Time kept back from the search call's deadline for the network itself."""
@@ -189,7 +192,7 @@ class Ranker:
                 raise InvalidRequestError(f"targets[{at}]: unknown target {name!r}; this bundle has {', '.join(names)}")
         return [names.index(name) for name in request.targets or names]
 
-    def _validate_fields(self, part: Part, given: Mapping[str, U64 | F32], length: int) -> None:
+    def _validate_fields(self, part: Part, given: Mapping[str, FieldColumn], length: int) -> None:
         known = {f.name: f for f in self.bundle.schema.fields if f.part == part}
         for name, values in given.items():
             where = f"{part}_fields[{name!r}]"
@@ -198,9 +201,11 @@ class Ranker:
             if len(values) != length:
                 raise InvalidRequestError(f"{where}: expected {length} values, got {len(values)}")
             field = known[name]
-            if values.dtype != (np.float32 if field.holds == "numbers" else np.uint64):
+            if isinstance(values, Lists):
+                _validate_lists(where, field, values)
+            elif values.dtype != _DTYPES.get(field.holds):
                 raise InvalidRequestError(f"{where}: {values.dtype} values do not fit a {field.kind} field")
-            if field.holds == "numbers" and bool(np.isinf(values).any()):
+            elif field.holds == "numbers" and bool(np.isinf(values).any()):
                 raise InvalidRequestError(f"{where}: every value must be finite")
 
     def _search(
@@ -234,6 +239,16 @@ class Ranker:
             index_generation=found.index_generation,
             index_model=found.index_model,
         )
+
+
+def _validate_lists(where: str, field: AnyField, lists: IdLists) -> None:
+    if field.holds != "lists of ids" or lists.values.dtype != np.uint64:
+        raise InvalidRequestError(f"{where}: lists of {lists.values.dtype} do not fit a {field.kind} field")
+    if bool((lists.values == np.uint64(NO_ID)).any()):
+        raise InvalidRequestError(f"{where}: 2**64 - 1 is reserved and no id")
+    longest = int(lists.lengths.max(initial=0))
+    if longest > MAX_LIST_VALUES:
+        raise InvalidRequestError(f"{where}: a list of {longest} values, at most {MAX_LIST_VALUES} are allowed")
 
 
 def _check_time(deadline: Deadline | None) -> None:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from model_stage.errors import ConfigError
 from model_stage.yaml_lines import find_repeated_key, line_of
+from store.lists import Holds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
+H = TypeVar("H", "CategoricalField", "MultiValuedField")
 Part = Literal["user", "candidate", "context"]
-Holds = Literal["ids", "numbers"]
-"""What the values of a field are, in the store and in a request."""
 
 
 class StrictModel(BaseModel):
@@ -59,9 +59,26 @@ class CategoricalField(StrictModel):
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> CategoricalField:
-        if self.rows is not None and self.min_count is not None:
-            raise error_at(("min_count",), "a field with `rows` has no vocabulary that ids could be too rare for")
-        return self
+        return _check_rows(self)
+
+
+class MultiValuedField(StrictModel):
+    """A field whose values are lists of ids; its embedding is the mean over the known ones, zero if there is none."""
+
+    holds: ClassVar[Holds] = "lists of ids"
+    kind: Literal["multi_valued"]
+    name: str = Field(min_length=1)
+    part: Part
+    dim: int = Field(default=4, ge=1, le=256)
+    """Width of its embedding."""
+    rows: int | None = Field(default=None, ge=2, le=2**24)
+    """See `CategoricalField`."""
+    min_count: int | None = Field(default=None, ge=1)
+    """Training impressions whose list must have an id for it to have a row; None = 2. Rarer ids are unknown."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> MultiValuedField:
+        return _check_rows(self)
 
 
 class NumericField(StrictModel):
@@ -92,8 +109,9 @@ class BucketedField(StrictModel):
 
 
 EmbeddedField = CategoricalField | BucketedField
-"""A field with one embedding per candidate."""
-SideField = Annotated[CategoricalField | NumericField | BucketedField, Field(discriminator="kind")]
+"""A field with one row of a table per candidate."""
+AnyField = CategoricalField | MultiValuedField | NumericField | BucketedField
+SideField = Annotated[AnyField, Field(discriminator="kind")]
 
 
 class Schema(StrictModel):
@@ -123,9 +141,19 @@ class Schema(StrictModel):
         """Gives the categorical and bucketed fields of a part, in file order."""
         return [f for f in self.fields if isinstance(f, EmbeddedField) and f.part == part]
 
+    def multi_valued(self, part: Part) -> list[MultiValuedField]:
+        """Gives the multi-valued fields of a part, in file order."""
+        return [f for f in self.fields if isinstance(f, MultiValuedField) and f.part == part]
+
     def numeric(self, part: Part) -> list[NumericField]:
         """Gives the numeric fields of a part, in file order."""
         return [f for f in self.fields if isinstance(f, NumericField) and f.part == part]
+
+
+def _check_rows(field: H) -> H:
+    if field.rows is not None and field.min_count is not None:
+        raise error_at(("min_count",), "a field with `rows` has no vocabulary that ids could be too rare for")
+    return field
 
 
 def load_yaml(path: Path, model: type[M]) -> M:

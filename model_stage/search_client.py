@@ -12,14 +12,14 @@ from model_stage.errors import InvalidRequestError, SearchUnavailableError
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from store.errors import InputError
+from store.lists import check_offsets
 from store.reading.retrieval import (
     BehaviorColumns,
     MatchStatistics,
     Names,
     SearchResult,
-    check_offsets,
 )
-from store.serving.columns import DType, decode_column, decode_field, encode_column
+from store.serving.columns import DType, FieldMessage, decode_column, decode_field, encode_column
 from store.serving.deadline import Deadline
 from store.types import Vocabulary
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from store.lists import FieldColumn
     from store.reading.retrieval import Candidates, SearchRequest
-    from store.types import F32, I32, U64, AnyArray
+    from store.types import I32, AnyArray
 
 DEFAULT_DEADLINE_S = 10.0
 """For callers that set none, as an offline job."""
@@ -223,13 +224,18 @@ def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int
     )
 
 
-def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, U64 | F32]:
+def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, FieldColumn]:
     return {
-        column.name: decode_field(
-            f"{where}[{column.name!r}]", column.values.dtype, column.values.data, column.present, length
-        )
-        for column in columns
+        column.name: decode_field(f"{where}[{column.name!r}]", _field_message(column), length) for column in columns
     }
+
+
+def _field_message(column: pb.NamedColumn) -> FieldMessage:
+    return FieldMessage(
+        values=(column.values.dtype, column.values.data),
+        present=column.present,
+        offsets=(column.offsets.dtype, column.offsets.data) if column.HasField("offsets") else None,
+    )
 
 
 def _encode(array: AnyArray) -> pb.Column:

@@ -15,12 +15,14 @@ import numpy as np
 
 from model_stage.schema import BucketedField, CategoricalField
 from store.keys import mix
+from store.lists import Lists
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from model_stage.schema import EmbeddedField
+    from model_stage.schema import EmbeddedField, MultiValuedField
+    from store.lists import IdLists
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I32, I64, U64, AnyArray, Bool
 
@@ -94,7 +96,8 @@ class Vocabularies:
     behavior_names: Mapping[str, Sequence[str]]
     """Names known per behavior field (domain, action, scene); row = position + 1, 0 = unknown."""
     categorical: Mapping[str, U64]
-    """Ids known per categorical field without `rows`, ascending; row = position + 2, 1 = unknown, 0 = missing."""
+    """Ids known per categorical field without `rows`, ascending; row = position + 2, 1 = unknown, 0 = missing.
+    Multi-valued fields too: row = position + 1, 0 = unknown."""
     streams: tuple[tuple[str, str], ...]
     """The (domain, action) pairs whose match statistics are dense inputs."""
     boundaries: Mapping[str, F32] = field(default_factory=lambda: MappingProxyType({}))
@@ -105,19 +108,19 @@ class Vocabularies:
         known = {name: row for row, name in enumerate(self.behavior_names[field], start=1)}
         return np.array([known.get(name, 0) for name in names], dtype=np.int64)
 
-    def knows(self, field: EmbeddedField) -> bool:
+    def knows(self, field: EmbeddedField | MultiValuedField) -> bool:
         """Gives whether there is all that the rows of a field need."""
         if isinstance(field, BucketedField):
             return field.name in self.boundaries
         return field.rows is not None or field.name in self.categorical
 
-    def num_rows(self, field: EmbeddedField) -> int:
+    def num_rows(self, field: EmbeddedField | MultiValuedField) -> int:
         """Gives the size of a field's embedding table."""
         if isinstance(field, BucketedField):
             return len(self.boundaries[field.name]) + 2
-        return len(self.categorical[field.name]) + 2 if field.rows is None else field.rows + 1
+        return self.first_row(field) + (len(self.categorical[field.name]) if field.rows is None else field.rows)
 
-    def first_row(self, field: EmbeddedField) -> int:
+    def first_row(self, field: EmbeddedField | MultiValuedField) -> int:
         """Gives the first row that is a value's: those before it are "missing" and, in a vocabulary, "unknown"."""
         return 2 if isinstance(field, CategoricalField) and field.rows is None else 1
 
@@ -130,6 +133,17 @@ class Vocabularies:
         known = self.categorical[field.name]
         rows = IdRows(ids=known, rows=np.arange(2, len(known) + 2, dtype=np.int64))
         return rows.lookup(values, np.where(values == np.uint64(NO_ID), 0, 1).astype(np.int64))
+
+    def list_rows(self, field: MultiValuedField, lists: IdLists) -> Lists[np.int64]:
+        """Gives the rows of the known ids of each list, each row once."""
+        ids, list_of = lists.values, lists.list_of
+        if field.rows is not None:
+            rows = hashed_rows(ids, field.rows)
+        else:
+            known = self.categorical[field.name]
+            at = IdRows(ids=known, rows=np.arange(1, len(known) + 1, dtype=np.int64))
+            rows = at.lookup(ids, np.zeros(len(ids), np.int64))
+        return Lists.of(list_of[rows > 0], rows[rows > 0], len(lists))
 
 
 def hashed_rows(ids: U64, num_rows: int) -> I64:

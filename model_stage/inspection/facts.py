@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_stage.bundle import KIND, load_bundle
-from model_stage.schema import EmbeddedField
+from model_stage.schema import NumericField
 from store.generation import open_generation
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def facts_of(root: Path, name: str | None = None) -> tuple[Bundle, BundleFacts]:
         field_rows={
             field.name: bundle.vocabularies.num_rows(field)
             for field in bundle.schema.fields
-            if isinstance(field, EmbeddedField)
+            if not isinstance(field, NumericField)
         },
         calibration={target: bundle.calibration.kind(target) for target in bundle.targets.names},
         metrics=bundle.metrics,

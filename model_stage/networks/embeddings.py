@@ -13,7 +13,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.schema import EmbeddedField
+    from model_stage.schema import EmbeddedField, MultiValuedField
     from model_stage.vocabulary import Vocabularies
 
 NODE = "node"
@@ -67,6 +67,13 @@ def field_table(vocabularies: Vocabularies, field: EmbeddedField) -> nn.Embeddin
     with torch.no_grad():
         table.weight[: vocabularies.first_row(field)].zero_()
     return table
+
+
+def bag_table(vocabularies: Vocabularies, field: MultiValuedField) -> nn.EmbeddingBag:
+    """Gives the table of a multi-valued field; asked for the rows of lists, it gives their means, zero for none."""
+    return nn.EmbeddingBag(
+        vocabularies.num_rows(field), field.dim, mode="mean", padding_idx=0, include_last_offset=True
+    )
 
 
 def fuse(parts: Sequence[Tensor]) -> Tensor:

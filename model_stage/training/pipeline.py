@@ -18,7 +18,7 @@ from model_stage.errors import ConfigError
 from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.networks import NetworkConfig
-from model_stage.schema import EmbeddedField, Schema, StrictModel, load_yaml
+from model_stage.schema import NumericField, Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.impressions import load_impressions, requests_of
@@ -220,7 +220,7 @@ def _check_attention(fixed: Bundle, schema: Schema) -> None:
                 f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
             )
     for field in schema.fields:
-        if isinstance(field, EmbeddedField) and not fixed.vocabularies.knows(field):
+        if not isinstance(field, NumericField) and not fixed.vocabularies.knows(field):
             known = (*fixed.vocabularies.categorical, *fixed.vocabularies.boundaries)
             raise ConfigError(
                 f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "

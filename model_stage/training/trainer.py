@@ -205,7 +205,7 @@ def _optimizers(network: RankingNetwork, config: TrainConfig) -> list[torch.opti
     tables = [
         {"params": of("interest."), "weight_decay": 0.0},
         {"params": of("attention."), "weight_decay": config.attention_l2},
-        {"params": of("representation.", "categorical."), "weight_decay": config.embedding_l2},
+        {"params": of("representation.", "categorical.", "multi_valued."), "weight_decay": config.embedding_l2},
     ]
     return [
         torch.optim.Adam(tables, lr=rate, fused=True),

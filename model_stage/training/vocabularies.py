@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_stage.field_values import known_values
-from model_stage.schema import BucketedField, CategoricalField
+from model_stage.field_values import known_lists, known_values
+from model_stage.schema import BucketedField, CategoricalField, MultiValuedField
 from model_stage.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from model_stage.schema import EmbeddedField, Schema
+    from model_stage.schema import AnyField, Schema
     from model_stage.training.impressions import Impressions
     from store.reading.behavior_store import Snapshot
     from store.types import U64, AnyArray
@@ -39,7 +39,7 @@ def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressi
     for field in schema.fields:
         if isinstance(field, BucketedField):
             boundaries[field.name] = fit_boundaries(_seen(field, snapshot, impressions), field.buckets)
-        elif isinstance(field, CategoricalField) and field.rows is None:
+        elif isinstance(field, CategoricalField | MultiValuedField) and field.rows is None:
             categorical[field.name] = known_ids(_seen(field, snapshot, impressions), field.min_count or MIN_COUNT)
     names = snapshot.vocabulary
     return Vocabularies(
@@ -58,8 +58,8 @@ def known_ids(seen: U64, min_count: int) -> U64:
     return known
 
 
-def _seen(field: EmbeddedField, snapshot: Snapshot, impressions: Impressions) -> AnyArray:
-    """Gives the value that each impression's request will have: its own, else what the store knows."""
+def _seen(field: AnyField, snapshot: Snapshot, impressions: Impressions) -> AnyArray:
+    """Gives the values that each impression's request will have: its own, else what the store knows. Lists: of all."""
     match field.part:
         case "candidate":
             stored = snapshot.items.lookup(impressions.item).get(field.name)
@@ -67,4 +67,7 @@ def _seen(field: EmbeddedField, snapshot: Snapshot, impressions: Impressions) ->
             stored = snapshot.users.lookup(impressions.user).get(field.name)
         case "context":
             stored = None
-    return known_values(field, impressions.fields.get(field.name), stored, len(impressions))
+    given, count = impressions.fields.get(field.name), len(impressions)
+    if isinstance(field, MultiValuedField):
+        return known_lists(given, stored, count).values
+    return known_values(field, given, stored, count)

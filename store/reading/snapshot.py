@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from store.generations.base import BaseTransaction, NameKind
     from store.generations.meta import StoreMeta
     from store.generations.tables import CoverTable, FieldTable
+    from store.lists import FieldColumn
     from store.reading.loaded import LiveWords, LoadedGeneration
     from store.reading.subtree import Subtree
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import F32, U64, Vocabulary
+    from store.types import Vocabulary
 
 
 class Snapshot:
@@ -122,7 +123,7 @@ class Snapshot:
         """The delta at this moment; None = there is none."""
         return self._delta
 
-    def user_fields(self, user: int) -> dict[str, U64 | F32]:
+    def user_fields(self, user: int) -> dict[str, FieldColumn]:
         """Gives the side-info fields of one user, each (1,); missing where the user is unknown or deleted."""
         return self.users.lookup(np.array([NO_ID if self._is_hidden(user) else user], np.uint64))
 

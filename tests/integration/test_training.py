@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model_stage.bundle import load_bundle
+from model_stage.bundle import load_bundle, new_network
 from model_stage.cli import app
 from model_stage.errors import ConfigError
 from model_stage.schema import load_yaml
@@ -29,12 +29,12 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training") / "data"
     write_dataset(folder)
     draw = np.random.default_rng(0)
-    lines = ["user,item,timestamp_ms,label_click,label_buy"]
+    lines = ["user,item,timestamp_ms,label_click,label_buy,seen[]"]
     for day in range(15):
         for user in range(10):
             for name in ADS:
                 click = int(draw.random() < (0.6 if name == "a1" else 0.1))
-                lines.append(f"u{user},{name},{FIRST_MS + day * DAY_MS},{click},0")
+                lines.append(f"u{user},{name},{FIRST_MS + day * DAY_MS},{click},0,x{day}|x{user}|x{day + 1}")
     (folder / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     splits = {"validation_from_ms": CUT_MS, "test_from_ms": AS_OF_MS + 10 * DAY_MS}
     (folder / "splits.json").write_text(json.dumps(splits))
@@ -104,6 +104,8 @@ fields:
 - {{kind: categorical, part: candidate, name: brand, min_count: {min_count}}}
 - {{kind: bucketed, part: candidate, name: price, buckets: 8}}
 - {{kind: categorical, part: user, name: segment, rows: 7}}
+- {{kind: multi_valued, part: candidate, name: tags, min_count: {min_count}}}
+- {{kind: multi_valued, part: context, name: seen, rows: 9}}
 """
 
 
@@ -121,6 +123,14 @@ def test_fields_learn_from_the_training_impressions_alone(data, tmp_path, min_co
     assert bool(brand[1].any()) == (min_count == 51), "the out-of-vocabulary row is trained where ids are rare"
     assert bool(brand[0].any()), "a3 has no brand"
     assert (len(price), len(segment)) == (3, 8)
+    often = {"hot", "new"} if min_count == 51 else {"hot", "new", "green", "black"}
+    assert set(bundle.vocabularies.categorical["tags"].tolist()) == {parse_id(name) for name in often}
+    untrained = new_network(
+        asked.schema, asked.targets, asked.model.network, bundle.vocabularies, asked.model.train.seed
+    )
+    for table, before in zip(bundle.network.multi_valued, untrained.multi_valued, strict=True):
+        moved = (table.weight != before.weight).any(1).tolist()
+        assert moved == [False] + [True] * (len(moved) - 1), "every row but the one of no value"
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +162,18 @@ def plain(data):
         (
             "{attention_dim: 4, fields: [{kind: categorical, rows: 9, part: candidate, name: price}]}",
             "candidate field 'price' is categorical, store .* holds numbers",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: multi_valued, part: candidate, name: tags}]}",
+            "'tags' has no vocabulary in bundle .* none; train that bundle",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: multi_valued, rows: 9, part: candidate, name: shop}]}",
+            "candidate field 'shop' is multi_valued, store .* holds ids",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: categorical, rows: 9, part: context, name: seen}]}",
+            "impressions column 'seen' holds lists of ids, a categorical field is of ids",
         ),
     ],
 )

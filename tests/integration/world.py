@@ -20,7 +20,7 @@ import numpy as np
 from model_stage.bundle import Provenance, new_network, save_bundle
 from model_stage.calibration import Calibration, Platt
 from model_stage.networks import NetworkConfig
-from model_stage.schema import CategoricalField, NumericField, Schema
+from model_stage.schema import BucketedField, CategoricalField, MultiValuedField, NumericField, Schema
 from model_stage.targets import Target, Targets
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from search_stage.index.build import build_index
@@ -65,16 +65,19 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
             "saws,tools,Saws",
         ],
         "items.csv": [
-            "item,category,name,covers,brand,price",
-            "t1,tea,Green tea,,leaf,2.5",
-            "t2,tea,Black tea,,leaf,",
-            "c1,coffee,Espresso,,bean,4",
-            "s1,saws,Hand saw,,steel,19",
-            "a1,tea,Tea offer,t1|t2,leaf,1",
-            "a2,saws,Saw offer,s1,steel,1",
-            "a3,coffee,,,,",
+            "item,category,name,covers,brand,price,weight,shop,tags[]",
+            "t1,tea,Green tea,,leaf,2.5,0.1,p1,hot|green",
+            "t2,tea,Black tea,,leaf,,0.1,p2,hot",
+            "c1,coffee,Espresso,,bean,4,0.2,p1,hot|black",
+            "s1,saws,Hand saw,,steel,19,1.5,p3,",
+            "a1,tea,Tea offer,t1|t2,leaf,1,0.3,p1,green|hot|new",
+            "a2,saws,Saw offer,s1,steel,1,1.5,p4,new",
+            "a3,coffee,,,,,0.2,,",
         ],
-        "users.csv": ["user,segment", *(f"u{number},s{number % 3}" for number in range(9))],
+        "users.csv": [
+            "user,segment,likes[]",
+            *(f"u{number},s{number % 3},{'|'.join(f'l{like}' for like in range(number % 4))}" for number in range(9)),
+        ],
         "behaviors.csv": ["user,item,category,domain,action,timestamp_ms"],
     }
     items = (("t1", "tea"), ("c1", "coffee"), ("t2", "tea"), ("s1", "saws"), ("x9", "tea"))
@@ -98,6 +101,10 @@ def publish_bundle(world: World, *, seed: int) -> str:
             NumericField(kind="numeric", name="price", part="candidate"),
             CategoricalField(kind="categorical", name="segment", part="user"),
             NumericField(kind="numeric", name="hour", part="context"),
+            BucketedField(kind="bucketed", name="weight", part="candidate"),
+            CategoricalField(kind="categorical", name="shop", part="candidate", rows=20),
+            MultiValuedField(kind="multi_valued", name="tags", part="candidate"),
+            MultiValuedField(kind="multi_valued", name="likes", part="user", rows=30),
         ),
     )
     targets = Targets(targets=(Target(name="click"), Target(name="buy")))
@@ -108,9 +115,11 @@ def publish_bundle(world: World, *, seed: int) -> str:
             behavior_names={"domain": ("ads", "content"), "action": ("buy", "click"), "scene": ("",)},
             categorical={
                 "brand": np.sort(np.array([parse_id(name) for name in ("leaf", "bean", "steel")], np.uint64)),
+                "tags": np.sort(np.array([parse_id(name) for name in ("hot", "green", "new")], np.uint64)),
                 "segment": np.sort(np.array([parse_id(f"s{number}") for number in range(3)], np.uint64)),
             },
             streams=snapshot.streams,
+            boundaries={"weight": np.array([0.2, 1.5], np.float32)},
         )
         generation = snapshot.generation
     return save_bundle(

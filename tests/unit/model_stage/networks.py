@@ -11,9 +11,10 @@ from torch import nn
 from model_stage.bundle import new_network
 from model_stage.encoder import Batch, EncodedRequest, RequestEncoder, collate
 from model_stage.networks import NetworkConfig, RankingNetwork
-from model_stage.schema import BucketedField, CategoricalField, NumericField, Schema
+from model_stage.schema import BucketedField, CategoricalField, MultiValuedField, NumericField, Schema
 from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
 from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
+from store.lists import Lists
 
 DAY_MS = 86_400_000
 SCHEMA = Schema(
@@ -26,6 +27,8 @@ SCHEMA = Schema(
         NumericField(kind="numeric", name="price", part="candidate"),
         BucketedField(kind="bucketed", name="stock", part="candidate", buckets=3),
         CategoricalField(kind="categorical", name="shop", part="user", rows=5),
+        MultiValuedField(kind="multi_valued", name="tags", part="candidate", dim=5),
+        MultiValuedField(kind="multi_valued", name="likes", part="user", rows=6),
     ),
 )
 CLICK = Target(
@@ -52,7 +55,11 @@ def vocabularies() -> Vocabularies:
             path=_PATH.astype(np.int32),
         ),
         behavior_names={"domain": ("ads", "content"), "action": ("buy", "click"), "scene": ("home",)},
-        categorical={"brand": np.arange(4, dtype=np.uint64), "segment": np.arange(3, dtype=np.uint64)},
+        categorical={
+            "brand": np.arange(4, dtype=np.uint64),
+            "segment": np.arange(3, dtype=np.uint64),
+            "tags": np.arange(7, dtype=np.uint64),
+        },
         streams=(("ads", "click"), ("content", "buy")),
         boundaries={"stock": np.array([1, 2], np.float32)},
     )
@@ -70,6 +77,12 @@ def make_network(config: NetworkConfig, targets: Targets = TARGETS, *, seed: int
         for parameter in network.parameters():
             parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
     return network.eval()
+
+
+def draw_lists(draw: np.random.Generator, count: int, num_rows: int) -> Lists[np.int64]:
+    """Gives lists of 0 to 4 rows of a table."""
+    list_of = np.repeat(np.arange(count), draw.integers(0, 5, count))
+    return Lists.of(list_of, draw.integers(1, num_rows, len(list_of)), count)
 
 
 def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedRequest:
@@ -95,6 +108,7 @@ def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedR
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         candidate_node=draw.integers(1, len(_ROW), count).astype(np.int32),
         categorical=np.stack([draw.integers(0, 5, count), stock, user, user], axis=1).astype(np.int32),
+        multi_valued=(draw_lists(draw, count, 8), draw_lists(draw, 1, 7)[np.zeros(count, np.int64)]),
         dense=draw.normal(size=(count, len(encoder.dense_names))).astype(np.float32),
     )
 

@@ -28,7 +28,10 @@ def test_a_missing_file_is_named(tmp_path):
     [
         ("attention_dim: 1", "file.yaml: attention_dim: .*greater than or equal to 2"),
         ("colour: red", "file.yaml: colour: Extra inputs are not permitted"),
-        ("fields: [{name: a, part: user, kind: picture}]", "fields.0: .*'categorical', 'numeric', 'bucketed'"),
+        (
+            "fields: [{name: a, part: user, kind: picture}]",
+            "fields.0: .*'categorical', 'multi_valued', 'numeric', 'bucketed'",
+        ),
         ("fields: [{name: a, part: user, kind: bucketed, buckets: 1}]", "fields.0.bucketed.buckets: .*equal to 2"),
         ("fields: [{name: a, part: user, kind: bucketed, transform: log1p}]", "transform: .*allowed: .*buckets, dim"),
         ("fields: [{name: a, part: user, kind: numeric, dim: 2}]", "fields.0.numeric.dim: .*allowed: .*transform"),
@@ -38,6 +41,11 @@ def test_a_missing_file_is_named(tmp_path):
             "fields: [{name: a, part: user, kind: categorical, rows: 9, min_count: 3}]",
             "fields.0.categorical.min_count: a field with `rows` has no vocabulary",
         ),
+        (
+            "fields: [{name: a, part: user, kind: multi_valued, rows: 9, min_count: 3}]",
+            "fields.0.multi_valued.min_count: a field with `rows` has no vocabulary",
+        ),
+        ("fields: [{name: a, part: user, kind: multi_valued, transform: log1p}]", "transform: .*allowed: .*dim, rows"),
         (
             "fields: [{name: a, part: user, kind: numeric}, {name: a, part: user, kind: numeric}]",
             "'a' is declared twice",

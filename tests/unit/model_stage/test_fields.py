@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ from hypothesis import strategies as st
 
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
-from model_stage.encoder import RequestEncoder
+from model_stage.encoder import RequestEncoder, collate
+from model_stage.field_values import known_lists
 from model_stage.inspection.made_up import made_up, some_categories
 from model_stage.networks import NetworkConfig
-from model_stage.schema import BucketedField, CategoricalField, Schema
+from model_stage.schema import BucketedField, CategoricalField, MultiValuedField, Schema
 from model_stage.training.vocabularies import known_ids
 from model_stage.vocabulary import bucket_rows, fit_boundaries, hashed_rows
+from store.lists import Lists
 from store.types import NO_ID, parse_id
-from tests.unit.model_stage.bundles import SCHEMA, TARGETS, VOCABULARIES
+from tests.unit.model_stage.bundles import SCHEMA, TARGETS, VOCABULARIES, opened
+from tests.unit.model_stage.networks import batch_of, config_of, gradient_of, make_network, make_request
 
 PRICE = BucketedField(kind="bucketed", name="price", part="candidate", buckets=4, dim=3)
 SHOP = CategoricalField(kind="categorical", name="shop", part="candidate", rows=50)
@@ -162,3 +166,118 @@ def test_a_bundle_without_what_its_fields_need_is_refused(tmp_path, missing):
 
     with pytest.raises(BundleError, match=f"do not fit one another .*{missing.partition('.')[2]}"):
         load_bundle(tmp_path, edited(tmp_path, without))
+
+
+TAGS = MultiValuedField(kind="multi_valued", name="tags", part="candidate", dim=3)
+LIKES = MultiValuedField(kind="multi_valued", name="likes", part="user", rows=20, dim=2)
+WITH_LISTS = Schema(attention_dim=4, representation_dim=4, fields=(BRAND, TAGS, LIKES))
+TAGGED = replace(
+    VOCABULARIES, categorical={**VOCABULARIES.categorical, "tags": np.array([3, 5, 8, parse_id("x")], np.uint64)}
+)
+
+
+def lists_of(*lists):
+    values = np.array([value for each in lists for value in each], np.uint64)
+    return Lists(
+        values=values, offsets=np.concatenate(([0], np.cumsum([len(each) for each in lists]))).astype(np.int64)
+    )
+
+
+def as_sets(lists):
+    return [set(lists.values[a:b].tolist()) for a, b in pairwise(lists.offsets.tolist())]
+
+
+ragged = st.lists(st.lists(st.integers(0, 12) | st.just(parse_id("x")), max_size=6), max_size=5)
+
+
+@given(ragged)
+def test_rows_of_lists_are_those_of_their_known_ids_each_once(drawn):
+    known = {3: 1, 5: 2, 8: 3, parse_id("x"): 4}
+    rows = TAGGED.list_rows(TAGS, lists_of(*drawn))
+    assert as_sets(rows) == [{known[value] for value in each if value in known} for each in drawn]
+    assert rows.lengths.tolist() == [len(each) for each in as_sets(rows)]
+    hashed = TAGGED.list_rows(LIKES, lists_of(*drawn))
+    assert as_sets(hashed) == [{1 + splitmix64(value) % 20 for value in each} for each in drawn]
+
+
+@given(ragged, ragged, st.booleans())
+def test_an_empty_list_falls_back_to_what_the_store_knows(given_lists, stored, one):
+    count = max(len(given_lists), len(stored))
+    padded = [[*each, *([[]] * (count - len(each)))] for each in (given_lists, stored)]
+    if one and count:
+        padded = [each[:1] for each in padded]
+    found = known_lists(lists_of(*padded[0]), lists_of(*padded[1]), count)
+    if one and count:
+        padded = [each * count for each in padded]
+    expected = [mine or theirs for mine, theirs in zip(*padded, strict=True)]
+    assert [found.values[a:b].tolist() for a, b in pairwise(found.offsets.tolist())] == expected
+    assert as_sets(known_lists(None, None, 2)) == [set(), set()]
+
+
+def test_the_embedding_of_a_list_is_the_mean_over_its_known_values(tmp_path):
+    network = new_network(WITH_LISTS, TARGETS, NetworkConfig(), TAGGED, seed=1).eval()
+    assert [table.num_embeddings for table in network.multi_valued] == [5, 21]
+    encoder = RequestEncoder(WITH_LISTS, TAGGED)
+    request, found = made_up(opened(tmp_path), np.array([10, 20, 30], np.uint64), [], [])
+    asked = replace(
+        request,
+        candidate_fields={"tags": lists_of([8, 3, 99, 3], [], [99])},
+        user_fields={"likes": lists_of([1, 2])},
+    )
+    batch = collate([encoder.encode(asked, found), encoder.encode(request, found)])
+    table = network.multi_valued[0].weight.detach().numpy()
+    expected = np.zeros((6, 3), np.float32)
+    expected[0] = (table[1] + table[3]) / 2
+    rows, offsets = batch.multi_valued[0]
+    np.testing.assert_allclose(network.multi_valued[0](rows, offsets).detach().numpy(), expected, rtol=1e-6)
+    likes = network.multi_valued[1](*batch.multi_valued[1]).detach().numpy()
+    both = sorted({1 + splitmix64(1) % 20, 1 + splitmix64(2) % 20})
+    mean = network.multi_valued[1].weight.detach().numpy()[both].mean(0)
+    np.testing.assert_allclose(likes, [mean, mean, mean, *np.zeros((3, 2))], rtol=1e-6)
+    without = network(collate([encoder.encode(request, found)])).logit_BT
+    assert torch.equal(network(batch).logit_BT[3:], without), "no list, no unknown id and no batch-mate says anything"
+    assert not torch.equal(network(batch).logit_BT[:1], without[:1])
+
+
+def test_order_and_repetition_in_a_list_change_nothing(tmp_path):
+    bundle = opened(tmp_path)
+    encoder = RequestEncoder(WITH_LISTS, TAGGED)
+    request, found = made_up(bundle, np.array([10, 20], np.uint64), [], [])
+    one, other = (
+        encoder.encode(replace(request, candidate_fields={"tags": lists}), found).multi_valued[0]
+        for lists in (lists_of([8, 3, 5], [5]), lists_of([5, 3, 8, 3], [5, 5]))
+    )
+    assert (one.values.tolist(), one.offsets.tolist()) == (other.values.tolist(), other.offsets.tolist())
+
+
+def test_gradients_of_a_list_reach_its_rows_and_no_others():
+    network = make_network(config_of("tin")).train()
+    request = make_request([3, 3], seed=2)
+    batch = batch_of(request)
+    network(batch).logit_BT.square().sum().backward()
+    for table, lists in zip(network.multi_valued, request.multi_valued, strict=True):
+        touched = set(np.flatnonzero(gradient_of(table.weight).any(1).numpy()).tolist())
+        assert touched == set(lists.values.tolist())
+        assert touched
+
+
+def test_a_node_is_the_sum_over_its_path_and_without_a_row_of_its_own_its_parent():
+    """Tree of `bundles.py`: category 20 (row 2) is below 10 (row 1), item 7 (row 5) below 20."""
+    network = new_network(SCHEMA, TARGETS, NetworkConfig(), VOCABULARIES, seed=1)
+    for table in (network.attention, network.representation):
+        weight = table.node.weight.detach()
+        new_leaf, known_leaf, new_category = (
+            table.nodes(torch.from_numpy(VOCABULARIES.tree.rows(*map(lists_of_one, ids)))).detach()[0]
+            for ids in ((99, 20), (7, 20), (99, 98))
+        )
+        torch.testing.assert_close(new_leaf, weight[1] + weight[2], rtol=0, atol=0)
+        assert bool(new_leaf.any())
+        assert torch.equal(known_leaf, new_leaf), "an item begins as its category"
+        assert not bool(new_category.any()), "what is above it, the bundle does not know"
+        with torch.no_grad():
+            table.node.weight[5] += 1
+        torch.testing.assert_close(table.nodes(torch.tensor([5])).detach()[0], new_leaf + 1)
+
+
+def lists_of_one(value):
+    return np.array([value], np.uint64)
