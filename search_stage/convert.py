@@ -39,6 +39,7 @@ def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
             recent=message.top_k.recent if message.top_k.HasField("recent") else None,
         ),
         with_names=message.with_names,
+        behavior_fields=tuple(message.behavior_fields),
     )
 
 
@@ -90,6 +91,7 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
         store_generation=result.store_generation,
         index_generation=result.index_generation,
         index_model=result.index_model,
+        behavior_fields=_fields_to_proto(result.behavior_fields),
         names=None if result.names is None else _names_to_proto(result.names),
     )
 
@@ -185,7 +187,7 @@ def _names_to_proto(names: Names) -> pb.Names:
     )
 
 
-def _fields_to_proto(fields: Mapping[str, FieldColumn]) -> Iterator[pb.NamedColumn]:
+def _fields_to_proto(fields: Mapping[str, FieldColumn] | Mapping[str, U64 | F32]) -> Iterator[pb.NamedColumn]:
     for name, values in fields.items():
         field = encode_field(values)
         yield pb.NamedColumn(

@@ -252,6 +252,11 @@ def _assemble(
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
+        behavior_fields={
+            name: np.array([values[rank] for rank in union], values.dtype)
+            for name, values in snapshot.events(request.user).fields.items()
+            if name in request.behavior_fields
+        },
     )
 
 

@@ -108,6 +108,7 @@ def search_requests(draw: st.DrawFn) -> SearchRequest:
         candidates=asked,
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
         with_names=draw(st.booleans()),
+        behavior_fields=tuple(draw(st.lists(words, max_size=3))),
     )
 
 
@@ -179,6 +180,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         store_generation=draw(words),
         index_generation=draw(words),
         index_model=draw(words),
+        behavior_fields=draw(st.dictionaries(words, id_column(union) | numbers(union, missing=np.nan), max_size=2)),
         names=draw(st.none() | names),
     )
 

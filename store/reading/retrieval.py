@@ -89,6 +89,8 @@ class SearchRequest:
     top_k: TopK = field(default_factory=TopK)
     with_names: bool = False
     """Also answer names, for reports."""
+    behavior_fields: tuple[str, ...] = ()
+    """Side-info fields of behaviors to answer; each makes the answer larger by 4 to 9 bytes a behavior."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,5 +185,8 @@ class SearchResult:
     """Empty when no index is loaded."""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
+    behavior_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    """The side-info that was asked for: columns of length U, uint64 ids (`NO_ID` = missing) or float32 numbers (NaN =
+    missing)."""
     names: Names | None = None
     """Only when the request asked for them."""

@@ -204,6 +204,7 @@ class SearchRequest(google.protobuf.message.Message):
     TOP_K_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     WITH_NAMES_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -222,6 +223,10 @@ class SearchRequest(google.protobuf.message.Message):
     def top_k(self) -> global___TopK:
         """Lower limits than the server's. Default: the server's."""
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Side-info fields of behaviors to answer, by name; one that the store generation lacks is refused. Default: none."""
+
     def __init__(
         self,
         *,
@@ -231,9 +236,10 @@ class SearchRequest(google.protobuf.message.Message):
         top_k: global___TopK | None = ...,
         request_id: builtins.str = ...,
         with_names: builtins.bool = ...,
+        behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["candidates", b"candidates", "top_k", b"top_k"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "candidates", b"candidates", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "candidates", b"candidates", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
 
 global___SearchRequest = SearchRequest
 
@@ -412,6 +418,7 @@ class SearchResponse(google.protobuf.message.Message):
     NAMES_FIELD_NUMBER: builtins.int
     SAME_AS_FIELD_NUMBER: builtins.int
     INDEX_MODEL_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -474,6 +481,10 @@ class SearchResponse(google.protobuf.message.Message):
         it, INT32 (C): what depends on nothing else of a candidate need be computed but once.
         """
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+        """The side-info of `behaviors` that the request named, columns of length U, no lists."""
+
     def __init__(
         self,
         *,
@@ -494,9 +505,10 @@ class SearchResponse(google.protobuf.message.Message):
         names: global___Names | None = ...,
         same_as: global___Column | None = ...,
         index_model: builtins.str = ...,
+        behavior_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
