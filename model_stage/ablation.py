@@ -40,7 +40,7 @@ Part = Literal["behaviors", "statistics"] | FieldKind
 
 def parts_of(schema: Schema) -> list[Part]:
     """Gives the parts that a schema's input has, in the order of the table above."""
-    kinds = {field.kind for field in schema.fields}
+    kinds = {field.kind for field in schema.fields if field.part != "behavior"}
     return ["behaviors", "statistics", *(kind for kind in get_args(FieldKind) if kind in kinds)]
 
 

@@ -122,15 +122,7 @@ class RequestEncoder:
     def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
         """Encodes one request with what was retrieved for it."""
         behaviors, vocabularies = found.behaviors, self._vocabularies
-        side = [
-            vocabularies.behavior_rows(name, names)[codes] if len(names) else np.zeros(len(behaviors), np.int64)
-            for name, names, codes in (
-                ("domain", found.vocabulary.domains, behaviors.domain),
-                ("action", found.vocabulary.actions, behaviors.action),
-                ("scene", found.vocabulary.scenes, behaviors.scene),
-            )
-            if name in self._schema.behavior_fields
-        ]
+        side = [self._side_rows(name, found) for name in self._schema.behavior_fields]
         candidates = request.candidates
         count = len(candidates)
         categorical = [
@@ -150,6 +142,17 @@ class RequestEncoder:
             multi_valued=tuple(vocabularies.list_rows(field, values) for field, values in lists),
             dense=self._dense(request, found),
         )
+
+    def _side_rows(self, name: str, found: SearchResult) -> I64:
+        """Gives the row of each behavior in the table of one of the schema's behavior fields. (U,)."""
+        behaviors, field = found.behaviors, self._schema.behavior_field(name)
+        if field is not None:
+            values = known_values(field, found.behavior_fields.get(name), None, len(behaviors))
+            return self._vocabularies.rows_of(field, values)
+        codes: AnyArray = getattr(behaviors, name)
+        names = getattr(found.vocabulary, f"{name}s")
+        rows = self._vocabularies.behavior_rows(name, names)
+        return rows[codes] if len(names) else np.zeros(len(behaviors), np.int64)
 
     def _dense(self, request: RankRequest, found: SearchResult) -> F32:
         columns: list[AnyArray] = []
@@ -208,7 +211,7 @@ def _columns_of(
             return request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
         case "user":
             return request.user_fields.get(field.name), found.user_fields.get(field.name)
-        case "context":
+        case "context" | "behavior":
             return request.context_fields.get(field.name), None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from model_stage.ablation import no_statistics, parts_of, without
-from model_stage.agreement import check_agreement, check_retriever
+from model_stage.agreement import check_agreement, check_retriever, field_mismatch
 from model_stage.bundle import load_bundle
 from model_stage.encoder import collate
 from model_stage.errors import (
@@ -19,6 +19,7 @@ from model_stage.errors import (
     SearchUnavailableError,
 )
 from model_stage.types import MAX_CANDIDATES, Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from store.errors import UnknownFieldError
 from store.lists import MAX_LIST_VALUES, Lists
 from store.reading.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
@@ -212,12 +213,12 @@ class Ranker:
         self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
     ) -> SearchResult:
         """Retrieves, and checks that the answer is one for this bundle."""
-        query = request.query(with_names=with_names)
-        if deadline is None:
-            found = self._retriever.search(query, request_id=request_id)
-        else:
-            reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
-            found = self._retriever.search(query, deadline.less(reserve_s), request_id)
+        query = request.query(with_names=with_names, behavior_fields=self.bundle.schema.side_info)
+        reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
+        try:
+            found = self._retriever.search(query, None if deadline is None else deadline.less(reserve_s), request_id)
+        except UnknownFieldError as exc:
+            raise field_mismatch(self.bundle, str(exc)) from exc
         check_agreement(self.bundle, found)
         return found
 

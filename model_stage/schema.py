@@ -1,8 +1,8 @@
 """The feature schema: which side-info fields the network reads, and how wide its tables are.
 
 Source of truth is a YAML file, checked here. A field's *part* says whom it describes: the user, the candidate or the
-context of the request. Behaviors carry the built-in fields item and category (through the taxonomy), domain, action and
-scene.
+context of the request, or each behavior. Behaviors carry the built-in fields item and category (through the taxonomy),
+domain, action and scene besides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 H = TypeVar("H", "CategoricalField", "MultiValuedField")
-Part = Literal["user", "candidate", "context"]
+Part = Literal["user", "candidate", "context", "behavior"]
+BUILT_IN = ("domain", "action", "scene")
+"""Side-info that every behavior has."""
+DEFAULT_DIM = 4
 
 
 class StrictModel(BaseModel):
@@ -49,8 +52,8 @@ class CategoricalField(StrictModel):
     kind: Literal["categorical"]
     name: str = Field(min_length=1)
     part: Part
-    dim: int = Field(default=4, ge=1, le=256)
-    """Width of its embedding."""
+    dim: int | None = Field(default=None, ge=1, le=256)
+    """Width of its embedding; None = 4."""
     rows: int | None = Field(default=None, ge=2, le=2**24)
     """Hash every id to one of that many rows, without a vocabulary: an id never seen shares the row of others."""
     min_count: int | None = Field(default=None, ge=1)
@@ -61,6 +64,11 @@ class CategoricalField(StrictModel):
     def _one_or_the_other(self) -> CategoricalField:
         return _check_rows(self)
 
+    @property
+    def width(self) -> int:
+        """Width of its embedding, where it has one of its own."""
+        return self.dim or DEFAULT_DIM
+
 
 class MultiValuedField(StrictModel):
     """A field whose values are lists of ids; its embedding is the mean over the known ones, zero if there is none."""
@@ -69,7 +77,7 @@ class MultiValuedField(StrictModel):
     kind: Literal["multi_valued"]
     name: str = Field(min_length=1)
     part: Part
-    dim: int = Field(default=4, ge=1, le=256)
+    dim: int = Field(default=DEFAULT_DIM, ge=1, le=256)
     """Width of its embedding."""
     rows: int | None = Field(default=None, ge=2, le=2**24)
     """See `CategoricalField`."""
@@ -79,6 +87,11 @@ class MultiValuedField(StrictModel):
     @model_validator(mode="after")
     def _one_or_the_other(self) -> MultiValuedField:
         return _check_rows(self)
+
+    @property
+    def width(self) -> int:
+        """Width of its embedding."""
+        return self.dim
 
 
 class NumericField(StrictModel):
@@ -104,8 +117,13 @@ class BucketedField(StrictModel):
     part: Part
     buckets: int = Field(default=16, ge=2, le=1024)
     """At most: where many impressions have the same value there are fewer."""
-    dim: int = Field(default=4, ge=1, le=256)
-    """Width of its embedding."""
+    dim: int | None = Field(default=None, ge=1, le=256)
+    """Width of its embedding; None = 4."""
+
+    @property
+    def width(self) -> int:
+        """Width of its embedding, where it has one of its own."""
+        return self.dim or DEFAULT_DIM
 
 
 EmbeddedField = CategoricalField | BucketedField
@@ -121,8 +139,9 @@ class Schema(StrictModel):
     """Width of the attention table: what soft search and the attention weights use."""
     representation_dim: int = Field(default=16, ge=2, le=256)
     """Width of the representation table: what the attention pools."""
-    behavior_fields: tuple[Literal["domain", "action", "scene"], ...] = ("domain", "action")
-    """Side-info of a behavior that is fused into its two embeddings."""
+    behavior_fields: tuple[str, ...] = ("domain", "action")
+    """Side-info of a behavior that is fused into its two embeddings: domain, action, scene, and the fields of the part
+    `behavior`."""
     item_min_count: int = Field(default=5, ge=1)
     """Training behaviors and impressions an item must have to get a row of its own; a rarer one is its category."""
     match_levels: int = Field(default=4, ge=1, le=16)
@@ -136,6 +155,43 @@ class Schema(StrictModel):
             if name in names[:at]:
                 raise error_at(("fields", at, "name"), f"{name!r} is declared twice")
         return self
+
+    @model_validator(mode="after")
+    def _behavior_fields_are_declared(self) -> Schema:
+        own = [*BUILT_IN, *self.side_info]
+        for at, name in enumerate(self.behavior_fields):
+            if name not in own:
+                raise error_at(
+                    ("behavior_fields", at), f"{name!r} is no field of behaviors; there are {', '.join(own)}"
+                )
+            if name in self.behavior_fields[:at]:
+                raise error_at(("behavior_fields", at), f"{name!r} stands there twice")
+        for at, field in enumerate(self.fields):
+            problem = self._problem_of_behavior_field(field) if field.part == "behavior" else None
+            if problem is not None:
+                raise error_at(("fields", at, problem[0]), problem[1])
+        return self
+
+    def _problem_of_behavior_field(self, field: AnyField) -> tuple[str, str] | None:
+        if not isinstance(field, EmbeddedField):
+            return "kind", f"a behavior has one embedded value of a field: categorical or bucketed, not {field.kind}"
+        if field.dim is not None:
+            return "dim", "a field of behaviors is fused into the two tables and is as wide as these"
+        if field.name in (*BUILT_IN, "node"):
+            return "name", f"{field.name!r} is what every behavior has; give the field another name"
+        if field.name not in self.behavior_fields:
+            return "name", f"{field.name!r} is of behaviors, and not among behavior_fields"
+        return None
+
+    @property
+    def side_info(self) -> tuple[str, ...]:
+        """Names of the fields of behaviors that search must be asked for."""
+        return tuple(field.name for field in self.fields if field.part == "behavior")
+
+    def behavior_field(self, name: str) -> EmbeddedField | None:
+        """Gives a declared field of behaviors; None = built in."""
+        found = [f for f in self.embedded("behavior") if f.name == name]
+        return found[0] if found else None
 
     def embedded(self, part: Part) -> list[EmbeddedField]:
         """Gives the categorical and bucketed fields of a part, in file order."""

@@ -51,9 +51,15 @@ class RankRequest:
     context_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Context fields, (1,)."""
 
-    def query(self, *, with_names: bool = False) -> SearchRequest:
+    def query(self, *, with_names: bool = False, behavior_fields: tuple[str, ...] = ()) -> SearchRequest:
         """Gives what search is asked for this request."""
-        return SearchRequest(user=self.user, as_of_ms=self.as_of_ms, candidates=self.candidates, with_names=with_names)
+        return SearchRequest(
+            user=self.user,
+            as_of_ms=self.as_of_ms,
+            candidates=self.candidates,
+            with_names=with_names,
+            behavior_fields=behavior_fields,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -253,7 +253,7 @@ def _assemble(
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
         behavior_fields={
-            name: np.array([values[rank] for rank in union], values.dtype)
+            name: values[np.array(union, np.int64)]
             for name, values in snapshot.events(request.user).fields.items()
             if name in request.behavior_fields
         },

@@ -66,7 +66,7 @@ class RankingNetwork(nn.Module):
         self._selection, self._given = preset.selection, targets.given
         table_of, tables = table_sets(targets, shared=preset.positions == "shared")
         self._table_of = table_of
-        tree_options = (vocabularies, schema.behavior_fields)
+        tree_options = (vocabularies, schema)
         self.attention = PathEmbedding(*tree_options, schema.attention_dim, config.node_init)
         self.representation = PathEmbedding(*tree_options, schema.representation_dim, config.node_init)
         parts: tuple[Part, ...] = ("candidate", "user", "context")
@@ -77,7 +77,7 @@ class RankingNetwork(nn.Module):
             attention_dim=schema.attention_dim,
             representation_dim=schema.representation_dim,
             behavior_fields=schema.behavior_fields,
-            user_dim=sum(f.dim for f in every if f.part == "user"),
+            user_dim=sum(f.width for f in every if f.part == "user"),
             tables=tables,
         )
         self.interest = nn.ModuleList(_build(preset.name, block, shape) for block in preset.blocks)
@@ -91,7 +91,7 @@ class RankingNetwork(nn.Module):
             HeadShape(
                 tables=table_of,
                 num_tables=len(tables),
-                own_dim=num_dense + schema.representation_dim + sum(f.dim for f in every),
+                own_dim=num_dense + schema.representation_dim + sum(f.width for f in every),
                 table_dim=sum(block.out_dim + block.num_masses for block in self._blocks),
                 tower=config.tower,
                 dropout=config.dropout,

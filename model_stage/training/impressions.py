@@ -77,7 +77,7 @@ def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> I
     fields: dict[str, FieldColumn] = {}
     for field in schema.fields:
         column = table.fields.get(field.name)
-        if column is None:
+        if column is None or field.part == "behavior":
             continue
         holds = holds_of(column)
         if holds != field.holds:

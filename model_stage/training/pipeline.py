@@ -122,7 +122,7 @@ def retrieve_examples(
     grouped = list(requests_of(impressions, schema))
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
-        found = retriever.search(request.query())
+        found = retriever.search(request.query(behavior_fields=schema.side_info))
         problem = find_field_problem(schema, found)
         if problem:
             raise ConfigError(f"schema.yaml: {problem}")
@@ -218,6 +218,12 @@ def _check_attention(fixed: Bundle, schema: Schema) -> None:
         if theirs != ours:
             raise ConfigError(
                 f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
+            )
+    for name in schema.side_info:
+        if schema.behavior_field(name) != fixed.schema.behavior_field(name):
+            raise ConfigError(
+                f"schema.yaml: fields: {name!r} is not declared as in bundle {fixed.name}, of which the attention table "
+                "is kept"
             )
     for field in schema.fields:
         if not isinstance(field, NumericField) and not fixed.vocabularies.knows(field):

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model_stage.errors import ConfigError
 from model_stage.field_values import known_lists, known_values
-from model_stage.schema import BucketedField, CategoricalField, MultiValuedField
+from model_stage.schema import BucketedField, MultiValuedField, NumericField
 from model_stage.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
+from store.events import missing_field
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from model_stage.schema import AnyField, Schema
     from model_stage.training.impressions import Impressions
+    from store.lists import Holds
     from store.reading.behavior_store import Snapshot
     from store.types import U64, AnyArray
 
@@ -36,11 +39,15 @@ def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressi
         np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
     np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
     categorical, boundaries = {}, {}
+    of_behaviors = _seen_behaviors(schema, snapshot, until_ms)
     for field in schema.fields:
+        if isinstance(field, NumericField):
+            continue
+        seen = of_behaviors[field.name] if field.part == "behavior" else _seen(field, snapshot, impressions)
         if isinstance(field, BucketedField):
-            boundaries[field.name] = fit_boundaries(_seen(field, snapshot, impressions), field.buckets)
-        elif isinstance(field, CategoricalField | MultiValuedField) and field.rows is None:
-            categorical[field.name] = known_ids(_seen(field, snapshot, impressions), field.min_count or MIN_COUNT)
+            boundaries[field.name] = fit_boundaries(seen, field.buckets)
+        elif field.rows is None:
+            categorical[field.name] = known_ids(seen, field.min_count or MIN_COUNT)
     names = snapshot.vocabulary
     return Vocabularies(
         tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, counts[:-1] >= schema.item_min_count),
@@ -58,6 +65,33 @@ def known_ids(seen: U64, min_count: int) -> U64:
     return known
 
 
+def _seen_behaviors(schema: Schema, snapshot: Snapshot, until_ms: int) -> dict[str, AnyArray]:
+    """Gives the values that the training's behaviors have of each declared field. Memory: 4 or 8 bytes each.
+
+    Raises:
+        ConfigError: The store has no such field, or holds it as another kind.
+    """
+    holds: dict[str, Holds] = {
+        name: "ids" if kind == "id" else "numbers" for name, kind in snapshot.meta.behavior_fields
+    }
+    for field in schema.embedded("behavior"):
+        if holds.get(field.name) != field.holds:
+            there = ", ".join(f"{name} ({what})" for name, what in holds.items()) or "none"
+            raise ConfigError(
+                f"schema.yaml: behavior field {field.name!r} is {field.kind}, of {field.holds}; the behaviors of store "
+                f"{snapshot.generation} have {there}"
+            )
+    parts: dict[str, list[AnyArray]] = {name: [] for name in schema.side_info}
+    for user in snapshot.user_ids() if parts else ():
+        events = snapshot.events(user)
+        for name, values in parts.items():
+            values.append(events.fields[name][events.timestamp_ms < until_ms])
+    return {
+        name: np.concatenate(values) if values else missing_field("id" if holds[name] == "ids" else "number", 0)
+        for name, values in parts.items()
+    }
+
+
 def _seen(field: AnyField, snapshot: Snapshot, impressions: Impressions) -> AnyArray:
     """Gives the values that each impression's request will have: its own, else what the store knows. Lists: of all."""
     match field.part:
@@ -65,7 +99,7 @@ def _seen(field: AnyField, snapshot: Snapshot, impressions: Impressions) -> AnyA
             stored = snapshot.items.lookup(impressions.item).get(field.name)
         case "user":
             stored = snapshot.users.lookup(impressions.user).get(field.name)
-        case "context":
+        case "context" | "behavior":
             stored = None
     given, count = impressions.fields.get(field.name), len(impressions)
     if isinstance(field, MultiValuedField):

@@ -6,18 +6,21 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from model_stage.bundle import load_bundle, new_network
 from model_stage.cli import app
 from model_stage.errors import ConfigError
+from model_stage.ranker import Ranker
 from model_stage.schema import load_yaml
 from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
+from model_stage.types import RankRequest
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.types import parse_id
-from tests.integration.world import AS_OF_MS, DAY_MS, write_dataset
+from tests.integration.world import AS_OF_MS, DAY_MS, candidates, write_dataset
 
 ADS = ("a1", "a2", "a3", "c1")
 FIRST_MS, CUT_MS = AS_OF_MS, AS_OF_MS + 5 * DAY_MS
@@ -107,6 +110,64 @@ fields:
 - {{kind: multi_valued, part: candidate, name: tags, min_count: {min_count}}}
 - {{kind: multi_valued, part: context, name: seen, rows: 9}}
 """
+
+
+SIDE_INFO = """
+attention_dim: 4
+behavior_fields: [domain, device, {name}]
+fields:
+- {{kind: {kind}, part: behavior, name: device}}
+- {{kind: bucketed, part: behavior, name: {name}, buckets: 3}}
+"""
+
+
+def test_side_info_of_behaviors_is_learned_from_those_of_the_training(data, tmp_path):
+    """Phone, nothing and tv take turns; so do no star and 1 to 3 of them."""
+    asked = recipe(tmp_path / "config", SIDE_INFO.format(kind="categorical", name="stars"))
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "bundles")
+        bundle = load_bundle(tmp_path / "bundles")
+        ranker = Ranker.load(tmp_path / "bundles", Searcher(opened))
+        explained = ranker.explain(RankRequest(user=parse_id("u1"), as_of_ms=AS_OF_MS, candidates=candidates("a1")))
+        other = recipe(tmp_path / "other", SIDE_INFO.format(kind="categorical, rows: 9", name="stars"))
+        with pytest.raises(
+            ConfigError, match=r"'device' is not declared as in bundle .*, of which the attention table"
+        ):
+            train_bundle(
+                other, data, snapshot, Searcher(opened), tmp_path / "next", attention_from=tmp_path / "bundles"
+            )
+    assert bundle.vocabularies.categorical["device"].tolist() == sorted(map(parse_id, ("phone", "tv")))
+    assert bundle.vocabularies.boundaries["stars"].tolist() == [2, 3]
+    made_of = (asked.schema, asked.targets, asked.model.network, bundle.vocabularies)
+    untrained = new_network(*made_of, asked.model.train.seed)
+    for ours, theirs in zip(bundle.network.representation.side, untrained.representation.side, strict=True):
+        assert not torch.equal(ours.weight, theirs.weight)
+    assert len(explained.behaviors) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        (
+            "categorical",
+            "size",
+            r"'size' is bucketed, of numbers; .* have device \(ids\), stars \(numbers\)",
+        ),
+        (
+            "bucketed",
+            "stars",
+            r"behavior field 'device' is bucketed, of numbers; .* device \(ids\), stars",
+        ),
+    ],
+)
+def test_side_info_that_the_store_has_not_is_refused(data, tmp_path, kind, name, message):
+    asked = recipe(tmp_path / "config", SIDE_INFO.format(kind=kind, name=name))
+    with (
+        BehaviorStore.open(data.parent / "store") as opened,
+        opened.snapshot() as snapshot,
+        pytest.raises(ConfigError, match=message),
+    ):
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "bundles")
 
 
 @pytest.mark.parametrize("min_count", [1, 51])

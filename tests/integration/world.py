@@ -78,7 +78,7 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
             "user,segment,likes[]",
             *(f"u{number},s{number % 3},{'|'.join(f'l{like}' for like in range(number % 4))}" for number in range(9)),
         ],
-        "behaviors.csv": ["user,item,category,domain,action,timestamp_ms"],
+        "behaviors.csv": ["user,item,category,domain,action,timestamp_ms,device,stars"],
     }
     items = (("t1", "tea"), ("c1", "coffee"), ("t2", "tea"), ("s1", "saws"), ("x9", "tea"))
     for user in range(10):
@@ -86,7 +86,8 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
             item, category = items[(user + number * number) % len(items)]
             domain, action = ("ads", "click") if number % 5 == 0 else ("content", "buy")
             time_ms = AS_OF_MS - (number + 1) * DAY_MS - user
-            tables["behaviors.csv"].append(f"u{user},{item},{category},{domain},{action},{time_ms}")
+            side = f"{('phone', '', 'tv')[number % 3]},{number % 4 or ''}"
+            tables["behaviors.csv"].append(f"u{user},{item},{category},{domain},{action},{time_ms},{side}")
     for name, lines in tables.items():
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -96,12 +97,15 @@ def publish_bundle(world: World, *, seed: int) -> str:
     schema = Schema(
         attention_dim=8,
         representation_dim=8,
+        behavior_fields=("action", "device", "domain", "stars"),
         fields=(
             CategoricalField(kind="categorical", name="brand", part="candidate"),
             NumericField(kind="numeric", name="price", part="candidate"),
             CategoricalField(kind="categorical", name="segment", part="user"),
             NumericField(kind="numeric", name="hour", part="context"),
             BucketedField(kind="bucketed", name="weight", part="candidate"),
+            BucketedField(kind="bucketed", name="stars", part="behavior"),
+            CategoricalField(kind="categorical", name="device", part="behavior", rows=11),
             CategoricalField(kind="categorical", name="shop", part="candidate", rows=20),
             MultiValuedField(kind="multi_valued", name="tags", part="candidate"),
             MultiValuedField(kind="multi_valued", name="likes", part="user", rows=30),
@@ -119,7 +123,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
                 "segment": np.sort(np.array([parse_id(f"s{number}") for number in range(3)], np.uint64)),
             },
             streams=snapshot.streams,
-            boundaries={"weight": np.array([0.2, 1.5], np.float32)},
+            boundaries={"weight": np.array([0.2, 1.5], np.float32), "stars": np.array([2], np.float32)},
         )
         generation = snapshot.generation
     return save_bundle(

@@ -50,7 +50,35 @@ def test_a_missing_file_is_named(tmp_path):
             "fields: [{name: a, part: user, kind: numeric}, {name: a, part: user, kind: numeric}]",
             "'a' is declared twice",
         ),
-        ("fields: [{name: a, part: ad, kind: numeric}]", "fields.0.numeric.part: .*'user', 'candidate' or 'context'"),
+        (
+            "fields: [{name: a, part: ad, kind: numeric}]",
+            "part: .*'user', 'candidate', 'context' or 'behavior'",
+        ),
+        (
+            "behavior_fields: [domain, os]",
+            "behavior_fields.1: 'os' is no field of behaviors; there are domain, action",
+        ),
+        ("behavior_fields: [domain, domain]", "behavior_fields.1: 'domain' stands there twice"),
+        (
+            "fields: [{name: os, part: behavior, kind: categorical}]",
+            "fields.0.name: 'os' is of behaviors, and not among behavior_fields",
+        ),
+        (
+            "{behavior_fields: [os], fields: [{name: os, part: behavior, kind: numeric}]}",
+            "fields.0.kind: a behavior has one embedded value of a field: categorical or bucketed, not numeric",
+        ),
+        (
+            "{behavior_fields: [os], fields: [{name: os, part: behavior, kind: multi_valued}]}",
+            "fields.0.kind: .*not multi_valued",
+        ),
+        (
+            "{behavior_fields: [os], fields: [{name: os, part: behavior, kind: bucketed, dim: 3}]}",
+            "fields.0.dim: a field of behaviors is fused into the two tables",
+        ),
+        (
+            "{behavior_fields: [scene], fields: [{name: scene, part: behavior, kind: bucketed}]}",
+            "fields.0.name: 'scene' is what every behavior has",
+        ),
         ("[1, 2", "not YAML"),
         ("- 1", "top level"),
     ],

@@ -12,9 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_stage.agreement import find_field_problem
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
 from model_stage.encoder import RequestEncoder, collate
+from model_stage.errors import ConfigError
 from model_stage.field_values import known_lists
 from model_stage.inspection.made_up import made_up, some_categories
 from model_stage.networks import NetworkConfig
@@ -281,3 +283,66 @@ def test_a_node_is_the_sum_over_its_path_and_without_a_row_of_its_own_its_parent
 
 def lists_of_one(value):
     return np.array([value], np.uint64)
+
+
+DEVICE = CategoricalField(kind="categorical", name="device", part="behavior")
+STARS = BucketedField(kind="bucketed", name="stars", part="behavior")
+WITH_SIDE_INFO = Schema(
+    attention_dim=4, representation_dim=4, behavior_fields=("stars", "action", "device"), fields=(DEVICE, STARS)
+)
+SIDE_INFO = replace(
+    VOCABULARIES,
+    categorical={"device": np.array([5, 6], np.uint64)},
+    boundaries={"stars": np.array([2], np.float32)},
+)
+
+
+def with_side_info(found):
+    count = len(found.behaviors)
+    device = np.resize(np.array([5, 6, 7, NO_ID], np.uint64), count)
+    stars = np.resize(np.array([1, np.nan, 2], np.float32), count)
+    return replace(found, behavior_fields={"device": device, "stars": stars})
+
+
+def test_side_info_of_behaviors_is_fused_into_both_tables_in_the_order_of_the_schema(tmp_path):
+    network = new_network(WITH_SIDE_INFO, TARGETS, NetworkConfig(), SIDE_INFO, seed=1).eval()
+    request, found = made_up(opened(tmp_path), np.array([10], np.uint64), [9, 7, 5, 3], [0, 0, 0, 0])
+    encoded = RequestEncoder(WITH_SIDE_INFO, SIDE_INFO).encode(request, with_side_info(found))
+    assert encoded.behavior_side.T.tolist() == [[1, 0, 2, 1], [1, 1, 1, 1], [2, 3, 1, 0]]
+    batch = collate([encoded])
+    for table in (network.attention, network.representation):
+        stars, action, device = (each.weight.detach() for each in table.side)
+        assert (len(stars), len(action), len(device)) == (3, 2, 4)
+        fused = table.behaviors(batch.behavior_node_U, batch.behavior_side_UF).detach()
+        node = table.nodes(batch.behavior_node_U).detach()
+        expected = node + stars[torch.tensor([1, 0, 2, 1])] + action[1] + device[torch.tensor([2, 3, 1, 0])]
+        torch.testing.assert_close(fused, expected)
+    none = collate([RequestEncoder(WITH_SIDE_INFO, SIDE_INFO).encode(request, found)])
+    assert not torch.equal(network(batch).logit_BT, network(none).logit_BT)
+    network(batch).logit_BT.sum().backward()
+    for table in (network.attention, network.representation):
+        for each in table.side:
+            assert bool(gradient_of(each.weight).any())
+
+
+def test_the_parts_of_a_subset_may_be_declared_fields(tmp_path):
+    def network(*subsets):
+        blocks = [{"kind": "side_info_tin", "subsets": subsets}]
+        preset = {"name": "mine", "summary": "Mine.", "blocks": blocks}
+        config = NetworkConfig.model_validate({"preset": preset})
+        return new_network(WITH_SIDE_INFO, TARGETS, config, SIDE_INFO, seed=1).eval()
+
+    request, found = made_up(opened(tmp_path), np.array([10], np.uint64), [9, 7, 5, 3], [0, 0, 0, 0])
+    batch = collate([RequestEncoder(WITH_SIDE_INFO, SIDE_INFO).encode(request, with_side_info(found))])
+    with_device, without = (network(*subsets)(batch) for subsets in ([["node", "device"]], [["node", "scene"]]))
+    assert not torch.equal(with_device.weight_MT, without.weight_MT)
+    with pytest.raises(ConfigError, match="subsets: 'devcie' is no part of behaviors; there are node, stars, act"):
+        network(["node", "devcie"])
+
+
+def test_an_answer_without_the_side_info_that_was_asked_for_is_refused(tmp_path):
+    _, found = made_up(opened(tmp_path), np.array([10], np.uint64), [9], [0])
+    assert find_field_problem(WITH_SIDE_INFO, with_side_info(found)) == ""
+    assert "'device' was asked for, and search answers without it" in find_field_problem(WITH_SIDE_INFO, found)
+    numbers = replace(found, behavior_fields={"device": np.array([1], np.float32)})
+    assert "behavior field 'device' is categorical, store  holds numbers" in find_field_problem(WITH_SIDE_INFO, numbers)
