@@ -222,8 +222,8 @@ def _check_attention(fixed: Bundle, schema: Schema) -> None:
     for name in schema.side_info:
         if schema.behavior_field(name) != fixed.schema.behavior_field(name):
             raise ConfigError(
-                f"schema.yaml: fields: {name!r} is not declared as in bundle {fixed.name}, of which the attention table "
-                "is kept"
+                f"schema.yaml: fields: {name!r} is not declared as in bundle {fixed.name}, of which the attention "
+                "table is kept"
             )
     for field in schema.fields:
         if not isinstance(field, NumericField) and not fixed.vocabularies.knows(field):
