@@ -118,6 +118,7 @@ def retrieve_examples(
 
     Raises:
         ConfigError: The store holds a field as another kind than the schema says.
+        store.errors.UnknownFieldError: Behaviors of the store lack side-info that the schema names.
     """
     grouped = list(requests_of(impressions, schema))
     examples = []

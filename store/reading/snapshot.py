@@ -261,8 +261,8 @@ class Snapshot:
         for at, name in enumerate(names):
             if name not in known:
                 raise UnknownFieldError(
-                    f"behavior_fields[{at}]: {name!r} is no side-info field of behaviors; store {self.generation} has "
-                    f"{', '.join(known) or 'none'}"
+                    f"behavior_fields[{at}]: {name[:64]!r} is no side-info field of behaviors; store {self.generation} "
+                    f"has {', '.join(known) or 'none'}"
                 )
         if not names:
             return {}
