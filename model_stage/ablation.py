@@ -8,6 +8,8 @@
 | statistics | no match at any level and no history: every count 0, every age "never"; the behaviors stay |
 | numeric | every numeric field is missing, which the network reads as its mean |
 | categorical | every categorical field is missing |
+| bucketed | every bucketed field is missing |
+| multi_valued | every multi-valued field is missing |
 
 Only inputs are changed, never the network. Its parts act together (behaviors and statistics tell the same story in two
 ways): contributions need not sum to the logit.
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from model_stage.schema import NumericField
+from store.lists import Lists
 from store.reading.retrieval import MatchStatistics
 from store.types import NO_ID
 
@@ -29,16 +31,17 @@ if TYPE_CHECKING:
 
     from model_stage.schema import Schema
     from model_stage.types import RankRequest
+    from store.lists import FieldColumn
     from store.reading.retrieval import SearchResult
-    from store.types import F32, U64
 
-Part = Literal["behaviors", "statistics", "numeric", "categorical"]
+FieldKind = Literal["numeric", "categorical", "bucketed", "multi_valued"]
+Part = Literal["behaviors", "statistics"] | FieldKind
 
 
 def parts_of(schema: Schema) -> list[Part]:
     """Gives the parts that a schema's input has, in the order of the table above."""
-    kinds = {field.kind for field in schema.fields}
-    return [part for part in get_args(Part) if part in ("behaviors", "statistics") or part in kinds]
+    kinds = {field.kind for field in schema.fields if field.part != "behavior"}
+    return ["behaviors", "statistics", *(kind for kind in get_args(FieldKind) if kind in kinds)]
 
 
 def without(part: Part, request: RankRequest, found: SearchResult, schema: Schema) -> tuple[RankRequest, SearchResult]:
@@ -48,7 +51,7 @@ def without(part: Part, request: RankRequest, found: SearchResult, schema: Schem
             return request, without_behaviors(found)
         case "statistics":
             return request, replace(found, statistics=no_statistics(len(request.candidates)))
-        case "numeric" | "categorical":
+        case _:
             return _without_fields(part, request, found, schema)
 
 
@@ -76,11 +79,11 @@ def no_statistics(num_candidates: int) -> MatchStatistics:
 
 
 def _without_fields(
-    kind: Literal["numeric", "categorical"], request: RankRequest, found: SearchResult, schema: Schema
+    kind: FieldKind, request: RankRequest, found: SearchResult, schema: Schema
 ) -> tuple[RankRequest, SearchResult]:
-    gone = {field.name for field in schema.fields if isinstance(field, NumericField) == (kind == "numeric")}
+    gone = {field.name for field in schema.fields if field.kind == kind}
 
-    def emptied(fields: Mapping[str, U64 | F32]) -> dict[str, U64 | F32]:
+    def emptied(fields: Mapping[str, FieldColumn]) -> dict[str, FieldColumn]:
         return {name: _missing(column) if name in gone else column for name, column in fields.items()}
 
     return (
@@ -94,7 +97,9 @@ def _without_fields(
     )
 
 
-def _missing(column: U64 | F32) -> U64 | F32:
+def _missing(column: FieldColumn) -> FieldColumn:
+    if isinstance(column, Lists):
+        return Lists.empty(len(column), np.uint64)
     if column.dtype == np.float32:
         return np.full_like(column, np.nan)
     return np.full_like(column, NO_ID)

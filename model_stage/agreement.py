@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
-from model_stage.schema import NumericField
+from store.errors import UnknownFieldError
+from store.lists import holds_of
 from store.reading.retrieval import Candidates, SearchRequest
 from store.types import NO_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model_stage.bundle import Bundle
     from model_stage.schema import Schema
     from model_stage.types import Retriever
+    from store.lists import FieldColumn
     from store.reading.retrieval import SearchResult
 
 
@@ -34,9 +38,14 @@ def check_agreement(bundle: Bundle, found: SearchResult) -> None:
         )
     problem = find_field_problem(bundle.schema, found)
     if problem:
-        raise BundleMismatchError(
-            f"schema of bundle {bundle.name}: {problem}; ingest the table it was trained with, or train anew"
-        )
+        raise field_mismatch(bundle, problem)
+
+
+def field_mismatch(bundle: Bundle, problem: str) -> BundleMismatchError:
+    """Gives the error of a bundle whose fields are not those of the store."""
+    return BundleMismatchError(
+        f"schema of bundle {bundle.name}: {problem}; ingest the table it was trained with, or train anew"
+    )
 
 
 def find_field_problem(schema: Schema, found: SearchResult) -> str:
@@ -44,9 +53,16 @@ def find_field_problem(schema: Schema, found: SearchResult) -> str:
     for field in schema.fields:
         if field.part == "context":
             continue
-        column = (found.user_fields if field.part == "user" else found.candidate_fields).get(field.name)
-        if column is not None and (column.dtype == np.float32) != isinstance(field, NumericField):
-            holds = "numbers" if column.dtype == np.float32 else "ids"
+        known: Mapping[str, FieldColumn] = {
+            "user": found.user_fields,
+            "candidate": found.candidate_fields,
+            "behavior": found.behavior_fields,
+        }[field.part]
+        column = known.get(field.name)
+        if column is None and field.part == "behavior":
+            return f"behavior field {field.name!r} was asked for, and search answers without it; upgrade it"
+        holds = "" if column is None else holds_of(column)
+        if holds and holds != field.holds:
             return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
     return ""
 
@@ -57,9 +73,16 @@ def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
     Raises:
         BundleMismatchError: As `check_agreement`.
     """
-    nothing = SearchRequest(user=0, as_of_ms=1, candidates=Candidates.by_id(np.array([NO_ID], np.uint64)))
+    nothing = SearchRequest(
+        user=0,
+        as_of_ms=1,
+        candidates=Candidates.by_id(np.array([NO_ID], np.uint64)),
+        behavior_fields=bundle.schema.side_info,
+    )
     try:
         found = retriever.search(nothing)
+    except UnknownFieldError as exc:
+        raise field_mismatch(bundle, str(exc)) from exc
     except SearchUnavailableError:
         return
     check_agreement(bundle, found)

@@ -209,22 +209,25 @@ def _vocabulary_arrays(vocabularies: Vocabularies) -> dict[str, np.ndarray[Any, 
         arrays[f"{part}.rows"] = known.rows
     for name, ids in vocabularies.categorical.items():
         arrays[f"field.{name}"] = ids.view(np.int64)
+    for name, boundaries in vocabularies.boundaries.items():
+        arrays[f"boundaries.{name}"] = boundaries
     return arrays
 
 
 def _vocabularies(arrays: Mapping[str, np.ndarray[Any, Any]], names: Mapping[str, Any]) -> Vocabularies:
-    def fields() -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-        for key, ids in arrays.items():
-            if key.startswith("field."):
-                yield key.removeprefix("field."), ids.view(np.uint64)
+    def of(prefix: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+        for key, values in arrays.items():
+            if key.startswith(prefix):
+                yield key.removeprefix(prefix), values
 
     return Vocabularies(
         tree=TreeVocabulary(
             categories=_id_rows(arrays, "category"), items=_id_rows(arrays, "item"), path=arrays["path"]
         ),
         behavior_names={field: tuple(known) for field, known in names["behavior_names"].items()},
-        categorical=dict(fields()),
+        categorical={field: ids.view(np.uint64) for field, ids in of("field.")},
         streams=tuple((str(domain), str(action)) for domain, action in names["streams"]),
+        boundaries=dict(of("boundaries.")),
     )
 
 

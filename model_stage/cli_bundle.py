@@ -15,6 +15,8 @@ from store.cli.shared import add_row
 from store.screen import screen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model_stage.inspection.diff import BundleDiff
     from model_stage.inspection.facts import BundleFacts
 
@@ -84,7 +86,7 @@ def _fact_tables(facts: BundleFacts) -> list[Table]:
         ("network", _words(facts.network)),
         ("schema sha256", made["schema_sha256"] or "not recorded"),
         ("schema", _words({key: value for key, value in facts.schema.items() if key != "fields"})),
-        ("fields", ", ".join(f"{f['part']} {f['name']} ({f['kind']})" for f in facts.schema["fields"]) or "none"),
+        ("fields", ", ".join(_field(field, facts.field_rows) for field in facts.schema["fields"]) or "none"),
         ("trained on impressions", span),
         ("store generation", made["store_generation"] or "not recorded"),
         ("taxonomy", made["taxonomy_fingerprint"] or "not recorded"),
@@ -101,6 +103,13 @@ def _fact_tables(facts: BundleFacts) -> list[Table]:
     for path, file in facts.files.items():
         add_row(files, path, f"{file.bytes:,}", file.sha256)
     return [what, targets, *_metric_tables(facts.metrics), files]
+
+
+def _field(field: Mapping[str, Any], rows: Mapping[str, int]) -> str:
+    name, kind = field["name"], field["kind"]
+    return (
+        f"{field['part']} {name} ({kind}, {rows[name]:,} rows)" if name in rows else f"{field['part']} {name} ({kind})"
+    )
 
 
 def _metric_tables(metrics: Any) -> list[Table]:  # noqa: ANN401 (nested numbers, as training reported them)

@@ -10,13 +10,14 @@ from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, Ra
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from store.errors import InputError
 from store.reading.retrieval import Candidates
-from store.serving.columns import DType, decode_column, decode_field, encode_column, encode_field
+from store.serving.columns import DType, FieldMessage, decode_column, decode_field, encode_column, encode_field
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from store.types import F32, U64, AnyArray
+    from store.lists import FieldColumn
+    from store.types import AnyArray
 
 
 def request_from_proto(message: pb.RankRequest) -> RankRequest:
@@ -200,20 +201,36 @@ def _versions_from_proto(message: pb.Versions) -> Versions:
     )
 
 
-def _fields_to_proto(fields: Mapping[str, U64 | F32]) -> Iterator[pb.NamedColumn]:
+def _fields_to_proto(fields: Mapping[str, FieldColumn]) -> Iterator[pb.NamedColumn]:
     for name, values in fields.items():
-        dtype, data, present = encode_field(values)
-        column = pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
-        yield pb.NamedColumn(name=name, values=column, present=present)
+        field = encode_field(values)
+        yield pb.NamedColumn(
+            name=name,
+            values=_column(field.values),
+            present=field.present,
+            offsets=None if field.offsets is None else _column(field.offsets),
+        )
 
 
-def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, U64 | F32]:
-    fields: dict[str, U64 | F32] = {}
+def _column(encoded: tuple[int, bytes]) -> pb.Column:
+    return pb.Column(dtype=pb.DType.ValueType(encoded[0]), data=encoded[1])
+
+
+def _field_message(column: pb.NamedColumn) -> FieldMessage:
+    return FieldMessage(
+        values=(column.values.dtype, column.values.data),
+        present=column.present,
+        offsets=(column.offsets.dtype, column.offsets.data) if column.HasField("offsets") else None,
+    )
+
+
+def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, FieldColumn]:
+    fields: dict[str, FieldColumn] = {}
     for column in columns:
         name = f"{where}[{column.name!r}]"
         if column.name in fields:
             raise InputError(f"{name}: is given twice")
-        fields[column.name] = decode_field(name, column.values.dtype, column.values.data, column.present, length)
+        fields[column.name] = decode_field(name, _field_message(column), length)
     return fields
 
 

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_stage.schema import CategoricalField, NumericField, Part, Schema
-from store.types import NO_ID
+from model_stage.field_values import known_lists, known_values
+from store.lists import Lists, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from model_stage.schema import AnyField, Part, Schema
     from model_stage.types import RankRequest
     from model_stage.vocabulary import Vocabularies
+    from store.lists import FieldColumn
     from store.reading.retrieval import BehaviorColumns, SearchResult
-    from store.types import F32, I32, I64, U8, AnyArray, Vocabulary
+    from store.types import F32, I32, I64, U8, U64, AnyArray, Vocabulary
 
 _DAY_MS = 86_400_000.0
 _NEVER_DAYS = 730.0
@@ -50,15 +52,15 @@ class EncodedRequest:
     candidate_node: I32
     """(C,)"""
     categorical: I32
-    """Rows of the categorical fields, user's and context's repeated. (C, number of fields)"""
+    """Rows of the categorical and bucketed fields, user's and context's repeated. (C, number of fields)"""
+    multi_valued: tuple[Lists[np.int64], ...] = ()
+    """Rows of each multi-valued field, user's and context's repeated; C lists each."""
     dense: F32
     """Numeric fields, match statistics and totals, transformed, not standardised; NaN = missing. (C, S)"""
 
     def take(self, chosen: I64) -> EncodedRequest:
         """Gives the request with some of its candidates only, in the order asked."""
-        lengths = np.diff(self.offsets)[chosen]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        pairs = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        pairs, offsets = spans(self.offsets[chosen], np.diff(self.offsets)[chosen])
         return EncodedRequest(
             behavior_node=self.behavior_node,
             behavior_side=self.behavior_side,
@@ -69,6 +71,7 @@ class EncodedRequest:
             offsets=offsets,
             candidate_node=self.candidate_node[chosen],
             categorical=self.categorical[chosen],
+            multi_valued=tuple(lists[chosen] for lists in self.multi_valued),
             dense=self.dense[chosen],
         )
 
@@ -89,6 +92,8 @@ class Batch:
     """Request of each candidate: candidates of one request share a user and a time."""
     candidate_node_B: Tensor
     categorical_BF: Tensor
+    multi_valued: tuple[tuple[Tensor, Tensor], ...]
+    """Of each multi-valued field: rows (X,), and where each candidate's list begins in them, and the end (B + 1,)."""
     dense_BS: Tensor
 
 
@@ -99,13 +104,14 @@ class RequestEncoder:
         self._schema = schema
         self._vocabularies = vocabularies
         parts: tuple[Part, ...] = ("candidate", "user", "context")
-        self._categorical = [field for part in parts for field in schema.categorical(part)]
+        self._embedded = [field for part in parts for field in schema.embedded(part)]
+        self._multi_valued = [field for part in parts for field in schema.multi_valued(part)]
         self._numeric = [field for part in parts for field in schema.numeric(part)]
 
     @property
-    def categorical_fields(self) -> list[CategoricalField]:
-        """The columns of `EncodedRequest.categorical`, in order."""
-        return list(self._categorical)
+    def side_info(self) -> tuple[str, ...]:
+        """Side-info fields of behaviors that the schema names."""
+        return self._schema.side_info
 
     @property
     def dense_names(self) -> list[str]:
@@ -121,12 +127,13 @@ class RequestEncoder:
     def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
         """Encodes one request with what was retrieved for it."""
         behaviors, vocabularies = found.behaviors, self._vocabularies
-        behavior_node, behavior_side = self.behavior_rows(behaviors, found.vocabulary)
+        behavior_node, behavior_side = self.behavior_rows(behaviors, found.vocabulary, found.behavior_fields)
         candidates = request.candidates
-        categorical = [
-            vocabularies.categorical_rows(f.name, self._values(f, request, found)) for f in self._categorical
-        ]
         count = len(candidates)
+        categorical = [
+            vocabularies.rows_of(f, known_values(f, *_columns_of(f, request, found), count)) for f in self._embedded
+        ]
+        lists = [(f, known_lists(*_columns_of(f, request, found), count)) for f in self._multi_valued]
         return EncodedRequest(
             behavior_node=behavior_node,
             behavior_side=behavior_side,
@@ -137,34 +144,42 @@ class RequestEncoder:
             offsets=found.offsets,
             candidate_node=vocabularies.tree.rows(candidates.item, found.candidate_category).astype(np.int32),
             categorical=_columns(categorical, count, np.int32),
+            multi_valued=tuple(vocabularies.list_rows(field, values) for field, values in lists),
             dense=self._dense(request, found),
         )
 
-    def behavior_rows(self, behaviors: BehaviorColumns, names: Vocabulary) -> tuple[I32, I32]:
+    def behavior_rows(
+        self, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, U64 | F32]
+    ) -> tuple[I32, I32]:
         """Gives the rows of behaviors in the tree (U,), and those of the schema's behavior fields (U, fields).
 
         Args:
             behaviors: The behaviors.
             names: What their codes of domain, action and scene stand for.
+            fields: Their side-info, as far as it is known, (U,) each.
         """
-        side = [
-            self._vocabularies.behavior_rows(name, known)[codes] if len(known) else np.zeros(len(behaviors), np.int64)
-            for name, known, codes in (
-                ("domain", names.domains, behaviors.domain),
-                ("action", names.actions, behaviors.action),
-                ("scene", names.scenes, behaviors.scene),
-            )
-            if name in self._schema.behavior_fields
-        ]
+        side = [self._side_rows(name, behaviors, names, fields) for name in self._schema.behavior_fields]
         node = self._vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32)
         return node, _columns(side, len(behaviors), np.int32)
 
+    def _side_rows(
+        self, name: str, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, U64 | F32]
+    ) -> I64:
+        """Gives the row of each behavior in the table of one of the schema's behavior fields. (U,)."""
+        field = self._schema.behavior_field(name)
+        if field is not None:
+            return self._vocabularies.rows_of(field, known_values(field, fields.get(name), None, len(behaviors)))
+        codes: AnyArray = getattr(behaviors, name)
+        known = getattr(names, f"{name}s")
+        rows = self._vocabularies.behavior_rows(name, known)
+        return rows[codes] if len(known) else np.zeros(len(behaviors), np.int64)
+
     def _dense(self, request: RankRequest, found: SearchResult) -> F32:
         columns: list[AnyArray] = []
-        for field in self._numeric:
-            values = self._values(field, request, found)
-            columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         count = len(request.candidates)
+        for field in self._numeric:
+            values = known_values(field, *_columns_of(field, request, found), count)
+            columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         statistics, levels = found.statistics, self._schema.match_levels
         position = {stream: at for at, stream in enumerate(statistics.streams)}
         at = [position.get(stream, -1) for stream in self._vocabularies.streams]
@@ -179,25 +194,6 @@ class RequestEncoder:
         ):
             columns += [transform(np.full(count, totals[stream] if stream >= 0 else absent)) for stream in at]
         return _columns(columns, count, np.float32)
-
-    def _values(self, field: CategoricalField | NumericField, request: RankRequest, found: SearchResult) -> AnyArray:
-        """Gives a field's values per candidate: the request's, else what the store knows, else missing."""
-        count = len(request.candidates)
-        match field.part:
-            case "candidate":
-                given, stored = request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
-            case "user":
-                given, stored = request.user_fields.get(field.name), found.user_fields.get(field.name)
-            case "context":
-                given, stored = request.context_fields.get(field.name), None
-        numeric = isinstance(field, NumericField)
-        dtype, missing = (np.float32, np.nan) if numeric else (np.uint64, np.uint64(NO_ID))
-        values = np.full(count, missing, dtype=dtype)
-        for column in (stored, given):
-            if column is not None and column.dtype == dtype:
-                present = ~np.isnan(column) if numeric else column != np.uint64(NO_ID)
-                values = np.where(present, column, values)
-        return values
 
 
 def collate(requests: Sequence[EncodedRequest]) -> Batch:
@@ -221,8 +217,27 @@ def collate(requests: Sequence[EncodedRequest]) -> Batch:
         request_B=torch.from_numpy(np.repeat(np.arange(len(requests)), [len(r.candidate_node) for r in requests])),
         candidate_node_B=_tensor([r.candidate_node for r in requests], torch.int64),
         categorical_BF=_tensor([r.categorical for r in requests], torch.int64),
+        multi_valued=tuple(_bags(lists) for lists in zip(*(r.multi_valued for r in requests), strict=True)),
         dense_BS=_tensor([r.dense for r in requests], torch.float32),
     )
+
+
+def _columns_of(
+    field: AnyField, request: RankRequest, found: SearchResult
+) -> tuple[FieldColumn | None, FieldColumn | None]:
+    """Gives what the request says of a field, and what the store knows of it."""
+    match field.part:
+        case "candidate":
+            return request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
+        case "user":
+            return request.user_fields.get(field.name), found.user_fields.get(field.name)
+        case "context" | "behavior":
+            return request.context_fields.get(field.name), None
+
+
+def _bags(lists: Sequence[Lists[np.int64]]) -> tuple[Tensor, Tensor]:
+    joined = Lists.join(lists)
+    return torch.from_numpy(joined.values), torch.from_numpy(joined.offsets)
 
 
 def _tensor(arrays: Sequence[AnyArray], dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from model_stage.ablation import no_statistics, parts_of, without
-from model_stage.agreement import check_agreement, check_retriever
+from model_stage.agreement import check_agreement, check_retriever, field_mismatch
 from model_stage.bundle import load_bundle
 from model_stage.encoder import collate
 from model_stage.errors import (
@@ -18,8 +18,9 @@ from model_stage.errors import (
     InvalidRequestError,
     SearchUnavailableError,
 )
-from model_stage.schema import NumericField
 from model_stage.types import MAX_CANDIDATES, Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from store.errors import UnknownFieldError
+from store.lists import MAX_LIST_VALUES, Lists
 from store.reading.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
 
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 
     from model_stage.bundle import Bundle
     from model_stage.networks import NetworkOutput
-    from model_stage.schema import Part
+    from model_stage.schema import AnyField, Part
     from model_stage.types import RankRequest, Retriever
+    from store.lists import FieldColumn, IdLists
     from store.serving.deadline import Deadline
-    from store.types import F32, U64
+    from store.types import F32
 
+_DTYPES = {"numbers": np.dtype(np.float32), "ids": np.dtype(np.uint64)}
 RESERVE_S = 0.02
 RESERVE_PER_CANDIDATE_S = 0.0001
 """Time kept back from the search call's deadline for the network itself."""
@@ -190,7 +193,7 @@ class Ranker:
                 raise InvalidRequestError(f"targets[{at}]: unknown target {name!r}; this bundle has {', '.join(names)}")
         return [names.index(name) for name in request.targets or names]
 
-    def _validate_fields(self, part: Part, given: Mapping[str, U64 | F32], length: int) -> None:
+    def _validate_fields(self, part: Part, given: Mapping[str, FieldColumn], length: int) -> None:
         known = {f.name: f for f in self.bundle.schema.fields if f.part == part}
         for name, values in given.items():
             where = f"{part}_fields[{name!r}]"
@@ -199,21 +202,23 @@ class Ranker:
             if len(values) != length:
                 raise InvalidRequestError(f"{where}: expected {length} values, got {len(values)}")
             field = known[name]
-            if values.dtype != (np.float32 if isinstance(field, NumericField) else np.uint64):
+            if isinstance(values, Lists):
+                _validate_lists(where, field, values)
+            elif values.dtype != _DTYPES.get(field.holds):
                 raise InvalidRequestError(f"{where}: {values.dtype} values do not fit a {field.kind} field")
-            if isinstance(field, NumericField) and bool(np.isinf(values).any()):
+            elif field.holds == "numbers" and bool(np.isinf(values).any()):
                 raise InvalidRequestError(f"{where}: every value must be finite")
 
     def _search(
         self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
     ) -> SearchResult:
         """Retrieves, and checks that the answer is one for this bundle."""
-        query = request.query(with_names=with_names)
-        if deadline is None:
-            found = self._retriever.search(query, request_id=request_id)
-        else:
-            reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
-            found = self._retriever.search(query, deadline.less(reserve_s), request_id)
+        query = request.query(with_names=with_names, behavior_fields=self.bundle.schema.side_info)
+        reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
+        try:
+            found = self._retriever.search(query, None if deadline is None else deadline.less(reserve_s), request_id)
+        except UnknownFieldError as exc:
+            raise field_mismatch(self.bundle, str(exc)) from exc
         check_agreement(self.bundle, found)
         return found
 
@@ -235,6 +240,16 @@ class Ranker:
             index_generation=found.index_generation,
             index_model=found.index_model,
         )
+
+
+def _validate_lists(where: str, field: AnyField, lists: IdLists) -> None:
+    if field.holds != "lists of ids" or lists.values.dtype != np.uint64:
+        raise InvalidRequestError(f"{where}: lists of {lists.values.dtype} do not fit a {field.kind} field")
+    if bool((lists.values == np.uint64(NO_ID)).any()):
+        raise InvalidRequestError(f"{where}: 2**64 - 1 is reserved and no id")
+    longest = int(lists.lengths.max(initial=0))
+    if longest > MAX_LIST_VALUES:
+        raise InvalidRequestError(f"{where}: a list of {longest} values, at most {MAX_LIST_VALUES} are allowed")
 
 
 def _check_time(deadline: Deadline | None) -> None:

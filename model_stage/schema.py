@@ -1,13 +1,13 @@
 """The feature schema: which side-info fields the network reads, and how wide its tables are.
 
 Source of truth is a YAML file, checked here. A field's *part* says whom it describes: the user, the candidate or the
-context of the request. Behaviors carry the built-in fields item and category (through the taxonomy), domain, action and
-scene.
+context of the request, or each behavior. Behaviors carry the built-in fields item and category (through the taxonomy),
+domain, action and scene besides.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from model_stage.errors import ConfigError
 from model_stage.yaml_lines import find_repeated_key, line_of
+from store.lists import Holds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
-Part = Literal["user", "candidate", "context"]
+H = TypeVar("H", "CategoricalField", "MultiValuedField")
+Part = Literal["user", "candidate", "context", "behavior"]
+BUILT_IN = ("domain", "action", "scene")
+"""Side-info that every behavior has."""
+DEFAULT_DIM = 4
 
 
 class StrictModel(BaseModel):
@@ -41,18 +46,58 @@ class StrictModel(BaseModel):
 
 
 class CategoricalField(StrictModel):
-    """A field whose values are ids; values never seen in training share one out-of-vocabulary row."""
+    """A field whose values are ids; each known id, or each of `rows` groups of ids, has an embedding."""
 
+    holds: ClassVar[Holds] = "ids"
     kind: Literal["categorical"]
     name: str = Field(min_length=1)
     part: Part
-    dim: int = Field(default=4, ge=1, le=256)
+    dim: int | None = Field(default=None, ge=1, le=256)
+    """Width of its embedding; None = 4."""
+    rows: int | None = Field(default=None, ge=2, le=2**24)
+    """Hash every id to one of that many rows, without a vocabulary: an id never seen shares the row of others."""
+    min_count: int | None = Field(default=None, ge=1)
+    """Training impressions an id must have to get a row of its own; None = 2. Rarer ids, and those never seen, share
+    the out-of-vocabulary row; with 1 no impression is left to train that row, and it stays zero."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> CategoricalField:
+        return _check_rows(self)
+
+    @property
+    def width(self) -> int:
+        """Width of its embedding, where it has one of its own."""
+        return self.dim or DEFAULT_DIM
+
+
+class MultiValuedField(StrictModel):
+    """A field whose values are lists of ids; its embedding is the mean over the known ones, zero if there is none."""
+
+    holds: ClassVar[Holds] = "lists of ids"
+    kind: Literal["multi_valued"]
+    name: str = Field(min_length=1)
+    part: Part
+    dim: int = Field(default=DEFAULT_DIM, ge=1, le=256)
     """Width of its embedding."""
+    rows: int | None = Field(default=None, ge=2, le=2**24)
+    """See `CategoricalField`."""
+    min_count: int | None = Field(default=None, ge=1)
+    """Training impressions whose list must have an id for it to have a row; None = 2. Rarer ids are unknown."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> MultiValuedField:
+        return _check_rows(self)
+
+    @property
+    def width(self) -> int:
+        """Width of its embedding."""
+        return self.dim
 
 
 class NumericField(StrictModel):
     """A field whose values are numbers; standardised with the training set's mean and deviation."""
 
+    holds: ClassVar[Holds] = "numbers"
     kind: Literal["numeric"]
     name: str = Field(min_length=1)
     part: Part
@@ -60,7 +105,31 @@ class NumericField(StrictModel):
     """Applied before standardising; `log1p` suits counts and needs values of at least 0."""
 
 
-SideField = Annotated[CategoricalField | NumericField, Field(discriminator="kind")]
+class BucketedField(StrictModel):
+    """A field whose values are numbers, cut into buckets with an embedding each; so has missing.
+
+    The cuts are quantiles of the training impressions' values: no transform would move them.
+    """
+
+    holds: ClassVar[Holds] = "numbers"
+    kind: Literal["bucketed"]
+    name: str = Field(min_length=1)
+    part: Part
+    buckets: int = Field(default=16, ge=2, le=1024)
+    """At most: where many impressions have the same value there are fewer."""
+    dim: int | None = Field(default=None, ge=1, le=256)
+    """Width of its embedding; None = 4."""
+
+    @property
+    def width(self) -> int:
+        """Width of its embedding, where it has one of its own."""
+        return self.dim or DEFAULT_DIM
+
+
+EmbeddedField = CategoricalField | BucketedField
+"""A field with one row of a table per candidate."""
+AnyField = CategoricalField | MultiValuedField | NumericField | BucketedField
+SideField = Annotated[AnyField, Field(discriminator="kind")]
 
 
 class Schema(StrictModel):
@@ -70,8 +139,9 @@ class Schema(StrictModel):
     """Width of the attention table: what soft search and the attention weights use."""
     representation_dim: int = Field(default=16, ge=2, le=256)
     """Width of the representation table: what the attention pools."""
-    behavior_fields: tuple[Literal["domain", "action", "scene"], ...] = ("domain", "action")
-    """Side-info of a behavior that is fused into its two embeddings."""
+    behavior_fields: tuple[str, ...] = ("domain", "action")
+    """Side-info of a behavior that is fused into its two embeddings: domain, action, scene, and the fields of the part
+    `behavior`."""
     item_min_count: int = Field(default=5, ge=1)
     """Training behaviors and impressions an item must have to get a row of its own; a rarer one is its category."""
     match_levels: int = Field(default=4, ge=1, le=16)
@@ -86,13 +156,60 @@ class Schema(StrictModel):
                 raise error_at(("fields", at, "name"), f"{name!r} is declared twice")
         return self
 
-    def categorical(self, part: Part) -> list[CategoricalField]:
-        """Gives the categorical fields of a part, in file order."""
-        return [f for f in self.fields if isinstance(f, CategoricalField) and f.part == part]
+    @model_validator(mode="after")
+    def _behavior_fields_are_declared(self) -> Schema:
+        own = [*BUILT_IN, *self.side_info]
+        for at, name in enumerate(self.behavior_fields):
+            if name not in own:
+                raise error_at(
+                    ("behavior_fields", at), f"{name!r} is no field of behaviors; there are {', '.join(own)}"
+                )
+            if name in self.behavior_fields[:at]:
+                raise error_at(("behavior_fields", at), f"{name!r} stands there twice")
+        for at, field in enumerate(self.fields):
+            problem = self._problem_of_behavior_field(field) if field.part == "behavior" else None
+            if problem is not None:
+                raise error_at(("fields", at, problem[0]), problem[1])
+        return self
+
+    def _problem_of_behavior_field(self, field: AnyField) -> tuple[str, str] | None:
+        if not isinstance(field, EmbeddedField):
+            return "kind", f"a behavior has one embedded value of a field: categorical or bucketed, not {field.kind}"
+        if field.dim is not None:
+            return "dim", "a field of behaviors is fused into the two tables and is as wide as these"
+        if field.name in (*BUILT_IN, "node"):
+            return "name", f"{field.name!r} is what every behavior has; give the field another name"
+        if field.name not in self.behavior_fields:
+            return "name", f"{field.name!r} is of behaviors, and not among behavior_fields"
+        return None
+
+    @property
+    def side_info(self) -> tuple[str, ...]:
+        """Names of the fields of behaviors that search must be asked for."""
+        return tuple(field.name for field in self.fields if field.part == "behavior")
+
+    def behavior_field(self, name: str) -> EmbeddedField | None:
+        """Gives a declared field of behaviors; None = built in."""
+        found = [f for f in self.embedded("behavior") if f.name == name]
+        return found[0] if found else None
+
+    def embedded(self, part: Part) -> list[EmbeddedField]:
+        """Gives the categorical and bucketed fields of a part, in file order."""
+        return [f for f in self.fields if isinstance(f, EmbeddedField) and f.part == part]
+
+    def multi_valued(self, part: Part) -> list[MultiValuedField]:
+        """Gives the multi-valued fields of a part, in file order."""
+        return [f for f in self.fields if isinstance(f, MultiValuedField) and f.part == part]
 
     def numeric(self, part: Part) -> list[NumericField]:
         """Gives the numeric fields of a part, in file order."""
         return [f for f in self.fields if isinstance(f, NumericField) and f.part == part]
+
+
+def _check_rows(field: H) -> H:
+    if field.rows is not None and field.min_count is not None:
+        raise error_at(("min_count",), "a field with `rows` has no vocabulary that ids could be too rare for")
+    return field
 
 
 def load_yaml(path: Path, model: type[M]) -> M:

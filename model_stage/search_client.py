@@ -11,15 +11,15 @@ import numpy as np
 from model_stage.errors import InvalidRequestError, SearchUnavailableError
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
-from store.errors import InputError
+from store.errors import InputError, UnknownFieldError
+from store.lists import Lists, check_offsets
 from store.reading.retrieval import (
     BehaviorColumns,
     MatchStatistics,
     Names,
     SearchResult,
-    check_offsets,
 )
-from store.serving.columns import DType, decode_column, decode_field, encode_column
+from store.serving.columns import DType, FieldMessage, decode_column, decode_field, encode_column
 from store.serving.deadline import Deadline
 from store.types import Vocabulary
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from store.lists import FieldColumn
     from store.reading.retrieval import Candidates, SearchRequest
     from store.types import F32, I32, U64, AnyArray
 
@@ -79,6 +80,7 @@ class SearchClient:
         Raises:
             SearchUnavailableError: No answer within the deadline, or one that breaks the contract.
             InvalidRequestError: The search stage refuses the request; the message names the field.
+            store.errors.UnknownFieldError: The store has no such side-info field, as in one process.
         """
         remaining_s = (deadline or Deadline.after(DEFAULT_DEADLINE_S)).remaining_s()
         if remaining_s == 0.0:
@@ -96,11 +98,12 @@ class SearchClient:
             raise SearchUnavailableError(f"the search stage answered what cannot be read: {error}") from error
 
 
-def _translate(error: grpc.RpcError) -> SearchUnavailableError | InvalidRequestError:
+def _translate(error: grpc.RpcError) -> SearchUnavailableError | InvalidRequestError | UnknownFieldError:
     """An unused or refused field is the caller's to mend; everything else is met by ranking without history."""
     assert isinstance(error, grpc.Call)
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidRequestError(error.details() or "")
+        details = error.details() or ""
+        return UnknownFieldError(details) if details.startswith("behavior_fields[") else InvalidRequestError(details)
     return SearchUnavailableError(f"the search stage answered {error.code().name}")
 
 
@@ -114,6 +117,7 @@ def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchR
         top_k=pb.TopK(hard=top_k.hard, soft=top_k.soft, recent=top_k.recent),
         request_id=request_id,
         with_names=request.with_names,
+        behavior_fields=request.behavior_fields,
     )
 
 
@@ -163,6 +167,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         store_generation=message.store_generation,
         index_generation=message.index_generation,
         index_model=message.index_model,
+        behavior_fields=_behavior_fields(message, len(behaviors)),
         names=_names_from_proto(message.names, len(behaviors), num_candidates) if message.HasField("names") else None,
     )
 
@@ -223,13 +228,27 @@ def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int
     )
 
 
-def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, U64 | F32]:
+def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: int) -> dict[str, FieldColumn]:
     return {
-        column.name: decode_field(
-            f"{where}[{column.name!r}]", column.values.dtype, column.values.data, column.present, length
-        )
-        for column in columns
+        column.name: decode_field(f"{where}[{column.name!r}]", _field_message(column), length) for column in columns
     }
+
+
+def _behavior_fields(message: pb.SearchResponse, num_behaviors: int) -> dict[str, U64 | F32]:
+    fields: dict[str, U64 | F32] = {}
+    for name, column in _fields_from_proto("behavior_fields", message.behavior_fields, num_behaviors).items():
+        if isinstance(column, Lists):
+            raise InputError(f"behavior_fields[{name!r}].offsets: a behavior has one value of a field, and no list")
+        fields[name] = column
+    return fields
+
+
+def _field_message(column: pb.NamedColumn) -> FieldMessage:
+    return FieldMessage(
+        values=(column.values.dtype, column.values.data),
+        present=column.present,
+        offsets=(column.offsets.dtype, column.offsets.data) if column.HasField("offsets") else None,
+    )
 
 
 def _encode(array: AnyArray) -> pb.Column:

@@ -11,9 +11,10 @@ from store.reading.retrieval import SearchRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from store.lists import FieldColumn
     from store.reading.retrieval import Candidates, SearchResult
     from store.serving.deadline import Deadline
-    from store.types import F32, U32, U64
+    from store.types import F32, U32
 
 MAX_CANDIDATES = 1000
 
@@ -42,17 +43,23 @@ class RankRequest:
     candidates: Candidates
     targets: tuple[str, ...] = ()
     """Targets to answer; empty = all of the bundle's."""
-    candidate_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
-    """Candidate fields by name, (C,): uint64 ids (`NO_ID` = missing) or float32 numbers (NaN = missing). A missing
-    value falls back to what the store's items table knows."""
-    user_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    candidate_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
+    """Candidate fields by name, (C,): uint64 ids (`NO_ID` = missing), float32 numbers (NaN = missing) or lists of ids
+    (empty = missing, at most 256 each). A missing value falls back to what the store's items table knows."""
+    user_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """User fields, (1,)."""
-    context_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    context_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Context fields, (1,)."""
 
-    def query(self, *, with_names: bool = False) -> SearchRequest:
+    def query(self, *, with_names: bool = False, behavior_fields: tuple[str, ...] = ()) -> SearchRequest:
         """Gives what search is asked for this request."""
-        return SearchRequest(user=self.user, as_of_ms=self.as_of_ms, candidates=self.candidates, with_names=with_names)
+        return SearchRequest(
+            user=self.user,
+            as_of_ms=self.as_of_ms,
+            candidates=self.candidates,
+            with_names=with_names,
+            behavior_fields=behavior_fields,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +116,7 @@ class Contribution:
     """
 
     part: str
-    """`behaviors`, `statistics`, `numeric` or `categorical`: see `model_stage.ablation`."""
+    """`behaviors`, `statistics`, or a kind of field: see `model_stage.ablation`."""
     logit: tuple[float, ...]
     """Per target."""
 

@@ -1,4 +1,4 @@
-"""From ids to embedding rows: the taxonomy's paths, and the values of categorical fields.
+"""From ids and numbers to embedding rows: the taxonomy's paths, and the values of fields.
 
 Every taxonomy node, category or item, has one row; its embedding is the sum of the rows on its path to the top. A new
 leaf or item thus still has its parents' vectors, and an item seen rarely stays close to its category. Row 0 is "none":
@@ -7,18 +7,24 @@ its vector is zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model_stage.schema import BucketedField, CategoricalField
+from store.keys import mix
+from store.lists import Lists
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from model_stage.schema import EmbeddedField, MultiValuedField
+    from store.lists import IdLists
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import I32, I64, U64, Bool
+    from store.types import F32, I32, I64, U64, AnyArray, Bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,20 +96,89 @@ class Vocabularies:
     behavior_names: Mapping[str, Sequence[str]]
     """Names known per behavior field (domain, action, scene); row = position + 1, 0 = unknown."""
     categorical: Mapping[str, U64]
-    """Ids known per categorical field, ascending; row = position + 2, 1 = never seen, 0 = missing."""
+    """Ids known per categorical field without `rows`, ascending; row = position + 2, 1 = unknown, 0 = missing.
+    Multi-valued fields too: row = position + 1, 0 = unknown."""
     streams: tuple[tuple[str, str], ...]
     """The (domain, action) pairs whose match statistics are dense inputs."""
+    boundaries: Mapping[str, F32] = field(default_factory=lambda: MappingProxyType({}))
+    """Where the buckets of each bucketed field begin, but the first; ascending, distinct."""
 
     def behavior_rows(self, field: str, names: Sequence[str]) -> I64:
         """Gives the row of each name of a store generation's vocabulary, by code. int64 (len(names),)."""
         known = {name: row for row, name in enumerate(self.behavior_names[field], start=1)}
         return np.array([known.get(name, 0) for name in names], dtype=np.int64)
 
-    def categorical_rows(self, field: str, ids: U64) -> I64:
-        """Gives the row of each value of a categorical field. int64 (N,)."""
-        known = self.categorical[field]
+    def knows(self, field: EmbeddedField | MultiValuedField) -> bool:
+        """Gives whether there is all that the rows of a field need."""
+        if isinstance(field, BucketedField):
+            return field.name in self.boundaries
+        return field.rows is not None or field.name in self.categorical
+
+    def num_rows(self, field: EmbeddedField | MultiValuedField) -> int:
+        """Gives the size of a field's embedding table."""
+        if isinstance(field, BucketedField):
+            return len(self.boundaries[field.name]) + 2
+        return self.first_row(field) + (len(self.categorical[field.name]) if field.rows is None else field.rows)
+
+    def first_row(self, field: EmbeddedField | MultiValuedField) -> int:
+        """Gives the first row that is a value's: those before it are "missing" and, in a vocabulary, "unknown"."""
+        return 2 if isinstance(field, CategoricalField) and field.rows is None else 1
+
+    def rows_of(self, field: EmbeddedField, values: AnyArray) -> I64:
+        """Gives the row of each value of a field: ids or, of a bucketed field, numbers. int64 (N,)."""
+        if isinstance(field, BucketedField):
+            return bucket_rows(values, self.boundaries[field.name])
+        if field.rows is not None:
+            return hashed_rows(values, field.rows)
+        known = self.categorical[field.name]
         rows = IdRows(ids=known, rows=np.arange(2, len(known) + 2, dtype=np.int64))
-        return rows.lookup(ids, np.where(ids == np.uint64(NO_ID), 0, 1).astype(np.int64))
+        return rows.lookup(values, np.where(values == np.uint64(NO_ID), 0, 1).astype(np.int64))
+
+    def list_rows(self, field: MultiValuedField, lists: IdLists) -> Lists[np.int64]:
+        """Gives the rows of the known ids of each list, each row once."""
+        ids, list_of = lists.values, lists.list_of
+        if field.rows is not None:
+            rows = hashed_rows(ids, field.rows)
+        else:
+            known = self.categorical[field.name]
+            at = IdRows(ids=known, rows=np.arange(1, len(known) + 1, dtype=np.int64))
+            rows = at.lookup(ids, np.zeros(len(ids), np.int64))
+        return Lists.of(list_of[rows > 0], rows[rows > 0], len(lists))
+
+
+def hashed_rows(ids: U64, num_rows: int) -> I64:
+    """Gives 1 + splitmix64(id) modulo `num_rows`, 0 where missing. int64 (N,)."""
+    row = (mix(ids) % np.uint64(num_rows)).astype(np.int64) + 1
+    return np.where(ids == np.uint64(NO_ID), 0, row)
+
+
+def bucket_rows(values: F32, boundaries: F32) -> I64:
+    """Gives the row of each number: 1 + boundaries at or below it, 0 where missing. int64 (N,).
+
+    Buckets are half-open, and the first and the last have no end::
+
+        boundaries         2.0       3.5
+        row         1   |   2    |   3
+        values     1.9     2.0      3.5   nan -> 0
+    """
+    return np.where(np.isnan(values), 0, 1 + np.searchsorted(boundaries, values, side="right"))
+
+
+def fit_boundaries(values: F32, buckets: int) -> F32:
+    """Gives the boundaries that cut some numbers into buckets of equal counts, as far as ties let them.
+
+    Every bucket holds at least one of the numbers; fewer boundaries than `buckets - 1` where numbers repeat.
+
+    Args:
+        values: NaN = missing. (N,)
+        buckets: At most that many.
+    """
+    known = np.sort(values[~np.isnan(values)])
+    if len(known) == 0:
+        return known
+    boundaries: F32 = np.unique(known[np.arange(1, buckets) * len(known) // buckets])
+    boundaries = boundaries[boundaries > known[0]]
+    return boundaries
 
 
 def _id_rows(ids: U64, row: I64, of: Bool) -> IdRows:

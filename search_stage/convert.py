@@ -9,14 +9,16 @@ import numpy as np
 from protos.lookback.search.v1 import search_pb2 as pb
 from store.delta.append_types import EventBatch
 from store.errors import InputError
+from store.lists import Lists
 from store.reading.retrieval import BehaviorColumns, Candidates, SearchRequest, TopK
-from store.serving.columns import DType, decode_column, decode_field, encode_column, encode_field
+from store.serving.columns import DType, FieldMessage, decode_column, decode_field, encode_column, encode_field
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from store.delta.append_types import AppendResult
+    from store.lists import FieldColumn
     from store.reading.retrieval import MatchStatistics, Names, SearchResult
     from store.types import F32, U64, AnyArray, Vocabulary
 
@@ -37,6 +39,7 @@ def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
             recent=message.top_k.recent if message.top_k.HasField("recent") else None,
         ),
         with_names=message.with_names,
+        behavior_fields=tuple(message.behavior_fields),
     )
 
 
@@ -88,6 +91,7 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
         store_generation=result.store_generation,
         index_generation=result.index_generation,
         index_model=result.index_model,
+        behavior_fields=_fields_to_proto(result.behavior_fields),
         names=None if result.names is None else _names_to_proto(result.names),
     )
 
@@ -140,13 +144,16 @@ def batch_from_proto(message: pb.AppendRequest) -> EventBatch:
         action=words["actions"],
         scene=words["scenes"],
         key=_decode("event_key", message.event_key, DType.UINT64, length) if message.HasField("event_key") else none,
-        fields={
-            column.name: decode_field(
-                f"fields.{column.name}", column.values.dtype, column.values.data, column.present, length
-            )
-            for column in message.fields
-        },
+        fields={column.name: _event_field(column, length) for column in message.fields},
     )
+
+
+def _event_field(column: pb.NamedColumn, length: int) -> U64 | F32:
+    name = f"fields.{column.name}"
+    values = decode_field(name, _field_message(column), length)
+    if isinstance(values, Lists):
+        raise InputError(f"{name}.offsets: an event has one value of a field, and no list of them")
+    return values
 
 
 def append_to_proto(result: AppendResult) -> pb.AppendResponse:
@@ -180,11 +187,27 @@ def _names_to_proto(names: Names) -> pb.Names:
     )
 
 
-def _fields_to_proto(fields: Mapping[str, U64 | F32]) -> Iterator[pb.NamedColumn]:
+def _fields_to_proto(fields: Mapping[str, FieldColumn] | Mapping[str, U64 | F32]) -> Iterator[pb.NamedColumn]:
     for name, values in fields.items():
-        dtype, data, present = encode_field(values)
-        column = pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
-        yield pb.NamedColumn(name=name, values=column, present=present)
+        field = encode_field(values)
+        yield pb.NamedColumn(
+            name=name,
+            values=_column(field.values),
+            present=field.present,
+            offsets=None if field.offsets is None else _column(field.offsets),
+        )
+
+
+def _column(encoded: tuple[int, bytes]) -> pb.Column:
+    return pb.Column(dtype=pb.DType.ValueType(encoded[0]), data=encoded[1])
+
+
+def _field_message(column: pb.NamedColumn) -> FieldMessage:
+    return FieldMessage(
+        values=(column.values.dtype, column.values.data),
+        present=column.present,
+        offsets=(column.offsets.dtype, column.offsets.data) if column.HasField("offsets") else None,
+    )
 
 
 def _encode(array: AnyArray) -> pb.Column:

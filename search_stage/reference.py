@@ -252,6 +252,11 @@ def _assemble(
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
+        behavior_fields={
+            name: values[np.array(union, np.int64)]
+            for name, values in snapshot.events(request.user).fields.items()
+            if name in request.behavior_fields
+        },
     )
 
 

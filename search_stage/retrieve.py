@@ -157,6 +157,7 @@ def _answer(
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
         index_model=serving.index.model if serving.index is not None else "",
+        behavior_fields=snapshot.behavior_fields(request.user, used, request.behavior_fields),
         names=_names(behaviors, request.candidates, snapshot) if request.with_names else None,
     )
 

@@ -19,8 +19,8 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
 
     Raises:
         InvalidRequestError: The user is no id, the as-of time is not positive or too far ahead of the clock, there are
-            no or too many candidates, covered products or further categories, or a top_k is negative. The message
-            starts with the field.
+            no or too many candidates, covered products or further categories, a top_k is negative, or a field is named
+            twice. The message starts with the field.
     """
     if not 0 <= request.user < NO_ID:
         raise InvalidRequestError(f"user: {request.user} is outside 0 .. 2**64 - 2")
@@ -42,6 +42,8 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
         raise InvalidRequestError(
             f"candidates.more_categories: at most {limits.max_categories} in one request, got {num_categories}"
         )
+    if len(set(request.behavior_fields)) < len(request.behavior_fields):
+        raise InvalidRequestError("behavior_fields: a field is named twice")
     for name in ("hard", "soft", "recent"):
         value = getattr(request.top_k, name)
         if value is not None and value < 0:

@@ -2,6 +2,7 @@
 
 StoreError
 |-- InputError            the caller: a value, file or row that breaks the input contract
+|   |-- UnknownFieldError     a side-info field that the store does not have
 |   `-- TooManyBadRowsError   more bad input rows than `--max-bad-rows` allows
 |-- GenerationError       the operator: a published artefact cannot be served
 |   |-- MissingGenerationError   nothing published, or a listed file is gone
@@ -27,6 +28,10 @@ class StoreError(Exception):
 
 class InputError(StoreError):
     """A value given by the caller breaks the input contract; the message names the field."""
+
+
+class UnknownFieldError(InputError):
+    """The store has no such side-info field of behaviors; the message names it and those there are."""
 
 
 class TooManyBadRowsError(InputError):

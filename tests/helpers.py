@@ -21,7 +21,10 @@ NO_ROWS = {
 
 
 def write_table(folder: Path, stem: str, rows: Rows, *, suffix: str = ".parquet") -> Path:
-    """Writes rows as one file of the contract; a missing key is a missing value, a list becomes `a|b` in CSV."""
+    """Writes rows as one file of the contract; a missing key is a missing value, a list becomes `a|b` in CSV.
+
+    A column of lists is `name[]` there, but for `covers`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(name for row in rows for name in row)) or list(NO_ROWS[stem])
     path = folder / f"{stem}{suffix}"
@@ -30,7 +33,8 @@ def write_table(folder: Path, stem: str, rows: Rows, *, suffix: str = ".parquet"
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(names)
+            lists = {name for row in rows for name, value in row.items() if isinstance(value, list)} - {"covers"}
+            writer.writerow([f"{name}[]" if name in lists else name for name in names])
             writer.writerows([_csv_value(row.get(name)) for name in names] for row in rows)
     return path
 

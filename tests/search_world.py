@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from search_stage import IndexGeneration, build_index
+from store.lists import Lists
 from store.reading.behavior_store import BehaviorStore
 from store.reading.retrieval import BehaviorColumns, Candidates, MatchStatistics, SearchRequest, SearchResult, TopK
 from store.types import NO_ID
@@ -107,12 +108,10 @@ def candidates_of(
 
 
 def request_of(
-    user: int, candidates: Candidates, as_of_ms: int = FAR_MS, top_k: TopK | None = None, with_names: bool = False
+    user: int, candidates: Candidates, as_of_ms: int = FAR_MS, top_k: TopK | None = None, **more: Any
 ) -> SearchRequest:
     """Gives a request."""
-    return SearchRequest(
-        user=user, as_of_ms=as_of_ms, candidates=candidates, top_k=top_k or TopK(), with_names=with_names
-    )
+    return SearchRequest(user=user, as_of_ms=as_of_ms, candidates=candidates, top_k=top_k or TopK(), **more)
 
 
 def assert_equal_results(left: SearchResult, right: SearchResult) -> None:
@@ -125,7 +124,7 @@ def _assert_equal(name: str, left: Any, right: Any) -> None:
     if isinstance(left, np.ndarray):
         assert left.dtype == right.dtype, name
         np.testing.assert_array_equal(left, right, err_msg=name)
-    elif isinstance(left, BehaviorColumns | MatchStatistics):
+    elif isinstance(left, BehaviorColumns | MatchStatistics | Lists):
         for field in fields(left):
             _assert_equal(f"{name}.{field.name}", getattr(left, field.name), getattr(right, field.name))
     elif isinstance(left, dict):

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
+from store.lists import Lists
 from store.reading.retrieval import (
     BehaviorColumns,
     Candidates,
@@ -64,14 +65,21 @@ def numbers(draw: st.DrawFn, length: int, *, missing: float = 0.0) -> np.ndarray
 
 
 def side_info(length: int) -> st.SearchStrategy[dict[str, np.ndarray]]:
-    """Fields as the contract has them: ids with NO_ID for missing, numbers with NaN for missing."""
-    return st.dictionaries(words, id_column(length) | numbers(length, missing=np.nan), max_size=3)
+    """Fields as the contract has them: ids with NO_ID for missing, numbers with NaN for missing, lists."""
+    columns = id_column(length) | numbers(length, missing=np.nan) | id_lists(length)
+    return st.dictionaries(words, columns, max_size=3)
 
 
 @st.composite
 def ragged(draw: st.DrawFn, num_lists: int, max_each: int = 4) -> np.ndarray:
     lengths = draw(st.lists(st.integers(0, max_each), min_size=num_lists, max_size=num_lists))
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+@st.composite
+def id_lists(draw: st.DrawFn, num_lists: int) -> Lists[np.uint64]:
+    offsets = draw(ragged(num_lists))
+    return Lists(values=draw(codes(np.uint64, int(offsets[-1]))), offsets=offsets)
 
 
 @st.composite
@@ -100,6 +108,7 @@ def search_requests(draw: st.DrawFn) -> SearchRequest:
         candidates=asked,
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
         with_names=draw(st.booleans()),
+        behavior_fields=tuple(draw(st.lists(words, max_size=3))),
     )
 
 
@@ -171,6 +180,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         store_generation=draw(words),
         index_generation=draw(words),
         index_model=draw(words),
+        behavior_fields=draw(st.dictionaries(words, id_column(union) | numbers(union, missing=np.nan), max_size=2)),
         names=draw(st.none() | names),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_stage.bundle import KIND, load_bundle
+from model_stage.schema import NumericField
 from store.generation import open_generation
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class BundleFacts:
     attention_model: str
     parameters: Mapping[str, int]
     """Numbers that were learned, by the part of the network they belong to."""
+    field_rows: Mapping[str, int]
+    """Rows of the embedding table of each field that has one; how many of them are values: `Vocabularies`."""
     calibration: Mapping[str, str]
     """Kind per target."""
     metrics: Mapping[str, Any]
@@ -62,6 +65,11 @@ def facts_of(root: Path, name: str | None = None) -> tuple[Bundle, BundleFacts]:
         provenance=bundle.provenance.model_dump(mode="json"),
         attention_model=bundle.attention_model,
         parameters=_parameters(bundle),
+        field_rows={
+            field.name: bundle.vocabularies.num_rows(field)
+            for field in bundle.schema.fields
+            if not isinstance(field, NumericField)
+        },
         calibration={target: bundle.calibration.kind(target) for target in bundle.targets.names},
         metrics=bundle.metrics,
         files={path: FileFacts(bytes=entry.size, sha256=entry.sha256) for path, entry in manifest.files.items()},

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.schema import EmbeddedField, MultiValuedField, Schema
     from model_stage.vocabulary import Vocabularies
 
 NODE = "node"
@@ -27,22 +28,29 @@ class PathEmbedding(nn.Module):
 
     path: Tensor
 
-    def __init__(self, vocabularies: Vocabularies, behavior_fields: Sequence[str], dim: int, node_init: float) -> None:
+    def __init__(self, vocabularies: Vocabularies, schema: Schema, dim: int, node_init: float) -> None:
         super().__init__()
         tree = vocabularies.tree
-        self._fields = tuple(behavior_fields)
+        self._fields = schema.behavior_fields
         self.register_buffer("path", torch.from_numpy(tree.path.copy()).to(torch.int64), persistent=False)
         self.node = nn.Embedding(len(tree.path), dim, padding_idx=0)
         with torch.no_grad():
             self.node.weight.zero_()
             categories = torch.from_numpy(tree.categories.rows.copy())
             self.node.weight[categories] = torch.randn(len(categories), dim) * node_init
+        fields = [schema.behavior_field(name) for name in self._fields]
         self.side = nn.ModuleList(
-            nn.Embedding(len(vocabularies.behavior_names[name]) + 1, dim) for name in behavior_fields
+            nn.Embedding(
+                len(vocabularies.behavior_names[name]) + 1 if field is None else vocabularies.num_rows(field), dim
+            )
+            for name, field in zip(self._fields, fields, strict=True)
         )
-        for table in self.side:
+        for table, field in zip(self.side, fields, strict=True):
             assert isinstance(table, nn.Embedding)
             nn.init.normal_(table.weight, std=0.02)
+            if field is not None:
+                with torch.no_grad():
+                    table.weight[: vocabularies.first_row(field)].zero_()
 
     def nodes(self, rows: Tensor) -> Tensor:
         """Gives the fused embedding of tree rows: int64 (N,) -> (N, D)."""
@@ -61,6 +69,21 @@ class PathEmbedding(nn.Module):
     def behaviors(self, rows: Tensor, side_UF: Tensor) -> Tensor:
         """Gives the fused embedding of behaviors, all their parts. (U, D)."""
         return fuse(list(self.parts(rows, side_UF).values()))
+
+
+def field_table(vocabularies: Vocabularies, field: EmbeddedField) -> nn.Embedding:
+    """Gives the table of a field. "Missing" and "unknown" say nothing until training says otherwise."""
+    table = nn.Embedding(vocabularies.num_rows(field), field.width)
+    with torch.no_grad():
+        table.weight[: vocabularies.first_row(field)].zero_()
+    return table
+
+
+def bag_table(vocabularies: Vocabularies, field: MultiValuedField) -> nn.EmbeddingBag:
+    """Gives the table of a multi-valued field; asked for the rows of lists, it gives their means, zero for none."""
+    return nn.EmbeddingBag(
+        vocabularies.num_rows(field), field.dim, mode="mean", padding_idx=0, include_last_offset=True
+    )
 
 
 def fuse(parts: Sequence[Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ class Shape:
     representation_dim: int
     behavior_fields: tuple[str, ...]
     user_dim: int
-    """X, 0 = the schema has no categorical user field."""
+    """X, 0 = the schema has no user field with an embedding."""
     tables: tuple[tuple[Position, ...], ...]
     """Positional encodings of each table set: a target's own, or those its group shares."""
 
@@ -51,7 +51,7 @@ class Evidence:
     match_level_M: Tensor
     request_B: Tensor
     user_BX: Tensor
-    """Embeddings of the user's categorical fields, side by side."""
+    """Embeddings of the user's fields, side by side."""
     known_buckets: dict[Position, Tensor] = field(default_factory=dict)
     """Buckets already computed; `buckets_of` fills it."""
 

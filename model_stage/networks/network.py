@@ -1,7 +1,7 @@
 """The ranking network: embeddings, the interest blocks of a preset, and heads.
 
 Legend: M pairs, K selected pairs, B candidates, A attention width, R representation width, S dense inputs, T targets,
-J positional table sets, F categorical fields.
+J positional table sets, F categorical and bucketed fields.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights
 from model_stage.errors import ConfigError
 from model_stage.networks.conditional import joint_logits
-from model_stage.networks.embeddings import PathEmbedding, fuse
+from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table, fuse
 from model_stage.networks.evidence import Evidence, Interest, InterestBlock, Shape
 from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from model_stage.encoder import Batch
     from model_stage.networks.config import NetworkConfig
     from model_stage.networks.preset import Block
-    from model_stage.schema import Schema
+    from model_stage.schema import Part, Schema
     from model_stage.targets import Position, Targets
     from model_stage.vocabulary import Vocabularies
 
@@ -66,21 +66,24 @@ class RankingNetwork(nn.Module):
         self._selection, self._given = preset.selection, targets.given
         table_of, tables = table_sets(targets, shared=preset.positions == "shared")
         self._table_of = table_of
-        tree_options = (vocabularies, schema.behavior_fields)
+        tree_options = (vocabularies, schema)
         self.attention = PathEmbedding(*tree_options, schema.attention_dim, config.node_init)
         self.representation = PathEmbedding(*tree_options, schema.representation_dim, config.node_init)
-        fields = {part: schema.categorical(part) for part in ("candidate", "user", "context")}
+        parts: tuple[Part, ...] = ("candidate", "user", "context")
+        single = [f for part in parts for f in schema.embedded(part)]
+        listed = [f for part in parts for f in schema.multi_valued(part)]
+        every = [*single, *listed]
         shape = Shape(
             attention_dim=schema.attention_dim,
             representation_dim=schema.representation_dim,
             behavior_fields=schema.behavior_fields,
-            user_dim=sum(f.dim for f in fields["user"]),
+            user_dim=sum(f.width for f in every if f.part == "user"),
             tables=tables,
         )
         self.interest = nn.ModuleList(_build(preset.name, block, shape) for block in preset.blocks)
-        every = [f for part in fields.values() for f in part]
         self._user_columns = [at for at, f in enumerate(every) if f.part == "user"]
-        self.categorical = nn.ModuleList(nn.Embedding(len(vocabularies.categorical[f.name]) + 2, f.dim) for f in every)
+        self.categorical = nn.ModuleList(field_table(vocabularies, f) for f in single)
+        self.multi_valued = nn.ModuleList(bag_table(vocabularies, f) for f in listed)
         self.register_buffer("dense_mean", torch.zeros(num_dense))
         self.register_buffer("dense_scale", torch.ones(num_dense))
         self.towers = TargetHeads(
@@ -88,7 +91,7 @@ class RankingNetwork(nn.Module):
             HeadShape(
                 tables=table_of,
                 num_tables=len(tables),
-                own_dim=num_dense + schema.representation_dim + sum(f.dim for f in every),
+                own_dim=num_dense + schema.representation_dim + sum(f.width for f in every),
                 table_dim=sum(block.out_dim + block.num_masses for block in self._blocks),
                 tower=config.tower,
                 dropout=config.dropout,
@@ -112,6 +115,7 @@ class RankingNetwork(nn.Module):
     def forward(self, batch: Batch) -> NetworkOutput:
         """Scores a batch."""
         fields = [table(batch.categorical_BF[:, at]) for at, table in enumerate(self.categorical)]
+        fields += [table(*lists) for table, lists in zip(self.multi_valued, batch.multi_valued, strict=True)]
         representation_BR = self.representation.nodes(batch.candidate_node_B)
         found, weight_MJ, rest_BJ = self._interests(batch, representation_BR, fields)
         dense_BS = torch.nan_to_num((batch.dense_BS - self.dense_mean) / self.dense_scale).clamp(-10.0, 10.0)

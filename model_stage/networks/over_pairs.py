@@ -23,14 +23,12 @@ from model_stage.blocks.tin import TIN
 from model_stage.blocks.twin import TWIN
 from model_stage.networks.embeddings import NODE, fuse
 from model_stage.networks.evidence import Evidence, Interest, InterestBlock, PerTable, Shape, nothing_seen
-from model_stage.schema import StrictModel
+from model_stage.schema import BUILT_IN, StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.targets import Position
-
-PartName = Literal["node", "domain", "action", "scene"]
 
 
 class BlockConfig(StrictModel):
@@ -156,14 +154,17 @@ class SideInfoTinBlock(BlockConfig):
     """Decoupled side-info: `blocks.decoupled_side_info`."""
 
     kind: Literal["side_info_tin"]
-    subsets: tuple[tuple[PartName, ...], ...] = Field(min_length=1)
-    """Parts each attention reads. A part that the schema does not fuse into behaviors is left out, and a subset without
-    parts with it."""
+    subsets: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    """Parts each attention reads: node, domain, action, scene, or a declared field of behaviors. One of the first four
+    that the schema does not fuse into behaviors is left out, and a subset without parts with it."""
     reads_attention = True
 
     def build(self, shape: Shape) -> InterestBlock:
         """See `BlockConfig`."""
         known = (NODE, *shape.behavior_fields)
+        strange = [name for subset in self.subsets for name in subset if name not in (*known, *BUILT_IN)]
+        if strange:
+            raise ValueError(f"subsets: {strange[0]!r} is no part of behaviors; there are {', '.join(known)}")
         kept = [[name for name in subset if name in known] for subset in self.subsets]
         subsets = [subset for subset in kept if subset]
         if not subsets:

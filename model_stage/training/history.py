@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from model_stage.encoder import RequestEncoder
     from model_stage.types import RankRequest
@@ -38,6 +40,9 @@ class HistoryReader:
 
     def read(self, request: RankRequest) -> EncodedHistory:
         """Gives what the request's user did before it; nothing for an unknown user."""
-        behaviors = self._snapshot.history(request.user, as_of_ms=request.as_of_ms, limit=self._newest)
-        node, side = self._encoder.behavior_rows(behaviors, self._snapshot.vocabulary)
+        snapshot, user = self._snapshot, request.user
+        behaviors = snapshot.history(user, as_of_ms=request.as_of_ms, limit=self._newest)
+        end = len(snapshot.columns(user).before(request.as_of_ms).node)
+        fields = snapshot.behavior_fields(user, np.arange(end - len(behaviors), end), self._encoder.side_info)
+        node, side = self._encoder.behavior_rows(behaviors, snapshot.vocabulary, fields)
         return EncodedHistory(node=node, side=side, interval_ms=request.as_of_ms - behaviors.timestamp_ms)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.errors import ConfigError
-from model_stage.schema import NumericField
 from model_stage.types import RankRequest
 from store.building.impressions import read_impressions
+from store.lists import holds_of
 from store.reading.retrieval import Candidates
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model_stage.schema import Schema
+    from store.lists import FieldColumn
     from store.types import F32, I64, U64
 
 
@@ -34,7 +35,7 @@ class Impressions:
     timestamp_ms: I64
     labels: F32
     """1 yes, 0 no, NaN unknown. (N, T)"""
-    fields: Mapping[str, U64 | F32]
+    fields: Mapping[str, FieldColumn]
     """Side-info fields of the schema that the file carries."""
 
     def __len__(self) -> int:
@@ -73,14 +74,16 @@ def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> I
         if target not in table.labels:
             raise ConfigError(f"{dataset}: target {target!r} has no column label_{target}; has {sorted(table.labels)}")
         labels.append(table.labels[target])
-    fields: dict[str, U64 | F32] = {}
+    fields: dict[str, FieldColumn] = {}
     for field in schema.fields:
         column = table.fields.get(field.name)
-        if column is None:
+        if column is None or field.part == "behavior":
             continue
-        expected = np.dtype(np.float32 if isinstance(field, NumericField) else np.uint64)
-        if column.dtype != expected:
-            raise ConfigError(f"{dataset}: impressions column {field.name!r} is not {field.kind} as the schema says")
+        holds = holds_of(column)
+        if holds != field.holds:
+            raise ConfigError(
+                f"{dataset}: impressions column {field.name!r} holds {holds}, a {field.kind} field is of {field.holds}"
+            )
         fields[field.name] = column
     return Impressions(
         user=table.user,
@@ -101,7 +104,7 @@ def requests_of(impressions: Impressions, schema: Schema) -> Iterator[tuple[I64,
     part = {field.name: field.part for field in schema.fields}
     for rows in np.split(order, starts[1:]):
         fields = {name: values[rows] for name, values in impressions.fields.items()}
-        first = {name: values[:1] for name, values in fields.items()}
+        first = {name: values[rows[:1]] for name, values in impressions.fields.items()}
         yield (
             rows,
             RankRequest(

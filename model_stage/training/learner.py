@@ -1,6 +1,6 @@
 """One step of training: from a loss to changed weights and their running average.
 
-Two ways to change the large tables (the tree nodes of both table sets, and the categorical fields):
+Two ways to change the tables (both table sets, and the fields):
 
 - *dense*: Adam over every row in every step. Moments decay and L2 pulls also where the batch has no behavior.
 - *touched*: sparse gradients and `torch.optim.SparseAdam`. A row changes in the steps alone whose batch reads it: so do
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model_stage.training.auxiliary import AuxiliaryModel
     from model_stage.training.config import TrainConfig
 
-_LARGE = ("attention.node.", "representation.node.", "categorical.")
+_LARGE = ("attention.", "representation.", "categorical.", "multi_valued.")
 
 
 class Learner:
@@ -99,10 +99,7 @@ def _optimizers(learning: dict[str, nn.Parameter], config: TrainConfig) -> list[
         return [weight for name, weight in learning.items() if name.startswith(parts)]
 
     rate = config.learning_rate
-    tables = [
-        {"params": of(part), "weight_decay": _penalty(part, config)}
-        for part in ("interest.", "attention.", "representation.", "categorical.")
-    ]
+    tables = [{"params": of(part), "weight_decay": _penalty(part, config)} for part in ("interest.", *_LARGE)]
     return [
         torch.optim.Adam(tables, lr=rate, fused=True),
         torch.optim.AdamW(of("towers."), lr=rate, weight_decay=config.weight_decay, fused=True),

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field
 
 from model_stage.agreement import find_field_problem
@@ -14,7 +13,7 @@ from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.encoder import RequestEncoder
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
-from model_stage.schema import Schema, StrictModel, load_yaml
+from model_stage.schema import NumericField, Schema, StrictModel, load_yaml
 from model_stage.targets import Targets
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
@@ -23,8 +22,7 @@ from model_stage.training.history import HistoryReader
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.scoring import calibrated_report, logits_of
 from model_stage.training.trainer import Example, train
-from model_stage.vocabulary import TreeVocabulary, Vocabularies
-from store.types import NO_ID
+from model_stage.training.vocabularies import build_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,38 +95,6 @@ class Trained:
     metrics: dict[str, Any]
 
 
-def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int) -> Vocabularies:
-    """Builds the vocabularies from a store generation and the training impressions.
-
-    Args:
-        schema: Says which fields there are, and how often an item must occur.
-        snapshot: The store generation.
-        impressions: Those of the training split.
-        until_ms: End of the training split: later behaviors do not count.
-    """
-    counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
-    for user in snapshot.user_ids():
-        np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
-    np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
-    categorical = {}
-    for field in schema.fields:
-        if field.kind != "categorical":
-            continue
-        table = {"user": snapshot.users, "candidate": snapshot.items, "context": None}[field.part]
-        seen = [impressions.fields[field.name]] if field.name in impressions.fields else []
-        if table is not None and field.name in table.fields:
-            seen.append(table.fields[field.name])
-        ids = np.unique(np.concatenate(seen).astype(np.uint64)) if seen else np.empty(0, np.uint64)
-        categorical[field.name] = ids[ids != np.uint64(NO_ID)]
-    names = snapshot.vocabulary
-    return Vocabularies(
-        tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, counts[:-1] >= schema.item_min_count),
-        behavior_names={"domain": names.domains, "action": names.actions, "scene": names.scenes},
-        categorical=categorical,
-        streams=snapshot.streams,
-    )
-
-
 def retrieve_examples(
     impressions: Impressions,
     schema: Schema,
@@ -149,11 +115,12 @@ def retrieve_examples(
 
     Raises:
         ConfigError: The store holds a field as another kind than the schema says.
+        store.errors.UnknownFieldError: Behaviors of the store lack side-info that the schema names.
     """
     grouped = list(requests_of(impressions, schema))
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
-        found = retriever.search(request.query())
+        found = retriever.search(request.query(behavior_fields=schema.side_info))
         problem = find_field_problem(schema, found)
         if problem:
             raise ConfigError(f"schema.yaml: {problem}")
@@ -266,9 +233,15 @@ def _check_attention(fixed: Bundle, schema: Schema) -> None:
             raise ConfigError(
                 f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
             )
-    known = fixed.vocabularies.categorical
+    for name in schema.side_info:
+        if schema.behavior_field(name) != fixed.schema.behavior_field(name):
+            raise ConfigError(
+                f"schema.yaml: fields: {name!r} is not declared as in bundle {fixed.name}, of which the attention "
+                "table is kept"
+            )
     for field in schema.fields:
-        if field.kind == "categorical" and field.name not in known:
+        if not isinstance(field, NumericField) and not fixed.vocabularies.knows(field):
+            known = (*fixed.vocabularies.categorical, *fixed.vocabularies.boundaries)
             raise ConfigError(
                 f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "
                 f"{', '.join(known) or 'none'}; train that bundle with this schema first"

@@ -263,6 +263,8 @@ class _Build:
             behavior_fields=plan.kinds,
             item_fields=tuple(items.fields),
             user_fields=tuple(users.fields),
+            item_lists=items.lists,
+            user_lists=users.lists,
             taxonomy_fingerprint=taxonomy.fingerprint(),
             num_users=counts.num_users,
             num_behaviors=counts.num_behaviors,

@@ -20,6 +20,7 @@ from store.generations.names import NameSpill
 from store.inputs.bad_rows import BadRows
 from store.inputs.parsing import IdPool, WordPool, id_field, number_field, times
 from store.inputs.readers import empty_batch, estimated_rows, find_files, read_batches, row_groups_of
+from store.lists import Lists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,9 +145,13 @@ def _kinds_of(path: Path) -> FieldKinds:
     else:
         batch = next(read_batches(path, _REQUIRED, _OPTIONAL, BadRows(sys.maxsize), free=True))
     fields = side_fields(batch, _REQUIRED | _OPTIONAL, IdPool("side-info value"))
+    kept = [(name, column) for name, column in fields.items() if not isinstance(column, Lists)]
+    if len(kept) < len(fields):
+        lists = fields.keys() - {name for name, _ in kept}
+        raise InputError(f"{path}: {min(lists)}: a behavior has one value of a side-info field, and no list of them")
     # A column in which all is null has no type: it takes that of the other files.
     known = {name for name, column in batch.columns.items() if not pa.types.is_null(column.type)}
-    return tuple((name, field_kind(column)) for name, column in fields.items() if name in known)
+    return tuple((name, field_kind(column)) for name, column in kept if name in known)
 
 
 class _Reader:

@@ -13,12 +13,14 @@ from store.errors import InputError
 from store.inputs.bad_rows import BadRows
 from store.inputs.parsing import times
 from store.inputs.readers import find_files, read_batches
+from store.lists import Lists, holds_of, join_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from store.inputs.batch import Batch
+    from store.lists import FieldColumn
     from store.types import F32, I64, U64, AnyArray
 
 _OWN = {"user", "item", "timestamp_ms"}
@@ -35,8 +37,8 @@ class ImpressionTable:
     timestamp_ms: I64
     labels: Mapping[str, F32]
     """By target: 1 yes, 0 no, NaN unknown."""
-    fields: Mapping[str, U64 | F32]
-    """Side-info fields: uint64 ids (`NO_ID` = missing) or float32 numbers (NaN = missing)."""
+    fields: Mapping[str, FieldColumn]
+    """Side-info fields: uint64 ids (`NO_ID` = missing), float32 numbers (NaN = missing), or lists of ids."""
 
 
 def read_impressions(folder: Path) -> ImpressionTable:
@@ -64,7 +66,7 @@ def read_impressions(folder: Path) -> ImpressionTable:
         item=_join([part.item for part in parts]),
         timestamp_ms=_join([part.timestamp_ms for part in parts]),
         labels={name: _join([part.labels[name] for part in parts]) for name in first.labels},
-        fields={name: _join([part.fields[name] for part in parts]) for name in first.fields},
+        fields={name: join_columns([part.fields[name] for part in parts]) for name in first.fields},
     )
 
 
@@ -76,7 +78,7 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> ImpressionTa
     labels: dict[str, F32] = {}
     for name in [name for name in fields if name.startswith(LABEL)]:
         values = fields.pop(name)
-        if values.dtype != np.float32:
+        if isinstance(values, Lists) or values.dtype != np.float32:
             raise InputError(f"{batch.file}: {name}: a label is 0, 1 or empty")
         wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
         batch.check.refuse(wrong, partial(_no_label, name, values))
@@ -90,7 +92,7 @@ def _no_label(name: str, values: AnyArray, row: int) -> str:
 
 
 def _kinds(part: ImpressionTable) -> dict[str, str]:
-    return {name: column.dtype.str for name, column in part.fields.items()}
+    return {name: holds_of(column) for name, column in part.fields.items()}
 
 
 def _join(arrays: Sequence[AnyArray]) -> AnyArray:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from store.errors import InputError
 from store.files.arrays import find_sorted
 from store.generations.tables import CoverTable, FieldTable
-from store.inputs.parsing import IdPool, id_field, numbers, text_column
+from store.inputs.parsing import IdPool, id_field, is_list, is_text, list_field, numbers, text_column
 from store.inputs.table_reader import TABLE_COLUMNS
 from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, no_bridges, no_items
 from store.types import NO_ID
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from store.generations.base import NameKind
     from store.inputs.batch import Batch
     from store.inputs.table_reader import TableReader
-    from store.types import F32, I64, U64, Bool
+    from store.lists import FieldColumn
+    from store.types import I64, U64, Bool
 
     Strings = npt.NDArray[np.object_]
 
@@ -165,25 +166,32 @@ def _refuse_repeated(batch: Batch, name: str, ids: U64) -> None:
     )
 
 
-def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, U64 | F32]:
+def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, FieldColumn]:
     """Gives the side-info fields, by name: every column that is not the table's own.
 
     A column of strings becomes uint64 ids (`NO_ID` = missing), one of numbers float32 (NaN = missing); in a CSV file
-    a column in which every value is a number is one of numbers. Rows with a value that is neither are refused.
+    a column in which every value is a number is one of numbers. A column of lists becomes lists of ids. Rows with a
+    value that is none of these are refused.
 
     Raises:
-        InputError: A column is neither of strings nor of numbers.
+        InputError: A column is neither of strings nor of numbers nor of lists of ids.
     """
-    out: dict[str, U64 | F32] = {}
+    out: dict[str, FieldColumn] = {}
     for name in batch.columns.keys() - own:
-        column = _typed(batch.columns[name]) if batch.is_text else batch.columns[name]
+        column = batch.columns[name]
+        if batch.is_text and not is_list(column.type):
+            column = _typed(column)
         kind = column.type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        if is_list(kind):
+            out[name] = list_field(batch, name, values)
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
             out[name] = numbers(batch.check, name, column)
         elif pa.types.is_string(kind) or pa.types.is_null(kind):
             out[name] = id_field(batch, name, values)
         else:
-            raise InputError(f"{batch.file}: {name} has type {kind}; a side-info field is a string or a number")
+            raise InputError(
+                f"{batch.file}: {name} has type {kind}; a side-info field is a string, a number or a list of ids"
+            )
     return dict(sorted(out.items()))
 
 
@@ -195,7 +203,7 @@ def _typed(column: pa.Array) -> pa.Array:
         return column
 
 
-def _field_table(ids: U64, fields: dict[str, U64 | F32], good: Bool) -> FieldTable:
+def _field_table(ids: U64, fields: dict[str, FieldColumn], good: Bool) -> FieldTable:
     rows = np.flatnonzero(good)
     rows = rows[np.argsort(ids[rows])]
     return FieldTable(ids=ids[rows], fields={name: column[rows] for name, column in fields.items()})
@@ -206,9 +214,9 @@ def _covered(batch: Batch, items: IdPool) -> tuple[U64, I64]:
     column = batch.columns.get("covers")
     if column is None or pa.types.is_null(column.type):
         return np.empty(0, np.uint64), np.empty(0, np.int64)
-    if batch.is_text:
+    if batch.is_text and is_text(column.type):
         column = pc.split_pattern(column, "|")
-    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+    if not is_list(column.type):
         raise InputError(f"{batch.file}: covers has type {column.type}; it must be a list of ids")
     rows = pc.list_parent_indices(column).to_numpy()
     ids, _ = items.parse(f"{batch.file}: covers", pc.list_flatten(column))

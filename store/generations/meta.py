@@ -36,6 +36,9 @@ class StoreMeta(BaseModel):
     """Side-info fields of behaviors, with their kinds; ascending."""
     item_fields: tuple[str, ...]
     user_fields: tuple[str, ...]
+    item_lists: tuple[str, ...] = ()
+    """Those of `item_fields` that have lists of ids."""
+    user_lists: tuple[str, ...] = ()
     taxonomy_fingerprint: str
     num_users: int
     """Users with at least one behavior."""

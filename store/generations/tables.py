@@ -9,30 +9,32 @@ import numpy as np
 
 from store.errors import CorruptGenerationError, InputError
 from store.files.arrays import find_sorted, load_array, save_array
+from store.lists import Lists, spans
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from store.types import F32, I64, U64, AnyArray
+    from store.lists import FieldColumn, IdLists
+    from store.types import I64, U64, AnyArray, Bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldTable:
     """Side-info fields by id; immutable and thread-safe.
 
-    A field is categorical (uint64 ids, `NO_ID` = missing) or numeric (float32, NaN = missing)::
+    A field has ids (uint64, `NO_ID` = missing), numbers (float32, NaN = missing) or lists of ids::
 
-        ids    brand  price
-        7      901    1.5
+        ids    brand  price  tags
+        7      901    1.5    11 12
         8      NO_ID  2.0
     """
 
     ids: U64
     """Ascending, distinct. (K,)"""
-    fields: Mapping[str, U64 | F32]
-    """Each (K,)."""
+    fields: Mapping[str, FieldColumn]
+    """Each (K,); lists are ascending and without repetition."""
 
     def __post_init__(self) -> None:
         for name, column in self.fields.items():
@@ -42,7 +44,12 @@ class FieldTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def lookup(self, ids: U64) -> dict[str, U64 | F32]:
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Names of the fields that have lists."""
+        return tuple(name for name, column in self.fields.items() if isinstance(column, Lists))
+
+    def lookup(self, ids: U64) -> dict[str, FieldColumn]:
         """Gives every field of some ids, missing where the id is unknown.
 
         Args:
@@ -52,8 +59,11 @@ class FieldTable:
             New arrays, each (N,).
         """
         at, found = find_sorted(self.ids, ids)
-        out: dict[str, U64 | F32] = {}
+        out: dict[str, FieldColumn] = {}
         for name, column in self.fields.items():
+            if isinstance(column, Lists):
+                out[name] = _lists_at(column, at, found)
+                continue
             missing = NO_ID if column.dtype == np.uint64 else np.nan
             values: AnyArray = np.full(len(ids), missing, column.dtype)
             values[found] = column[at[found]]
@@ -61,21 +71,36 @@ class FieldTable:
         return out
 
     def save(self, folder: Path) -> None:
-        """Writes `ids.npy` and one numbered .npy file per field; the names go into the manifest, by the caller."""
+        """Writes `ids.npy` and one numbered .npy file per field, two where it has lists.
+
+        The names, and which of them have lists, go into the manifest, by the caller.
+        """
         save_array(folder / "ids.npy", self.ids)
         for number, column in enumerate(self.fields.values()):
-            save_array(folder / f"field{number}.npy", column)
+            if isinstance(column, Lists):
+                save_array(folder / f"field{number}.npy", column.values)
+                save_array(folder / f"field{number}.offsets.npy", column.offsets)
+            else:
+                save_array(folder / f"field{number}.npy", column)
 
     @staticmethod
-    def load(folder: Path, names: Sequence[str]) -> FieldTable:
+    def load(folder: Path, names: Sequence[str], lists: Collection[str] = ()) -> FieldTable:
         """Maps what `save` wrote.
+
+        Args:
+            folder: Where it is.
+            names: Of the fields, in their order.
+            lists: Those that have lists.
 
         Raises:
             CorruptGenerationError: A file is no such array, or of another length than the ids.
         """
         ids = load_array(folder / "ids.npy", np.uint64)
-        fields = {
-            name: load_array(folder / f"field{number}.npy", np.uint64, np.float32) for number, name in enumerate(names)
+        fields: dict[str, FieldColumn] = {
+            name: _load_lists(folder, number)
+            if name in lists
+            else load_array(folder / f"field{number}.npy", np.uint64, np.float32)
+            for number, name in enumerate(names)
         }
         for number, (name, column) in enumerate(fields.items()):
             if len(column) != len(ids):
@@ -111,8 +136,7 @@ class CoverTable:
         at, found = find_sorted(self.ids, ids)
         starts = np.where(found, self.offsets[at], 0)
         lengths = np.where(found, self.offsets[np.minimum(at + 1, len(self.ids))] - starts, 0)
-        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-        rows = np.arange(int(offsets[-1])) + np.repeat(starts - offsets[:-1], lengths)
+        rows, offsets = spans(starts, lengths)
         return self.values[rows], offsets
 
     def save(self, folder: Path) -> None:
@@ -137,3 +161,22 @@ class CoverTable:
                 "run `lookback-store ingest` again"
             )
         return CoverTable(ids=ids, offsets=offsets, values=values)
+
+
+def _lists_at(column: IdLists, at: I64, found: Bool) -> IdLists:
+    """Gives the lists at some positions, empty ones where nothing was found."""
+    if len(column) == 0:
+        return Lists.empty(len(at), np.uint64)
+    starts = column.offsets[at]
+    rows, offsets = spans(starts, np.where(found, column.offsets[at + 1] - starts, 0))
+    return Lists(values=column.values[rows], offsets=offsets)
+
+
+def _load_lists(folder: Path, number: int) -> IdLists:
+    values: U64 = load_array(folder / f"field{number}.npy", np.uint64)
+    path = folder / f"field{number}.offsets.npy"
+    offsets = load_array(path, np.int64)
+    try:
+        return Lists(values=values, offsets=offsets)
+    except InputError as exc:
+        raise CorruptGenerationError(f"{path}: {exc}; run `lookback-store ingest` again") from exc

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from store.errors import InputError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
+LIST_ENDING = "[]"
+"""A column of a CSV file whose name ends so holds lists, the values of one joined by a vertical bar."""
 _PARQUET_BATCH_ROWS = 1 << 20
 _CSV_BYTES_PER_ROW = 40
 _GZIP_BYTES_PER_ROW = 10
@@ -139,8 +142,10 @@ def read_batches(
         InputError: It is no such file, or lacks a column, or has one that is not allowed.
         TooManyBadRowsError: See `BadRows`.
     """
+    with_lists = free and not path.name.endswith(".parquet")
 
     def check(names: list[str]) -> None:
+        names = [name.removesuffix(LIST_ENDING) for name in names] if with_lists else names
         missing = required - set(names)
         unknown = set(names) - required - optional
         if missing:
@@ -155,9 +160,19 @@ def read_batches(
         if path.name.endswith(".parquet"):
             yield from _read_parquet(path, check, words, part, batch_rows)
         else:
-            yield from read_csv(path, check, bad_rows)
+            batches = read_csv(path, check, bad_rows)
+            yield from map(_split_lists, batches) if with_lists else batches
     except _UNREADABLE as exc:
         raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
+
+
+def _split_lists(batch: Batch) -> Batch:
+    """Makes lists of the columns whose name says that they hold some."""
+    columns = {
+        name.removesuffix(LIST_ENDING): pc.split_pattern(column, "|") if name.endswith(LIST_ENDING) else column
+        for name, column in batch.columns.items()
+    }
+    return replace(batch, columns=columns)
 
 
 def read_table(

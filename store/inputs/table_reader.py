@@ -1,8 +1,9 @@
 """The four tables of a dataset: finds them in one folder or the next, and keeps what was accepted for later builds.
 
 A store keeps its tables in one form, whatever files they came from, so that a rebuild needs no dataset folder and an
-export gives everything back: ids, words and categorical fields as strings, numeric fields as float32, `covers` as
-lists of strings; every column that the contract names is there, side-info fields behind them by name.
+export gives everything back: ids, words and categorical fields as strings, numeric fields as float32, `covers` and
+multi-valued fields as lists of strings; every column that the contract names is there, side-info fields behind them by
+name.
 """
 
 # pyarrow makes its compute functions at import time: no type checker sees them.
@@ -18,7 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from store.generation import translate_os_errors
+from store.inputs.parsing import is_text
 from store.inputs.readers import find_files, read_table
+from store.lists import Lists
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
     from store.inputs.bad_rows import BadRows
     from store.inputs.batch import Batch
-    from store.types import F32, U64, Bool
+    from store.lists import FieldColumn
+    from store.types import Bool
 
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "taxonomy": ("category", "parent", "name", "domain"),
@@ -67,7 +71,7 @@ class TableReader:
                 return read_table(folder, stem, required, optional, self.bad_rows, free=free)
         return None
 
-    def keep(self, stem: str, batch: Batch, good: Bool, fields: Mapping[str, U64 | F32] | None = None) -> None:
+    def keep(self, stem: str, batch: Batch, good: Bool, fields: Mapping[str, FieldColumn] | None = None) -> None:
         """Remembers the accepted rows of a table.
 
         Args:
@@ -78,6 +82,9 @@ class TableReader:
         """
         columns = {name: _as_text(batch, name) for name in TABLE_COLUMNS[stem]}
         for name, values in (fields or {}).items():
+            if isinstance(values, Lists):
+                columns[name] = _as_lists(batch.columns[name])
+                continue
             is_number = values.dtype == np.float32
             columns[name] = pa.array(values, mask=np.isnan(values)) if is_number else _as_text(batch, name)
             if not is_number:  # a value that is no id was refused, an empty one is missing
@@ -108,8 +115,10 @@ def _covers(batch: Batch) -> pa.Array:
     column = batch.columns.get("covers")
     if column is None or pa.types.is_null(column.type):
         return pa.nulls(len(batch), _STRINGS)
-    if batch.is_text:
-        column = pc.split_pattern(column, "|")
+    return _as_lists(pc.split_pattern(column, "|") if is_text(column.type) else column)
+
+
+def _as_lists(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(pc.list_value_length(column), 0), None, column.cast(_STRINGS))
 
 

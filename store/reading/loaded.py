@@ -58,8 +58,8 @@ class LoadedGeneration:
         self.unmapped = self.taxonomy.unmapped
         self.end_of_node = self.taxonomy.end.data
         """`Taxonomy.end`; gives a number in a tenth of the time that the array takes."""
-        self.items = FieldTable.load(opened.path / "items", self.meta.item_fields)
-        self.users = FieldTable.load(opened.path / "users", self.meta.user_fields)
+        self.items = FieldTable.load(opened.path / "items", self.meta.item_fields, self.meta.item_lists)
+        self.users = FieldTable.load(opened.path / "users", self.meta.user_fields, self.meta.user_lists)
         self.covers = CoverTable.load(opened.path / "covers")
         self.data_file = opened.path / "base" / RECORDS_FILE
         for name in FILES:

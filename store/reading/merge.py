@@ -146,7 +146,7 @@ class _Inserted:
         places = _row_places(base, [(stream[row], node[row], time[row]) for row in record])
         self._record = np.array(record, np.intp)
         self._rows = _Gaps(places, base.num_behaviors)
-        self._times = _Gaps(_time_places(base, [time[row] for row in by_time]), base.num_behaviors)
+        self._times = _Gaps(time_places(base, [time[row] for row in by_time]), base.num_behaviors)
         self._live_rank = np.empty(len(by_time), np.intp)
         self._live_rank[by_time] = self._times.at
 
@@ -223,7 +223,7 @@ def _row_places(base: UserColumns, live: list[tuple[int, int, int]]) -> list[int
     return places
 
 
-def _time_places(base: UserColumns, moments: list[int]) -> list[int]:
+def time_places(base: UserColumns, moments: list[int]) -> list[int]:
     """Gives before which base row of the time order each live row goes; they are in time order."""
     order, time = base.order.data, base.timestamp_ms.data
     newest = time[order[-1]] if base.num_behaviors else -1

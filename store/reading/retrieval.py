@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import InputError
+from store.lists import check_offsets
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from store.lists import FieldColumn
     from store.types import F32, I32, I64, U8, U16, U64, Vocabulary
 
 NO_LEVEL = 255
@@ -87,6 +89,8 @@ class SearchRequest:
     top_k: TopK = field(default_factory=TopK)
     with_names: bool = False
     """Also answer names, for reports."""
+    behavior_fields: tuple[str, ...] = ()
+    """Side-info fields of behaviors to answer; each makes the answer larger by 4 to 9 bytes a behavior."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +173,10 @@ class SearchResult:
     statistics: MatchStatistics
     candidate_category: U64
     """The category each candidate was searched under; `NO_ID` = unknown. (C,)"""
-    candidate_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
-    """What the store's items table knows of each candidate: columns of length C, uint64 ids (`NO_ID` = missing) or
-    float32 numbers (NaN = missing)."""
-    user_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    candidate_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
+    """What the store's items table knows of each candidate: columns of length C, uint64 ids (`NO_ID` = missing),
+    float32 numbers (NaN = missing), or lists of ids."""
+    user_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """What the store's users table knows of the user; columns of length 1."""
     num_behaviors: int
     """Behaviors of the user before the as-of time."""
@@ -181,19 +185,8 @@ class SearchResult:
     """Empty when no index is loaded."""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
+    behavior_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    """The side-info that was asked for: columns of length U, uint64 ids (`NO_ID` = missing) or float32 numbers (NaN =
+    missing)."""
     names: Names | None = None
     """Only when the request asked for them."""
-
-
-def check_offsets(name: str, offsets: I64, num_lists: int, num_values: int) -> None:
-    """Checks that offsets describe `num_lists` consecutive lists over `num_values` values.
-
-    Raises:
-        InputError: Wrong length, not starting at 0, not ending at `num_values`, or not ascending; names the field.
-    """
-    if offsets.shape != (num_lists + 1,):
-        raise InputError(f"{name}: expected {num_lists + 1} offsets, got shape {offsets.shape}")
-    if int(offsets[0]) != 0 or int(offsets[-1]) != num_values:
-        raise InputError(f"{name}: must run from 0 to {num_values}, runs from {offsets[0]} to {offsets[-1]}")
-    if bool(np.any(offsets[1:] < offsets[:-1])):
-        raise InputError(f"{name}: must not descend")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from store.errors import CorruptRecordError, InputError, StoreClosedError
+from store.errors import CorruptRecordError, InputError, StoreClosedError, UnknownFieldError
 from store.events import STREAMS_PER_DOMAIN
 from store.keys import mix_one
 from store.reading.merge import LiveRows, live_only, merge_columns
 from store.reading.retrieval import BehaviorColumns
+from store.reading.side_info import side_info_at
 from store.reading.subtree import OpenUser
 from store.reading.user_events import UserEvents, join_events
 from store.records.codec import decode_extras, decode_user
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from store.generations.base import BaseTransaction, NameKind
     from store.generations.meta import StoreMeta
     from store.generations.tables import CoverTable, FieldTable
+    from store.lists import FieldColumn
     from store.reading.loaded import LiveWords, LoadedGeneration
     from store.reading.subtree import Subtree
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import F32, U64, Vocabulary
+    from store.types import F32, I64, U64, Vocabulary
 
 
 class Snapshot:
@@ -122,7 +124,7 @@ class Snapshot:
         """The delta at this moment; None = there is none."""
         return self._delta
 
-    def user_fields(self, user: int) -> dict[str, U64 | F32]:
+    def user_fields(self, user: int) -> dict[str, FieldColumn]:
         """Gives the side-info fields of one user, each (1,); missing where the user is unknown or deleted."""
         return self.users.lookup(np.array([NO_ID if self._is_hidden(user) else user], np.uint64))
 
@@ -238,6 +240,41 @@ class Snapshot:
         assert self._delta is not None
         fields = {name: code for code, (name, _) in enumerate(self._delta.words().fields)}
         return join_events(base, UserEvents.of_delta(live, words, fields, kinds))
+
+    def behavior_fields(self, user: int, positions: I64, names: tuple[str, ...]) -> dict[str, U64 | F32]:
+        """Gives side-info fields of some of a user's behaviors.
+
+        Args:
+            user: User id.
+            positions: Which behaviors, by their positions in time order (`UserColumns.rank`); any order. (U,)
+            names: Which fields.
+
+        Returns:
+            By name, as asked, (U,) each: ids, `NO_ID` = missing, or float32, NaN = missing.
+
+        Raises:
+            UnknownFieldError: The generation has no such field. One that only the delta has is none before the next.
+            CorruptRecordError: As `columns`.
+        """
+        kinds = self.meta.behavior_fields
+        known = [name for name, _ in kinds]
+        for at, name in enumerate(names):
+            if name not in known:
+                raise UnknownFieldError(
+                    f"behavior_fields[{at}]: {name[:64]!r} is no side-info field of behaviors; store {self.generation} "
+                    f"has {', '.join(known) or 'none'}"
+                )
+        if not names:
+            return {}
+        record, live = self._record(user), self._live_rows(user)
+        codes: dict[str, int] = {}
+        if live is not None and self._delta is not None:
+            codes = {name: code for code, (name, _) in enumerate(self._delta.words().fields)}
+        try:
+            base = None if record is None else (decode_user(record), decode_extras(record))
+        except CorruptRecordError as exc:
+            raise self._damaged(user, exc) from exc
+        return side_info_at(positions, base, live, codes, kinds, names)
 
     def behavior_category(self, node: int) -> int:
         """Gives the id of the category a node is or hangs under; `NO_ID` = unmapped."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
 from store.errors import InputError
-from store.types import F32, NO_ID, U64, AnyArray
+from store.lists import FieldColumn, IdLists, Lists, check_offsets
+from store.types import NO_ID, AnyArray
 
 
 class DType(IntEnum):
@@ -72,24 +74,41 @@ def decode_column(name: str, dtype: int, data: bytes, expected: DType, length: i
     return array
 
 
-def encode_field(values: U64 | F32) -> tuple[DType, bytes, bytes]:
-    """Gives type, bytes and presence bytes of a side-info field, whose missing values are `NO_ID` or NaN.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldMessage:
+    """A side-info field on the wire: what `NamedColumn` holds beside the name."""
+
+    values: tuple[int, bytes]
+    """Element type and bytes."""
+    present: bytes
+    offsets: tuple[int, bytes] | None
+    """None = the field has one value each, and no lists."""
+
+
+def encode_field(values: FieldColumn) -> FieldMessage:
+    """Gives the message of a side-info field, whose missing values are `NO_ID`, NaN or an empty list.
 
     A missing value travels as 0 with a presence byte of 0, because a number on the wire is always finite. Presence is
-    empty when nothing is missing.
+    empty when nothing is missing, and for lists.
     """
+    if isinstance(values, Lists):
+        return FieldMessage(values=encode_column(values.values), present=b"", offsets=encode_column(values.offsets))
     missing = np.isnan(values) if values.dtype == np.float32 else values == np.uint64(NO_ID)
     present = (~missing).astype(np.uint8).tobytes() if bool(missing.any()) else b""
-    return *encode_column(np.where(missing, values.dtype.type(0), values)), present
+    encoded = encode_column(np.where(missing, values.dtype.type(0), values))
+    return FieldMessage(values=encoded, present=present, offsets=None)
 
 
-def decode_field(name: str, dtype: int, data: bytes, present: bytes, length: int) -> U64 | F32:
+def decode_field(name: str, message: FieldMessage, length: int) -> FieldColumn:
     """Gives a side-info field as `encode_field` took it.
 
     Raises:
-        InputError: As `decode_column`, a type other than UINT64 and FLOAT32, or presence bytes that are not one 0 or 1
-            for each value. The message names the field.
+        InputError: As `decode_column`, a type other than UINT64 and FLOAT32, presence bytes that are not one 0 or 1
+            for each value, or offsets that are none of `length` lists. The message names the field.
     """
+    if message.offsets is not None:
+        return _decode_lists(name, message, message.offsets, length)
+    (dtype, data), present = message.values, message.present
     expected = DType.UINT64 if dtype == DType.UINT64 else DType.FLOAT32
     values = decode_column(name, dtype, data, expected, length)
     if not present:
@@ -98,3 +117,12 @@ def decode_field(name: str, dtype: int, data: bytes, present: bytes, length: int
         raise InputError(f"{name}.present: expected {length} bytes of 0 or 1")
     missing = NO_ID if expected is DType.UINT64 else np.nan
     return np.where(np.frombuffer(present, np.bool_), values, values.dtype.type(missing))
+
+
+def _decode_lists(name: str, message: FieldMessage, offsets: tuple[int, bytes], length: int) -> IdLists:
+    if message.present:
+        raise InputError(f"{name}.present: lists have none; an empty list is a missing value")
+    values = decode_column(name, *message.values, DType.UINT64)
+    starts = decode_column(f"{name}.offsets", *offsets, DType.INT64, length + 1)
+    check_offsets(f"{name}.offsets", starts, length, len(values))
+    return Lists(values=values, offsets=starts)

@@ -2,7 +2,7 @@
 
 | raised by the store or the edge | status | text on the wire |
 |---|---|---|
-| InputError, TooManyBadRowsError | INVALID_ARGUMENT | the message, which names the field |
+| InputError, TooManyBadRowsError, UnknownFieldError | INVALID_ARGUMENT | the message, which names the field |
 | MissingGenerationError, OutdatedGenerationError | FAILED_PRECONDITION | the message (what to run) |
 | CorruptGenerationError, GenerationError | FAILED_PRECONDITION | the message (what to run) |
 | CorruptRecordError | DATA_LOSS | the request id |
@@ -42,6 +42,7 @@ COMMON_ROWS = (
     Row(store_errors.StoreError, StatusCode.INTERNAL, tell=False),
     Row(store_errors.InputError, StatusCode.INVALID_ARGUMENT),
     Row(store_errors.TooManyBadRowsError, StatusCode.INVALID_ARGUMENT),
+    Row(store_errors.UnknownFieldError, StatusCode.INVALID_ARGUMENT),
     Row(store_errors.GenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.MissingGenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.OutdatedGenerationError, StatusCode.FAILED_PRECONDITION),

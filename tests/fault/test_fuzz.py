@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 import threading
 from collections import Counter
 from pathlib import Path
@@ -174,6 +175,7 @@ def search_messages(draw):
     for name in ("hard", "soft", "recent"):
         if draw(st.booleans()):
             setattr(message.top_k, name, draw(edges))
+    message.behavior_fields.extend(draw(st.lists(st.text(max_size=3) | st.just("x" * 100_000), max_size=2)))
     return SEARCH + "Search", message
 
 
@@ -191,7 +193,9 @@ def append_messages(draw):
     )
     if draw(st.booleans()):
         values = draw(columns(pb.D_TYPE_FLOAT32, length))
-        message.fields.add(name=draw(st.text(max_size=3)), values=values, present=draw(st.binary(max_size=5)))
+        field = message.fields.add(name=draw(st.text(max_size=3)), values=values, present=draw(st.binary(max_size=5)))
+        if draw(st.booleans()):
+            field.offsets.CopyFrom(draw(columns(pb.D_TYPE_INT64, length + 1)))
     return SEARCH + "Append", message
 
 
@@ -218,7 +222,7 @@ def test_messages_at_the_edges_of_their_fields(served, scale, seed, tally):
         codes[code] += 1
         assert code in FINE, (code, said)
         if code is grpc.StatusCode.INVALID_ARGUMENT:
-            field = said.split(":")[0].split(".")[0]
+            field = re.split(r"[:.\[]", said)[0]
             assert field in message.DESCRIPTOR.fields_by_name, said
 
     check()

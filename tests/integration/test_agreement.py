@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_stage.errors import BundleMismatchError, RankingUnavailableError
+from model_stage.errors import BundleMismatchError, InvalidRequestError, RankingUnavailableError
 from model_stage.rank_client import RankClient
 from model_stage.ranker import Ranker
 from model_stage.search_client import SearchClient
@@ -15,6 +15,8 @@ from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from search_stage.server import search_server
 from store import BehaviorStore
+from store.building.ingest import ingest
+from store.errors import UnknownFieldError
 from store.generation import current_name
 from store.serving import ServeOptions
 from store.types import parse_id
@@ -65,3 +67,31 @@ def test_a_ranker_in_one_process_is_refused_with_an_index_of_another_model(own_w
             Ranker.load(own_world.bundle, Searcher(store, IndexGeneration.open(own_world.index)))
         without = Ranker.load(own_world.bundle, Searcher(store, None)).rank(REQUEST)
         assert (without.degraded, without.versions.index_model) == (False, "")
+
+
+def test_a_store_without_the_side_info_of_the_bundle_is_refused_and_degrades_the_answer(own_world):
+    data = own_world.folder / "data"
+    lines = (data / "behaviors.csv").read_text().splitlines()
+    (data / "behaviors.csv").write_text("".join(line.rsplit(",", 2)[0] + "\n" for line in lines))
+    ingest(data, own_world.store, replace=True)
+    message = "behavior_fields.0.: 'stars' is no side-info field of behaviors; store .* has none; ingest the table"
+    with BehaviorStore.open(own_world.store) as store, pytest.raises(BundleMismatchError, match=message):
+        Ranker.load(own_world.bundle, Searcher(store))
+    options = ServeOptions()
+    with (
+        search_server(own_world.store, None, SearchConfig.load(), options) as search,
+        ranking_server(own_world.bundle, f"127.0.0.1:{search.port}", options) as ranking,
+        RankClient(f"127.0.0.1:{ranking.port}") as client,
+        SearchClient(f"127.0.0.1:{search.port}") as searching,
+    ):
+        with pytest.raises(BundleMismatchError, match=message):
+            Ranker.load(own_world.bundle, searching)
+        result = client.rank(REQUEST)
+        assert result.degraded
+        assert "'stars' is no side-info field" in result.degraded_reason
+        with pytest.raises(RankingUnavailableError, match=r"FAILED_PRECONDITION: .*'stars'"):
+            client.explain(REQUEST)
+        with pytest.raises(UnknownFieldError, match=r"^behavior_fields\[0\]: 'os'"):
+            searching.search(REQUEST.query(behavior_fields=("os",)))
+        with pytest.raises(InvalidRequestError, match=r"^behavior_fields: a field is named twice"):
+            searching.search(REQUEST.query(behavior_fields=("os", "os")))

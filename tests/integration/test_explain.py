@@ -17,6 +17,7 @@ from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
+from store.lists import Lists
 from store.types import NO_ID, parse_id
 from tests.integration.world import AS_OF_MS, candidates
 
@@ -68,10 +69,23 @@ def without_numbers(found):
 
 
 def without_ids(found):
+    none = np.full(3, NO_ID, np.uint64)
     return replace(
         found,
-        candidate_fields={**found.candidate_fields, "brand": np.full(3, NO_ID, np.uint64)},
-        user_fields={"segment": np.array([NO_ID], np.uint64)},
+        candidate_fields={**found.candidate_fields, "brand": none, "shop": none},
+        user_fields={**found.user_fields, "segment": np.array([NO_ID], np.uint64)},
+    )
+
+
+def without_buckets(found):
+    return replace(found, candidate_fields={**found.candidate_fields, "weight": np.full(3, np.nan, np.float32)})
+
+
+def without_lists(found):
+    return replace(
+        found,
+        candidate_fields={**found.candidate_fields, "tags": Lists.empty(3, np.uint64)},
+        user_fields={**found.user_fields, "likes": Lists.empty(1, np.uint64)},
     )
 
 
@@ -82,6 +96,8 @@ def without_ids(found):
         ("statistics", nothing_counted, {}),
         ("numeric", without_numbers, {"context_fields": {}}),
         ("categorical", without_ids, {}),
+        ("bucketed", without_buckets, {}),
+        ("multi_valued", without_lists, {}),
     ],
 )
 @pytest.mark.parametrize("candidate", [0, 2])
@@ -89,7 +105,7 @@ def test_a_contribution_is_the_logit_less_the_one_of_an_input_without_the_part(r
     explained = ranker.explain(REQUEST, candidate)
     poorer = Ranker(ranker.bundle, Altered(ranker._retriever, alter)).explain(replace(REQUEST, **changes), candidate)
     found = {each.part: each.logit for each in explained.contributions}
-    assert list(found) == ["behaviors", "statistics", "numeric", "categorical"]
+    assert list(found) == ["behaviors", "statistics", "numeric", "categorical", "bucketed", "multi_valued"]
     expected = np.subtract(explained.logit, poorer.logit)
     np.testing.assert_allclose(found[part], expected, atol=1e-5)
     assert np.abs(expected).max() > 1e-4

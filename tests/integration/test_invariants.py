@@ -97,7 +97,9 @@ def test_nothing_at_or_after_the_time_of_the_request_is_used(world, tmp_path):
     with (tmp_path / "data" / "behaviors.csv").open("a", encoding="utf-8") as file:
         for user in range(10):
             for later_ms in (0, 1, DAY_MS):
-                file.write(f"u{user},s1,saws,ads,click,{AS_OF_MS + later_ms}\nu{user},t1,tea,content,buy,{AS_OF_MS}\n")
+                file.write(
+                    f"u{user},s1,saws,ads,click,{AS_OF_MS + later_ms},,\nu{user},t1,tea,content,buy,{AS_OF_MS},,\n"
+                )
     ingest(tmp_path / "data", tmp_path / "store")
     bundle, index = load_bundle(world.bundle), IndexGeneration.open(world.index)
     answers = []

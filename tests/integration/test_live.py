@@ -139,7 +139,8 @@ def test_a_deleted_user_is_gone_at_once_and_for_good(own_world):
         request = SearchRequest(user=USER, as_of_ms=AS_OF_MS, candidates=candidates("a1"))
         found = client.search(request)
         assert found.num_behaviors == 0
-        assert all(np.isnan(v[0]) if v.dtype.kind == "f" else v[0] == NO_ID for v in found.user_fields.values())
+        assert found.user_fields["segment"].tolist() == [NO_ID]
+        assert found.user_fields["likes"].lengths.tolist() == [0]
         assert results(stub.Append(events([USER], [TEA], [AS_OF_MS - 5]), timeout=10)) == [3]
         rebuild(own_world.store, keep=1)
         admin.Reload(admin_pb2.ReloadRequest(), timeout=20)

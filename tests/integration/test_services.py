@@ -24,6 +24,7 @@ from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.generation import current_name
+from store.lists import Lists
 from store.reading.retrieval import SearchRequest, TopK
 from store.types import NO_ID, parse_id
 from tests import wire
@@ -74,10 +75,23 @@ RANK_CHANGES = [
         "user_fields": {"segment": np.array([parse_id("s1")], np.uint64)},
         "context_fields": {"hour": np.array([7], np.float32)},
     },
+    {
+        "candidate_fields": {
+            "weight": np.array([0.1, np.nan, 0.2, 9, -1, 1.5], np.float32),
+            "shop": np.array([1, NO_ID, 2, 1, 5, 6], np.uint64),
+            "tags": Lists(
+                values=np.array([parse_id(name) for name in ("new", "hot", "unseen")], np.uint64),
+                offsets=np.array([0, 2, 2, 2, 3, 3, 3]),
+            ),
+        },
+        "user_fields": {"likes": Lists(values=np.arange(256, dtype=np.uint64), offsets=np.array([0, 256]))},
+    },
 ]
 
 
-@pytest.mark.parametrize("changes", RANK_CHANGES, ids=["plain", "unknown user", "one target", "own fields"])
+@pytest.mark.parametrize(
+    "changes", RANK_CHANGES, ids=["plain", "unknown user", "one target", "own fields", "own lists"]
+)
 def test_ranking_over_two_services_equals_the_ranker_in_one_process(world, searcher, rank_client, changes):
     ranker = Ranker(load_bundle(world.bundle), searcher)
     request = rank_request(**changes)
@@ -177,6 +191,30 @@ RANK_FAULTS = {
     "a field twice": (
         lambda m, p: [m.context_fields.add(name="hour", values=column(p, 7, [1])) for _ in range(2)],
         "context_fields",
+    ),
+    "257 values in a list": (
+        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, range(257)), offsets=column(p, 6, [0, 257])),
+        "user_fields['likes']: a list of 257 values, at most 256",
+    ),
+    "a list for a number": (
+        lambda m, p: m.context_fields.add(name="hour", values=column(p, 4, [1]), offsets=column(p, 6, [0, 1])),
+        "context_fields['hour']: lists of uint64 do not fit a numeric field",
+    ),
+    "an id for a list": (
+        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, [1])),
+        "user_fields['likes']: uint64 values do not fit a multi_valued field",
+    ),
+    "a list of a candidate less": (
+        lambda m, p: m.candidates.fields.add(name="tags", values=column(p, 4, [1]), offsets=column(p, 6, [0, 1])),
+        "candidates.fields['tags'].offsets: expected 3 values, got 2",
+    ),
+    "lists that end too soon": (
+        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, [1, 2]), offsets=column(p, 6, [0, 1])),
+        "user_fields['likes'].offsets: must run from 0 to 2",
+    ),
+    "a list of none": (
+        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, [NO_ID]), offsets=column(p, 6, [0, 1])),
+        "user_fields['likes']: 2**64 - 1 is reserved",
     ),
     "odd presence": (
         lambda m, p: m.context_fields.add(name="hour", values=column(p, 7, [1]), present=b"\x07"),

@@ -6,14 +6,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from model_stage.bundle import load_bundle
+from model_stage.bundle import load_bundle, new_network
 from model_stage.cli import app
 from model_stage.encoder import RequestEncoder
 from model_stage.errors import ConfigError
 from model_stage.ranker import Ranker
-from model_stage.schema import Schema, load_yaml
+from model_stage.schema import BucketedField, CategoricalField, Schema, load_yaml
 from model_stage.training.history import HistoryReader
 from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
 from model_stage.types import RankRequest
@@ -34,12 +35,12 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training") / "data"
     write_dataset(folder)
     draw = np.random.default_rng(0)
-    lines = ["user,item,timestamp_ms,label_click,label_buy"]
+    lines = ["user,item,timestamp_ms,label_click,label_buy,seen[]"]
     for day in range(15):
         for user in range(10):
             for name in ADS:
                 click = int(draw.random() < (0.6 if name == "a1" else 0.1))
-                lines.append(f"u{user},{name},{FIRST_MS + day * DAY_MS},{click},0")
+                lines.append(f"u{user},{name},{FIRST_MS + day * DAY_MS},{click},0,x{day}|x{user}|x{day + 1}")
     (folder / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     splits = {"validation_from_ms": CUT_MS, "test_from_ms": AS_OF_MS + 10 * DAY_MS}
     (folder / "splits.json").write_text(json.dumps(splits))
@@ -105,6 +106,97 @@ def test_an_unknown_method_is_refused_with_those_there_are(tmp_path):
         load_yaml(tmp_path / "train.yaml", ModelConfig)
 
 
+FIELDS = """
+attention_dim: 4
+fields:
+- {{kind: categorical, part: candidate, name: brand, min_count: {min_count}}}
+- {{kind: bucketed, part: candidate, name: price, buckets: 8}}
+- {{kind: categorical, part: user, name: segment, rows: 7}}
+- {{kind: multi_valued, part: candidate, name: tags, min_count: {min_count}}}
+- {{kind: multi_valued, part: context, name: seen, rows: 9}}
+"""
+
+
+SIDE_INFO = """
+attention_dim: 4
+behavior_fields: [domain, device, {name}]
+fields:
+- {{kind: {kind}, part: behavior, name: device}}
+- {{kind: bucketed, part: behavior, name: {name}, buckets: 3}}
+"""
+
+
+def test_side_info_of_behaviors_is_learned_from_those_of_the_training(data, tmp_path):
+    """Phone, nothing and tv take turns; so do no star and 1 to 3 of them."""
+    asked = recipe(tmp_path / "config", SIDE_INFO.format(kind="categorical", name="stars"))
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "bundles")
+        bundle = load_bundle(tmp_path / "bundles")
+        ranker = Ranker.load(tmp_path / "bundles", Searcher(opened))
+        explained = ranker.explain(RankRequest(user=parse_id("u1"), as_of_ms=AS_OF_MS, candidates=candidates("a1")))
+        other = recipe(tmp_path / "other", SIDE_INFO.format(kind="categorical, rows: 9", name="stars"))
+        with pytest.raises(ConfigError, match=r"'device' is not declared as in bundle .* table is kept"):
+            train_bundle(
+                other, data, snapshot, Searcher(opened), tmp_path / "next", attention_from=tmp_path / "bundles"
+            )
+    assert bundle.vocabularies.categorical["device"].tolist() == sorted(map(parse_id, ("phone", "tv")))
+    assert bundle.vocabularies.boundaries["stars"].tolist() == [2, 3]
+    made_of = (asked.schema, asked.targets, asked.model.network, bundle.vocabularies)
+    untrained = new_network(*made_of, asked.model.train.seed)
+    for ours, theirs in zip(bundle.network.representation.side, untrained.representation.side, strict=True):
+        assert not torch.equal(ours.weight, theirs.weight)
+    assert len(explained.behaviors) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        (
+            "categorical",
+            "size",
+            r"'size' is bucketed, of numbers; .* have device \(ids\), stars \(numbers\)",
+        ),
+        (
+            "bucketed",
+            "stars",
+            r"behavior field 'device' is bucketed, of numbers; .* device \(ids\), stars",
+        ),
+    ],
+)
+def test_side_info_that_the_store_has_not_is_refused(data, tmp_path, kind, name, message):
+    asked = recipe(tmp_path / "config", SIDE_INFO.format(kind=kind, name=name))
+    with (
+        BehaviorStore.open(data.parent / "store") as opened,
+        opened.snapshot() as snapshot,
+        pytest.raises(ConfigError, match=message),
+    ):
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "bundles")
+
+
+@pytest.mark.parametrize("min_count", [1, 51])
+def test_fields_learn_from_the_training_impressions_alone(data, tmp_path, min_count):
+    """Each of the ads stands in 50 training impressions, three of them have a brand and a price; t1 is in none."""
+    asked = recipe(tmp_path / "config", FIELDS.format(min_count=min_count))
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "bundles")
+    bundle = load_bundle(tmp_path / "bundles")
+    known = {"leaf", "bean", "steel"} if min_count == 1 else set()
+    assert set(bundle.vocabularies.categorical["brand"].tolist()) == {parse_id(name) for name in known}
+    assert bundle.vocabularies.boundaries["price"].tolist() == [4], "19 is the price of an item that nobody was shown"
+    brand, price, segment = (table.weight.detach() for table in bundle.network.categorical)
+    assert bool(brand[1].any()) == (min_count == 51), "the out-of-vocabulary row is trained where ids are rare"
+    assert bool(brand[0].any()), "a3 has no brand"
+    assert (len(price), len(segment)) == (3, 8)
+    often = {"hot", "new"} if min_count == 51 else {"hot", "new", "green", "black"}
+    assert set(bundle.vocabularies.categorical["tags"].tolist()) == {parse_id(name) for name in often}
+    untrained = new_network(
+        asked.schema, asked.targets, asked.model.network, bundle.vocabularies, asked.model.train.seed
+    )
+    for table, before in zip(bundle.network.multi_valued, untrained.multi_valued, strict=True):
+        moved = (table.weight != before.weight).any(1).tolist()
+        assert moved == [False] + [True] * (len(moved) - 1), "every row but the one of no value"
+
+
 @pytest.fixture(scope="module")
 def plain(data):
     """Root of a bundle without fields."""
@@ -126,6 +218,26 @@ def plain(data):
         (
             "{attention_dim: 4, fields: [{kind: numeric, part: candidate, name: brand}]}",
             "candidate field 'brand' is numeric, store .* holds ids",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: bucketed, part: candidate, name: price}]}",
+            "'price' has no vocabulary in bundle .* none; train that bundle",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: categorical, rows: 9, part: candidate, name: price}]}",
+            "candidate field 'price' is categorical, store .* holds numbers",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: multi_valued, part: candidate, name: tags}]}",
+            "'tags' has no vocabulary in bundle .* none; train that bundle",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: multi_valued, rows: 9, part: candidate, name: shop}]}",
+            "candidate field 'shop' is multi_valued, store .* holds ids",
+        ),
+        (
+            "{attention_dim: 4, fields: [{kind: categorical, rows: 9, part: context, name: seen}]}",
+            "impressions column 'seen' holds lists of ids, a categorical field is of ids",
         ),
     ],
 )
@@ -164,8 +276,17 @@ def encoder_of(snapshot):
         behavior_names={"domain": ("ads", "content"), "action": ("buy", "click")},
         categorical={},
         streams=(),
+        boundaries={"stars": np.array([2, 3], np.float32)},
     )
-    return RequestEncoder(Schema(attention_dim=4, behavior_fields=("domain", "action")), vocabularies)
+    schema = Schema(
+        attention_dim=4,
+        behavior_fields=("domain", "action", "device", "stars"),
+        fields=(
+            CategoricalField(kind="categorical", name="device", part="behavior", rows=11),
+            BucketedField(kind="bucketed", name="stars", part="behavior"),
+        ),
+    )
+    return RequestEncoder(schema, vocabularies)
 
 
 def history_of(store, user, as_of_ms, newest=None):
@@ -178,13 +299,14 @@ def test_a_history_ends_before_its_request(tmp_path):
     write_dataset(tmp_path / "data")
     ingest(tmp_path / "data", tmp_path / "clean")
     with (tmp_path / "data" / "behaviors.csv").open("a", encoding="utf-8") as file:
-        file.writelines(f"u1,t1,tea,ads,click,{AS_OF_MS + later}\n" for later in (0, 1, DAY_MS))
+        file.writelines(f"u1,t1,tea,ads,click,{AS_OF_MS + later},tv,5\n" for later in (0, 1, DAY_MS))
     ingest(tmp_path / "data", tmp_path / "planted")
     clean, planted = (history_of(tmp_path / name, "u1", AS_OF_MS) for name in ("clean", "planted"))
     later = history_of(tmp_path / "planted", "u1", AS_OF_MS + 1)
     newest = history_of(tmp_path / "planted", "u1", AS_OF_MS, 7)
     assert len(clean.node) == 40
     assert (clean.node > 0).all()
+    assert [len(np.unique(column)) for column in clean.side.T] == [2, 2, 3, 4]
     assert (planted.interval_ms > 0).all()
     assert (np.diff(planted.interval_ms) < 0).all()
     assert (len(later.node), later.interval_ms[-1]) == (41, 1)  # what was planted is there, one millisecond on
@@ -197,7 +319,9 @@ def test_a_history_ends_before_its_request(tmp_path):
 def test_a_history_is_encoded_as_what_is_retrieved(data):
     request = RankRequest(user=parse_id("u1"), as_of_ms=CUT_MS, candidates=candidates(*ADS))
     with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
-        retrieved = encoder_of(snapshot).encode(request, Searcher(opened).search(request.query()))
+        encoder = encoder_of(snapshot)
+        found = Searcher(opened).search(request.query(behavior_fields=encoder.side_info))
+        retrieved = encoder.encode(request, found)
     history = history_of(data.parent / "store", "u1", CUT_MS)
     at = {interval: row for row, interval in enumerate(history.interval_ms.tolist())}
     assert len(at) == len(history.node)

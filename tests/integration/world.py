@@ -20,7 +20,7 @@ import numpy as np
 from model_stage.bundle import Provenance, new_network, save_bundle
 from model_stage.calibration import Calibration, Platt
 from model_stage.networks import NetworkConfig
-from model_stage.schema import CategoricalField, NumericField, Schema
+from model_stage.schema import BucketedField, CategoricalField, MultiValuedField, NumericField, Schema
 from model_stage.targets import Target, Targets
 from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from search_stage.index.build import build_index
@@ -65,17 +65,20 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
             "saws,tools,Saws",
         ],
         "items.csv": [
-            "item,category,name,covers,brand,price",
-            "t1,tea,Green tea,,leaf,2.5",
-            "t2,tea,Black tea,,leaf,",
-            "c1,coffee,Espresso,,bean,4",
-            "s1,saws,Hand saw,,steel,19",
-            "a1,tea,Tea offer,t1|t2,leaf,1",
-            "a2,saws,Saw offer,s1,steel,1",
-            "a3,coffee,,,,",
+            "item,category,name,covers,brand,price,weight,shop,tags[]",
+            "t1,tea,Green tea,,leaf,2.5,0.1,p1,hot|green",
+            "t2,tea,Black tea,,leaf,,0.1,p2,hot",
+            "c1,coffee,Espresso,,bean,4,0.2,p1,hot|black",
+            "s1,saws,Hand saw,,steel,19,1.5,p3,",
+            "a1,tea,Tea offer,t1|t2,leaf,1,0.3,p1,green|hot|new",
+            "a2,saws,Saw offer,s1,steel,1,1.5,p4,new",
+            "a3,coffee,,,,,0.2,,",
         ],
-        "users.csv": ["user,segment", *(f"u{number},s{number % 3}" for number in range(9))],
-        "behaviors.csv": ["user,item,category,domain,action,timestamp_ms"],
+        "users.csv": [
+            "user,segment,likes[]",
+            *(f"u{number},s{number % 3},{'|'.join(f'l{like}' for like in range(number % 4))}" for number in range(9)),
+        ],
+        "behaviors.csv": ["user,item,category,domain,action,timestamp_ms,device,stars"],
     }
     items = (("t1", "tea"), ("c1", "coffee"), ("t2", "tea"), ("s1", "saws"), ("x9", "tea"))
     for user in range(10):
@@ -83,7 +86,8 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
             item, category = items[(user + number * number) % len(items)]
             domain, action = ("ads", "click") if number % 5 == 0 else ("content", "buy")
             time_ms = AS_OF_MS - (number + 1) * DAY_MS - user
-            tables["behaviors.csv"].append(f"u{user},{item},{category},{domain},{action},{time_ms}")
+            side = f"{('phone', '', 'tv')[number % 3]},{number % 4 or ''}"
+            tables["behaviors.csv"].append(f"u{user},{item},{category},{domain},{action},{time_ms},{side}")
     for name, lines in tables.items():
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -93,11 +97,18 @@ def publish_bundle(world: World, *, seed: int) -> str:
     schema = Schema(
         attention_dim=8,
         representation_dim=8,
+        behavior_fields=("action", "device", "domain", "stars"),
         fields=(
             CategoricalField(kind="categorical", name="brand", part="candidate"),
             NumericField(kind="numeric", name="price", part="candidate"),
             CategoricalField(kind="categorical", name="segment", part="user"),
             NumericField(kind="numeric", name="hour", part="context"),
+            BucketedField(kind="bucketed", name="weight", part="candidate"),
+            BucketedField(kind="bucketed", name="stars", part="behavior"),
+            CategoricalField(kind="categorical", name="device", part="behavior", rows=11),
+            CategoricalField(kind="categorical", name="shop", part="candidate", rows=20),
+            MultiValuedField(kind="multi_valued", name="tags", part="candidate"),
+            MultiValuedField(kind="multi_valued", name="likes", part="user", rows=30),
         ),
     )
     targets = Targets(targets=(Target(name="click"), Target(name="buy")))
@@ -108,9 +119,11 @@ def publish_bundle(world: World, *, seed: int) -> str:
             behavior_names={"domain": ("ads", "content"), "action": ("buy", "click"), "scene": ("",)},
             categorical={
                 "brand": np.sort(np.array([parse_id(name) for name in ("leaf", "bean", "steel")], np.uint64)),
+                "tags": np.sort(np.array([parse_id(name) for name in ("hot", "green", "new")], np.uint64)),
                 "segment": np.sort(np.array([parse_id(f"s{number}") for number in range(3)], np.uint64)),
             },
             streams=snapshot.streams,
+            boundaries={"weight": np.array([0.2, 1.5], np.float32), "stars": np.array([2], np.float32)},
         )
         generation = snapshot.generation
     return save_bundle(

@@ -4,12 +4,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import BehaviorStore, ingest
+from store import BehaviorStore, ingest, parse_id
 from store.operations.digest import digest
 from store.operations.export import export
 from tests.helpers import write_table
@@ -55,11 +56,19 @@ def write_behaviors(folder, events):
     pa.parquet.write_table(pa.table(columns), folder / "behaviors.parquet")
 
 
+def tags_of(snapshot, items):
+    found = {}
+    for item in items:
+        lists = snapshot.items.lookup(np.array([parse_id(item)], np.uint64))["tags"]
+        found[item] = lists.values.tolist()
+    return found
+
+
 @given(
     events=st.lists(EVENT, max_size=25),
     live=st.lists(EVENT, max_size=8),
     categories=CATEGORIES,
-    items=st.lists(IDS, unique=True, max_size=4),
+    items=st.dictionaries(IDS, st.lists(IDS, max_size=3), max_size=4),
     row_group_rows=st.sampled_from([1, 4, 1 << 20]),
 )
 @settings(max_examples=40, deadline=None)
@@ -75,16 +84,22 @@ def test_an_export_ingests_to_the_same_content(events, live, categories, items, 
         ]
         write_table(source, "taxonomy", taxonomy)
         if items:
-            write_table(source, "items", [{"item": item, "category": (categories or [None])[0]} for item in items])
+            first = (categories or [None])[0]
+            write_table(
+                source, "items", [{"item": item, "category": first, "tags": tags} for item, tags in items.items()]
+            )
         ingest(source, folder / "store")
         if live:
             living.append(folder / "store", live)
         with BehaviorStore.open(folder / "store") as store, store.snapshot() as snapshot:
             expected, rows = digest(snapshot), living.plain_rows(snapshot)
+            known = {item: sorted({parse_id(tag) for tag in tags}) for item, tags in items.items()}
+            assert tags_of(snapshot, items) == known
             export(snapshot, folder / "out", row_group_rows=row_group_rows, file_rows=8)
         ingest(folder / "out", folder / "again")
         with BehaviorStore.open(folder / "again") as store, store.snapshot() as snapshot:
             assert digest(snapshot) == expected
             assert living.plain_rows(snapshot) == rows
+            assert tags_of(snapshot, items) == known
     finally:
         shutil.rmtree(folder)

@@ -69,6 +69,8 @@ def behaviors(draw: st.DrawFn) -> dict[str, Any]:
         domain=domain,
         action=draw(st.sampled_from(["click", "buy"])),
         scene=draw(st.sampled_from(["", "home"])),
+        device=draw(st.sampled_from([None, "phone", "tv"])),
+        stars=draw(st.sampled_from([None, 0.0, 1.5])),
     )
 
 
@@ -87,12 +89,16 @@ def worlds(draw: st.DrawFn) -> World:
             "category": draw(maybe_category),
             "covers": draw(st.lists(any_item, max_size=3)),
             "price": draw(st.sampled_from([2.5, 1.5])),
+            "tags": draw(st.lists(st.sampled_from(["a", "b"]), max_size=2)),
         }
         for item in draw(st.lists(st.sampled_from(ITEMS), unique=True))
     ]
     dim = draw(st.integers(1, 3))
     return World(
-        behaviors=draw(st.lists(behaviors(), min_size=1, max_size=30)),
+        behaviors=[
+            behavior(2, ITEMS[0], 1, device="phone", stars=0.5),  # or the store might have no such fields
+            *draw(st.lists(behaviors(), min_size=1, max_size=30)),
+        ],
         taxonomy=taxonomy,
         bridges=bridges or None,
         items=items or None,
@@ -151,6 +157,7 @@ def requests(draw: st.DrawFn) -> SearchRequest:
         ),
         as_of_ms=draw(st.integers(1, 14)),
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
+        behavior_fields=draw(st.sampled_from([(), ("device",), ("stars", "device")])),
     )
 
 

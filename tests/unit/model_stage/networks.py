@@ -11,9 +11,10 @@ from torch import nn
 from model_stage.bundle import new_network
 from model_stage.encoder import Batch, EncodedRequest, RequestEncoder, collate
 from model_stage.networks import NetworkConfig, RankingNetwork
-from model_stage.schema import CategoricalField, NumericField, Schema
+from model_stage.schema import BucketedField, CategoricalField, MultiValuedField, NumericField, Schema
 from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
 from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
+from store.lists import Lists
 
 DAY_MS = 86_400_000
 SCHEMA = Schema(
@@ -24,6 +25,10 @@ SCHEMA = Schema(
         CategoricalField(kind="categorical", name="brand", part="candidate"),
         CategoricalField(kind="categorical", name="segment", part="user", dim=3),
         NumericField(kind="numeric", name="price", part="candidate"),
+        BucketedField(kind="bucketed", name="stock", part="candidate", buckets=3),
+        CategoricalField(kind="categorical", name="shop", part="user", rows=5),
+        MultiValuedField(kind="multi_valued", name="tags", part="candidate", dim=5),
+        MultiValuedField(kind="multi_valued", name="likes", part="user", rows=6),
     ),
 )
 CLICK = Target(
@@ -50,8 +55,13 @@ def vocabularies() -> Vocabularies:
             path=_PATH.astype(np.int32),
         ),
         behavior_names={"domain": ("ads", "content"), "action": ("buy", "click"), "scene": ("home",)},
-        categorical={"brand": np.arange(4, dtype=np.uint64), "segment": np.arange(3, dtype=np.uint64)},
+        categorical={
+            "brand": np.arange(4, dtype=np.uint64),
+            "segment": np.arange(3, dtype=np.uint64),
+            "tags": np.arange(7, dtype=np.uint64),
+        },
         streams=(("ads", "click"), ("content", "buy")),
+        boundaries={"stock": np.array([1, 2], np.float32)},
     )
 
 
@@ -69,6 +79,12 @@ def make_network(config: NetworkConfig, targets: Targets = TARGETS, *, seed: int
     return network.eval()
 
 
+def draw_lists(draw: np.random.Generator, count: int, num_rows: int) -> Lists[np.int64]:
+    """Gives lists of 0 to 4 rows of a table."""
+    list_of = np.repeat(np.arange(count), draw.integers(0, 5, count))
+    return Lists.of(list_of, draw.integers(1, num_rows, len(list_of)), count)
+
+
 def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedRequest:
     """Gives a random request; candidates with the same number of behaviors often have the same ones."""
     draw = np.random.default_rng(seed)
@@ -76,6 +92,7 @@ def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedR
     count, num_pairs = len(lengths), sum(lengths)
     chosen = {length: np.sort(draw.permutation(num_behaviors)[:length]) for length in lengths}
     levels = {length: draw.choice([0, 1, 2, 255], length) for length in lengths}
+    stock = draw.integers(0, 4, count)
     user = np.full(count, draw.integers(0, 5))
     sources = {length: draw.choice([1, 2, 3, 4, 5, 6, 7], length) for length in lengths}
     joined = lambda parts, dtype: np.concatenate([parts[n] for n in lengths]).astype(dtype)  # noqa: E731
@@ -90,7 +107,8 @@ def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedR
         source=joined(sources, np.uint8),
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         candidate_node=draw.integers(1, len(_ROW), count).astype(np.int32),
-        categorical=np.stack([draw.integers(0, 5, count), user], axis=1).astype(np.int32),
+        categorical=np.stack([draw.integers(0, 5, count), stock, user, user], axis=1).astype(np.int32),
+        multi_valued=(draw_lists(draw, count, 8), draw_lists(draw, 1, 7)[np.zeros(count, np.int64)]),
         dense=draw.normal(size=(count, len(encoder.dense_names))).astype(np.float32),
     )
 

@@ -168,7 +168,13 @@ def test_show_says_what_a_bundle_is_as_tables_and_json(run, tmp_path):
     name = publish(tmp_path / "bundles")
     code, out, _ = run("bundle", "show", "--bundle", tmp_path / "bundles", "--json", tmp_path / "facts.json")
     assert code == 0
-    for text in (name, "candidate brand (categorical)", "1970-01-01 00:00:00 UTC to 1970-01-02", "platt", "logloss"):
+    for text in (
+        name,
+        "candidate brand (categorical, 4 rows)",
+        "1970-01-01 00:00:00 UTC to 1970-01-02",
+        "platt",
+        "logloss",
+    ):
         assert text in out
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert sorted(facts["files"]) == sorted(FILES)

@@ -28,12 +28,57 @@ def test_a_missing_file_is_named(tmp_path):
     [
         ("attention_dim: 1", "file.yaml: attention_dim: .*greater than or equal to 2"),
         ("colour: red", "file.yaml: colour: Extra inputs are not permitted"),
-        ("fields: [{name: a, part: user, kind: picture}]", "fields.0: .*'categorical', 'numeric'"),
+        (
+            "fields: [{name: a, part: user, kind: picture}]",
+            "fields.0: .*'categorical', 'multi_valued', 'numeric', 'bucketed'",
+        ),
+        ("fields: [{name: a, part: user, kind: bucketed, buckets: 1}]", "fields.0.bucketed.buckets: .*equal to 2"),
+        ("fields: [{name: a, part: user, kind: bucketed, transform: log1p}]", "transform: .*allowed: .*buckets, dim"),
+        ("fields: [{name: a, part: user, kind: numeric, dim: 2}]", "fields.0.numeric.dim: .*allowed: .*transform"),
+        ("fields: [{name: a, part: user, kind: categorical, rows: 1}]", "fields.0.categorical.rows: .*equal to 2"),
+        ("fields: [{name: a, part: user, kind: categorical, min_count: 0}]", "min_count: .*equal to 1"),
+        (
+            "fields: [{name: a, part: user, kind: categorical, rows: 9, min_count: 3}]",
+            "fields.0.categorical.min_count: a field with `rows` has no vocabulary",
+        ),
+        (
+            "fields: [{name: a, part: user, kind: multi_valued, rows: 9, min_count: 3}]",
+            "fields.0.multi_valued.min_count: a field with `rows` has no vocabulary",
+        ),
+        ("fields: [{name: a, part: user, kind: multi_valued, transform: log1p}]", "transform: .*allowed: .*dim, rows"),
         (
             "fields: [{name: a, part: user, kind: numeric}, {name: a, part: user, kind: numeric}]",
             "'a' is declared twice",
         ),
-        ("fields: [{name: a, part: ad, kind: numeric}]", "fields.0.numeric.part: .*'user', 'candidate' or 'context'"),
+        (
+            "fields: [{name: a, part: ad, kind: numeric}]",
+            "part: .*'user', 'candidate', 'context' or 'behavior'",
+        ),
+        (
+            "behavior_fields: [domain, os]",
+            "behavior_fields.1: 'os' is no field of behaviors; there are domain, action",
+        ),
+        ("behavior_fields: [domain, domain]", "behavior_fields.1: 'domain' stands there twice"),
+        (
+            "fields: [{name: os, part: behavior, kind: categorical}]",
+            "fields.0.name: 'os' is of behaviors, and not among behavior_fields",
+        ),
+        (
+            "{behavior_fields: [os], fields: [{name: os, part: behavior, kind: numeric}]}",
+            "fields.0.kind: a behavior has one embedded value of a field: categorical or bucketed, not numeric",
+        ),
+        (
+            "{behavior_fields: [os], fields: [{name: os, part: behavior, kind: multi_valued}]}",
+            "fields.0.kind: .*not multi_valued",
+        ),
+        (
+            "{behavior_fields: [os], fields: [{name: os, part: behavior, kind: bucketed, dim: 3}]}",
+            "fields.0.dim: a field of behaviors is fused into the two tables",
+        ),
+        (
+            "{behavior_fields: [scene], fields: [{name: scene, part: behavior, kind: bucketed}]}",
+            "fields.0.name: 'scene' is what every behavior has",
+        ),
         ("[1, 2", "not YAML"),
         ("- 1", "top level"),
     ],

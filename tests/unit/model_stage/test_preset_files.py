@@ -68,6 +68,7 @@ def test_a_schema_without_fields_of_users_and_scenes_is_enough(preset):
         request,
         behavior_side=request.behavior_side[:, :1],
         categorical=request.categorical[:, :0],
+        multi_valued=(),
         dense=request.dense[:, 1:],
     )
     output = run(network, request)

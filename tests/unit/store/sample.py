@@ -11,12 +11,39 @@ TAXONOMY = [
 ]
 BRIDGES = [{"domain": "content", "category": 100, "node": 2}]
 ITEMS = [
-    {"item": 70, "category": 2, "name": "apple", "domain": None, "covers": None, "price": 1.5, "brand": "a"},
-    {"item": 71, "category": 101, "name": None, "domain": "content", "covers": None, "price": None, "brand": None},
+    {
+        "item": 70,
+        "category": 2,
+        "name": "apple",
+        "domain": None,
+        "covers": None,
+        "price": 1.5,
+        "brand": "a",
+        "tags": ["b", "a", "b"],
+    },
+    {
+        "item": 71,
+        "category": 101,
+        "name": None,
+        "domain": "content",
+        "covers": None,
+        "price": None,
+        "brand": None,
+        "tags": None,
+    },
     {"item": 90, "category": 404, "name": None, "domain": None, "covers": None, "price": 2.0, "brand": "b"},
-    {"item": 500, "category": 3, "name": "coupon", "domain": None, "covers": [71, 70, 70], "price": None, "brand": "7"},
+    {
+        "item": 500,
+        "category": 3,
+        "name": "coupon",
+        "domain": None,
+        "covers": [71, 70, 70],
+        "price": None,
+        "brand": "7",
+        "tags": ["007", "7"],
+    },
 ]
-USERS = [{"user": "anna", "age": "35-44", "size": 2}, {"user": "7", "age": None, "size": None}]
+USERS = [{"user": "anna", "age": "35-44", "size": 2, "likes": [5, 6]}, {"user": "7", "age": None, "size": None}]
 
 
 def event(user, item, category, time, domain="ads", action="click", **more):

@@ -21,6 +21,7 @@ from store.errors import LockedError
 from store.files.lock import FileLock
 from store.generation import current_name
 from store.generations.kept import LOCK_FILE, kept_generations, roll_back
+from store.generations.meta import StoreMeta
 from store.live_writer import LiveWriter
 from store.types import NO_ID
 from tests.helpers import build_store, write_dataset, write_table
@@ -314,3 +315,11 @@ def test_an_append_follows_a_generation_that_took_the_place_of_the_open_one(tmp_
         assert again.result.tolist() == [DUPLICATE, ACCEPTED]
         assert store.generation != outdated
         assert store.history(1).timestamp_ms.tolist() == [3, 5, 6]
+
+
+def test_facts_of_a_store_of_before_say_nothing_of_lists(tmp_path):
+    with BehaviorStore.open(build_store(tmp_path, **sample.tables())) as store, store.snapshot() as snapshot:
+        facts = snapshot.meta.model_dump(exclude={"item_lists", "user_lists"})
+        assert (snapshot.meta.item_lists, snapshot.meta.user_lists) == (("tags",), ("likes",))
+    before = StoreMeta.model_validate(facts)
+    assert (before.item_lists, before.user_lists) == ((), ())

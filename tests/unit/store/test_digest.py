@@ -104,6 +104,8 @@ TABLE_CHANGES = {
     "no bridge": ("bridges", lambda rows: rows.clear()),
     "an item's price": ("items", lambda rows: rows[0].update(price=2.5)),
     "an item's covers": ("items", lambda rows: rows[3].update(covers=[71])),
+    "an item's tag": ("items", lambda rows: rows[0].update(tags=["a"])),
+    "a user's like": ("users", lambda rows: rows[0].update(likes=[5])),
     "a user less": ("users", lambda rows: rows.pop()),
 }
 
@@ -125,6 +127,9 @@ def test_what_says_the_same_has_the_same_digest(tmp_path):
     for rows in (tables["taxonomy"], tables["items"], tables["users"]):
         rows.reverse()
     tables["items"][0]["covers"] = [70, 71]  # a set
+    tables["items"][3]["tags"] = ["a", "b"]
+    tables["items"][1]["tags"] = None  # an empty list
+    tables["users"][1]["likes"] = ["6", "5"]
     for row in tables["users"]:
         row["nothing"] = None
     for row in tables["behaviors"]:

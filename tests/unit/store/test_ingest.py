@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import BehaviorStore, InputError, TooManyBadRowsError, ingest, parse_id
+from store import NO_ID, BehaviorStore, InputError, TooManyBadRowsError, ingest, parse_id, verify
 from store.generation import open_generation
 from tests.helpers import build_store, write_dataset, write_table
 from tests.unit.store import sample
@@ -264,6 +264,47 @@ def test_side_info_and_covers_that_are_none_are_refused(tmp_path):
     assert report.meta.num_items == 1
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_lists_of_a_field_are_kept_as_sets_and_refused_if_they_hold_what_is_no_id(tmp_path, suffix):
+    long = [str(number) for number in range(257)]
+    items = [
+        {"item": 1, "tags": ["b", "7", "b"]},
+        {"item": 2, "tags": []},
+        {"item": 3, "tags": None},
+        {"item": 4, "tags": ["b", ""]},
+        {"item": 5, "tags": long},
+        {"item": 6, "tags": long[:256]},
+        {"item": 7, "tags": [str(NO_ID)]},
+    ]
+    folder = write_dataset(
+        tmp_path / "in", taxonomy=TAXONOMY, behaviors=[event(1, 2, 1, 5)], items=items, suffix=suffix
+    )
+    report = ingest(folder, tmp_path / "store", max_bad_rows=3)
+    line = 1 if suffix == ".parquet" else 2
+    assert [row.line - line for row in report.bad_rows] == [3, 4, 6]
+    reasons = [row.reason for row in report.bad_rows]
+    assert reasons[0] == "tags: ['b', ''] holds what is no id"
+    assert reasons[1] == "tags: 257 values in a list, at most 256"
+    with BehaviorStore.open(tmp_path / "store") as store, store.snapshot() as snapshot:
+        found = snapshot.items.lookup(np.array([3, 1, 2, 9, 1], np.uint64))["tags"]
+        assert found.offsets.tolist() == [0, 0, 2, 2, 2, 4]
+        assert found.values.tolist() == sorted([7, parse_id("b")]) * 2
+        assert len(snapshot.items.lookup(np.array([6], np.uint64))["tags"].values) == 256
+        assert snapshot.meta.item_lists == ("tags",)
+    verify(tmp_path / "store")
+
+
+def test_a_csv_file_has_no_two_columns_of_one_name_with_brackets_or_without(tmp_path):
+    folder = dataset(tmp_path, HEADER)
+    (folder / "users.csv").write_text("user,likes,likes[]\n1,2,3\n")
+    with pytest.raises(InputError, match="two columns of one name"):
+        ingest(folder, tmp_path / "store")
+    (folder / "users.csv").unlink()
+    (folder / "behaviors.csv").write_text(HEADER.strip() + ",tags[]\n")
+    with pytest.raises(InputError, match="tags: a behavior has one value of a side-info field"):
+        ingest(folder, tmp_path / "store")
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
@@ -271,11 +312,12 @@ def test_side_info_and_covers_that_are_none_are_refused(tmp_path):
         ({"taxonomy": TAXONOMY}, "has no behaviors"),
         ({"taxonomy": [{"category": 1}]}, r"taxonomy\.parquet: has no column parent"),
         ({"taxonomy": TAXONOMY, "behaviors": [{"user": 1}]}, "has no column action, category, domain"),
-        ({"taxonomy": TAXONOMY, "behaviors": [event(1, 2, 1, 5, tags=[1])]}, "tags has type list"),
+        ({"taxonomy": TAXONOMY, "behaviors": [event(1, 2, 1, 5, tags=[1])]}, "tags: a behavior has one value"),
         ({"taxonomy": TAXONOMY, "behaviors": [event(1, 2, 1.5, 5)]}, "category has type double; an id is"),
         ({"taxonomy": TAXONOMY, "behaviors": [event(1, 2, 1, 5.0)]}, "timestamp_ms has type double"),
         ({"taxonomy": TAXONOMY, "behaviors": [event(1, 2, 1, 5, domain=7)]}, "domain has type int64"),
-        ({"taxonomy": TAXONOMY, "items": [{"item": 1, "tags": [1]}]}, "tags has type list"),
+        ({"taxonomy": TAXONOMY, "items": [{"item": 1, "tags": [1.5]}]}, "items.parquet: tags has type double; an id"),
+        ({"taxonomy": TAXONOMY, "items": [{"item": 1, "tags": {"a": 1}}]}, "tags has type struct.* or a list of ids"),
         ({"taxonomy": TAXONOMY, "items": [{"item": 1, "covers": 5}]}, "covers has type int64"),
         ({"taxonomy": [{"category": 1, "parent": 2}]}, r"taxonomy\.parquet:1: parent 2 of category 1"),
         (

@@ -38,8 +38,8 @@ def test_numbers_are_those_of_base_and_delta_together(root):
     assert (found.num_categories, found.num_items, found.num_covers) == (4, 4, 1)
     assert (found.behavior_fields, found.item_fields, found.user_fields) == (
         ("device", "stars"),
-        ("brand", "price"),
-        ("age", "size"),
+        ("brand", "price", "tags"),
+        ("age", "likes", "size"),
     )
     assert json.loads(json.dumps(asdict(found)))["num_users"] == found.num_users
 

@@ -78,13 +78,20 @@ class NamedColumn(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VALUES_FIELD_NUMBER: builtins.int
     PRESENT_FIELD_NUMBER: builtins.int
+    OFFSETS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the field, as in the bundle's schema. Required."""
     present: builtins.bytes
-    """One byte per value: 0 = missing, its value is ignored. Default: empty, nothing is missing."""
+    """One byte per value: 0 = missing, its value is ignored. Default: empty, nothing is missing. Must be empty for lists."""
     @property
     def values(self) -> global___Column:
         """UINT64 (an id: a categorical value) or FLOAT32 (a number). Required."""
+
+    @property
+    def offsets(self) -> global___Column:
+        """For a field of several values each: where each list starts in `values`, which are UINT64 then, and the end, INT64
+        (one more than there are lists); an empty list = missing. Default: absent, one value each.
+        """
 
     def __init__(
         self,
@@ -92,9 +99,10 @@ class NamedColumn(google.protobuf.message.Message):
         name: builtins.str = ...,
         values: global___Column | None = ...,
         present: builtins.bytes = ...,
+        offsets: global___Column | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["values", b"values"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "present", b"present", "values", b"values"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["offsets", b"offsets", "values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "offsets", b"offsets", "present", b"present", "values", b"values"]) -> None: ...
 
 global___NamedColumn = NamedColumn
 
@@ -129,7 +137,7 @@ class Candidates(google.protobuf.message.Message):
 
     @property
     def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
-        """Candidate fields of the schema, columns of length C. Default: what the store's items table knows."""
+        """Candidate fields of the schema, columns of length C; a list has at most 256 values. Default: what the store's items table knows."""
 
     @property
     def more_categories(self) -> global___Column:
@@ -372,7 +380,7 @@ class Contribution(google.protobuf.message.Message):
     PART_FIELD_NUMBER: builtins.int
     LOGIT_FIELD_NUMBER: builtins.int
     part: builtins.str
-    """"behaviors", "statistics", "numeric" or "categorical"; only parts that the bundle's schema has."""
+    """"behaviors", "statistics", or a kind of field ("numeric", "categorical" ...); only parts that the bundle's schema has."""
     @property
     def logit(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """Per target, T of them."""

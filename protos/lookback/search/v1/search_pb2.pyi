@@ -78,13 +78,20 @@ class NamedColumn(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VALUES_FIELD_NUMBER: builtins.int
     PRESENT_FIELD_NUMBER: builtins.int
+    OFFSETS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the field. Required."""
     present: builtins.bytes
-    """One byte per value: 0 = missing, its value is ignored. Default: empty, nothing is missing."""
+    """One byte per value: 0 = missing, its value is ignored. Default: empty, nothing is missing. Must be empty for lists."""
     @property
     def values(self) -> global___Column:
         """UINT64 (an id: a categorical value) or FLOAT32 (a number). Required."""
+
+    @property
+    def offsets(self) -> global___Column:
+        """For a field of several values each: where each list starts in `values`, which are UINT64 then, and the end, INT64
+        (one more than there are lists); an empty list = missing. Default: absent, one value each.
+        """
 
     def __init__(
         self,
@@ -92,9 +99,10 @@ class NamedColumn(google.protobuf.message.Message):
         name: builtins.str = ...,
         values: global___Column | None = ...,
         present: builtins.bytes = ...,
+        offsets: global___Column | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["values", b"values"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "present", b"present", "values", b"values"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["offsets", b"offsets", "values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "offsets", b"offsets", "present", b"present", "values", b"values"]) -> None: ...
 
 global___NamedColumn = NamedColumn
 
@@ -196,6 +204,7 @@ class SearchRequest(google.protobuf.message.Message):
     TOP_K_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     WITH_NAMES_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -214,6 +223,10 @@ class SearchRequest(google.protobuf.message.Message):
     def top_k(self) -> global___TopK:
         """Lower limits than the server's. Default: the server's."""
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Side-info fields of behaviors to answer, by name; one that the store generation lacks is refused. Default: none."""
+
     def __init__(
         self,
         *,
@@ -223,9 +236,10 @@ class SearchRequest(google.protobuf.message.Message):
         top_k: global___TopK | None = ...,
         request_id: builtins.str = ...,
         with_names: builtins.bool = ...,
+        behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["candidates", b"candidates", "top_k", b"top_k"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "candidates", b"candidates", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "candidates", b"candidates", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
 
 global___SearchRequest = SearchRequest
 
@@ -404,6 +418,7 @@ class SearchResponse(google.protobuf.message.Message):
     NAMES_FIELD_NUMBER: builtins.int
     SAME_AS_FIELD_NUMBER: builtins.int
     INDEX_MODEL_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -466,6 +481,10 @@ class SearchResponse(google.protobuf.message.Message):
         it, INT32 (C): what depends on nothing else of a candidate need be computed but once.
         """
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+        """The side-info of `behaviors` that the request named, columns of length U, no lists."""
+
     def __init__(
         self,
         *,
@@ -486,9 +505,10 @@ class SearchResponse(google.protobuf.message.Message):
         names: global___Names | None = ...,
         same_as: global___Column | None = ...,
         index_model: builtins.str = ...,
+        behavior_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
@@ -573,7 +593,7 @@ class AppendRequest(google.protobuf.message.Message):
 
     @property
     def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
-        """Side-info fields of the events, columns of length N. Default: none, all values are missing."""
+        """Side-info fields of the events, columns of length N, no lists. Default: none, all values are missing."""
 
     def __init__(
         self,

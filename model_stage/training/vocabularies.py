@@ -1,0 +1,107 @@
+"""The vocabularies of a training: which nodes, names, ids and buckets get an embedding of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.errors import ConfigError
+from model_stage.field_values import known_lists, known_values
+from model_stage.schema import BucketedField, MultiValuedField, NumericField
+from model_stage.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
+from store.events import missing_field
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from model_stage.schema import AnyField, Schema
+    from model_stage.training.impressions import Impressions
+    from store.lists import Holds
+    from store.reading.behavior_store import Snapshot
+    from store.types import U64, AnyArray
+
+MIN_COUNT = 2
+"""Training impressions of an id that gets a row of its own, unless the schema says otherwise: the ids seen once train
+the out-of-vocabulary row, and stand for those that will be seen for the first time."""
+
+
+def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int) -> Vocabularies:
+    """Builds the vocabularies from a store generation and the training impressions.
+
+    Args:
+        schema: Says which fields there are, and how often an item or an id must occur.
+        snapshot: The store generation.
+        impressions: Those of the training split.
+        until_ms: End of the training split: later behaviors do not count.
+    """
+    counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
+    for user in snapshot.user_ids():
+        np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
+    np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
+    categorical, boundaries = {}, {}
+    of_behaviors = _seen_behaviors(schema, snapshot, until_ms)
+    for field in schema.fields:
+        if isinstance(field, NumericField):
+            continue
+        seen = of_behaviors[field.name] if field.part == "behavior" else _seen(field, snapshot, impressions)
+        if isinstance(field, BucketedField):
+            boundaries[field.name] = fit_boundaries(seen, field.buckets)
+        elif field.rows is None:
+            categorical[field.name] = known_ids(seen, field.min_count or MIN_COUNT)
+    names = snapshot.vocabulary
+    return Vocabularies(
+        tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, counts[:-1] >= schema.item_min_count),
+        behavior_names={"domain": names.domains, "action": names.actions, "scene": names.scenes},
+        categorical=categorical,
+        streams=snapshot.streams,
+        boundaries=boundaries,
+    )
+
+
+def known_ids(seen: U64, min_count: int) -> U64:
+    """Gives the ids that stand there at least so often, ascending; missing ones are no ids."""
+    ids, counts = np.unique(seen, return_counts=True)
+    known: U64 = ids[(counts >= min_count) & (ids != np.uint64(NO_ID))]
+    return known
+
+
+def _seen_behaviors(schema: Schema, snapshot: Snapshot, until_ms: int) -> dict[str, AnyArray]:
+    """Gives the values that the training's behaviors have of each declared field. Memory: 4 or 8 bytes each.
+
+    Raises:
+        ConfigError: The store has no such field, or holds it as another kind.
+    """
+    holds: dict[str, Holds] = {
+        name: "ids" if kind == "id" else "numbers" for name, kind in snapshot.meta.behavior_fields
+    }
+    for field in schema.embedded("behavior"):
+        if holds.get(field.name) != field.holds:
+            there = ", ".join(f"{name} ({what})" for name, what in holds.items()) or "none"
+            raise ConfigError(
+                f"schema.yaml: behavior field {field.name!r} is {field.kind}, of {field.holds}; the behaviors of store "
+                f"{snapshot.generation} have {there}"
+            )
+    parts: dict[str, list[AnyArray]] = {name: [] for name in schema.side_info}
+    for user in snapshot.user_ids() if parts else ():
+        events = snapshot.events(user)
+        for name, values in parts.items():
+            values.append(events.fields[name][events.timestamp_ms < until_ms])
+    return {
+        name: np.concatenate(values) if values else missing_field("id" if holds[name] == "ids" else "number", 0)
+        for name, values in parts.items()
+    }
+
+
+def _seen(field: AnyField, snapshot: Snapshot, impressions: Impressions) -> AnyArray:
+    """Gives the values that each impression's request will have: its own, else what the store knows. Lists: of all."""
+    match field.part:
+        case "candidate":
+            stored = snapshot.items.lookup(impressions.item).get(field.name)
+        case "user":
+            stored = snapshot.users.lookup(impressions.user).get(field.name)
+        case "context" | "behavior":
+            stored = None
+    given, count = impressions.fields.get(field.name), len(impressions)
+    if isinstance(field, MultiValuedField):
+        return known_lists(given, stored, count).values
+    return known_values(field, given, stored, count)
