@@ -22,7 +22,7 @@ def write_report(facts: Mapping[str, Any]) -> str:
             "matrix products and attention in its plain form, by torch's counter. *activations*: what the forward pass",
             "keeps for the backward pass, named parameters among it. *train*: forward, backward and an AdamW step over",
             "dense tables of 20,221 rows. Medians of up to five calls, one thread. A preset with a selection reads",
-            "fewer than L behaviors.",
+            "fewer than L behaviors. A dash: not measured, a million pairs at once are no training step.",
         ),
         paragraph(
             f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB,",
@@ -74,5 +74,7 @@ def _plain(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(tuple(rows[0]), [[cell(name, value) for name, value in row.items()] for row in rows])
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"

@@ -12,12 +12,14 @@ import faiss
 import numpy as np
 
 from model_stage.search_client import SearchClient, request_to_proto
+from scripts.search_bench.echo import echo
 from scripts.search_bench.workers import measure_workers
 from scripts.search_bench.world import AS_OF_MS, FIRST_USER
 from scripts.servers import started
 from scripts.store_bench.machine import describe_machine
 from search_stage.approximate import ClusterKeySearch
 from search_stage.config import SearchConfig
+from search_stage.convert import result_to_proto
 from search_stage.faiss_soft import calibrate
 from search_stage.hard import hard_search
 from search_stage.history import History
@@ -84,6 +86,7 @@ def bench_length(
         BehaviorStore.open(world.store) as store,
         started("search_stage", logs, *arguments) as server,
         SearchClient(server.address) as client,
+        echo(logs) as answer,
     ):
         searcher = Searcher(store, IndexGeneration.open(world.index), config)
         return [
@@ -91,6 +94,7 @@ def bench_length(
                 store,
                 searcher,
                 client,
+                answer,
                 SearchRequest(
                     user=FIRST_USER + length,
                     as_of_ms=AS_OF_MS,
@@ -127,7 +131,12 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
 
 
 def _measure(
-    store: BehaviorStore, searcher: Searcher, client: SearchClient, request: SearchRequest, settings: Settings
+    store: BehaviorStore,
+    searcher: Searcher,
+    client: SearchClient,
+    answer: Callable[[int, int], bytes],
+    request: SearchRequest,
+    settings: Settings,
 ) -> dict[str, Any]:
     index, config = searcher._index, searcher.config
     assert index is not None
@@ -162,6 +171,7 @@ def _measure(
 
         calibrate(faiss, index.dim)
         found = searcher.search(request)
+        sent, answered = request_to_proto(request).ByteSize(), result_to_proto(found).ByteSize()
         took = timed(
             {
                 "hard": hard,
@@ -170,6 +180,7 @@ def _measure(
                 "total": lambda: searcher.search(request),
                 "control": control,
                 "rpc": rpc,
+                "echo": lambda: answer(sent, answered),
             },
             settings.calls,
         )
@@ -191,6 +202,7 @@ def _measure(
         "total_over_control": took["total"] / took["control"],
         "recall_at_50": recall,
         "rpc_total_ms": took["rpc"],
+        "echo_ms": took["echo"],
         "entries": len(found.index),
     }
 

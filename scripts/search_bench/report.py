@@ -80,7 +80,10 @@ def _rows(rows: Sequence[dict[str, Any]]) -> str:
         "*keys*: distinct vectors behind the behaviors. *hard*: level matches and hard search. *soft*: keys and exact",
         "soft search. *approximate*: the same within the clusters nearest to the query, one in `soft.probe_one_in` of",
         "them, and its recall. *total*: a whole `Searcher.search`. *rpc*: the same through gRPC and back as arrays,",
-        "one caller. *recall*: of the k best scores over all behaviors, by score. *entries*: of the answer.",
+        "one caller. *echo*: a bare gRPC method in Python that gets and answers as many bytes, and does nothing; what",
+        "*rpc* takes beyond *total* and *echo* is codec, edge (deadline, queue, metrics, log) and caches gone cold",
+        "while processes took turns. *recall*: of the k best scores over all behaviors, by score. *entries*: of the",
+        "answer.",
     )
     cells = [tuple(_cell(name, value) for name, value in row.items()) for row in rows]
     return "## By length and candidates\n\n" + note + "\n\n" + markdown_table(names, cells)

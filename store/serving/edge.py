@@ -124,7 +124,7 @@ class Edge(grpc.ServerInterceptor):
         started_s = time.monotonic()
         from_worker = context.peer().startswith("unix:")
         call = Call(
-            request_id=request_id_of(None),
+            request_id="",
             deadline=deadline_of(context),
             from_worker=from_worker,
             siblings=None if from_worker else self._siblings,
@@ -142,6 +142,7 @@ class Edge(grpc.ServerInterceptor):
                 return self._work(method, message, call, context)
         except Exception as error:
             code = self._table.row(error).code
+            call = call if call.request_id else replace(call, request_id=request_id_of(None))
             self._refuse(error, code, call, context)
         finally:
             self._metrics.in_flight.dec()

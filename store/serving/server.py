@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent import futures
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
@@ -167,6 +168,7 @@ class Server:
         return finished
 
 
+@cache
 def software_version() -> str:
     """Gives the version of the installed package; "checkout" where it runs without being installed."""
     try:
