@@ -40,7 +40,7 @@ NOISE_BOUND = 3 * 0.29 / 225**0.5
 """Three standard errors of an AUC of 450 positives and as many negatives: 0.29 / sqrt(p n / (p + n)) each."""
 NOISE_FAMILIES = ("tin", "din_full", "sasrec", "tencent")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.learning
 
 
 def chance_of(request: EncodedRequest, *, noise: bool) -> np.ndarray:
