@@ -72,10 +72,10 @@ class PathEmbedding(nn.Module):
 
 
 def field_table(vocabularies: Vocabularies, field: EmbeddedField) -> nn.Embedding:
-    """Gives the table of a field. "Missing" and "unknown" say nothing until training says otherwise."""
+    """Gives the table of a field. "Unknown" says nothing until training says otherwise; "missing" is a value."""
     table = nn.Embedding(vocabularies.num_rows(field), field.width)
     with torch.no_grad():
-        table.weight[: vocabularies.first_row(field)].zero_()
+        table.weight[1 : vocabularies.first_row(field)].zero_()
     return table
 
 
