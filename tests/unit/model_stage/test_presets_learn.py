@@ -33,7 +33,7 @@ NEAR = 0.7
 """What a preset must reach of the way from chance to the ceiling."""
 LESS = {
     "pool": 0.3,  # a mean does not say which behavior is whose
-    "longer": 0.4,  # four behaviors are one merged token
+    "longer": 0.35,  # four behaviors are one merged token
     "sdim": 0.5,  # random planes part eight dimensions only roughly
 }
 NOISE_BOUND = 3 * 0.29 / 225**0.5
