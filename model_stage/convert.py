@@ -235,8 +235,7 @@ def _fields_from_proto(where: str, columns: Iterable[pb.NamedColumn], length: in
 
 
 def _encode(array: AnyArray) -> pb.Column:
-    dtype, data = encode_column(array)
-    return pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
+    return _column(encode_column(array))
 
 
 def _decode(name: str, column: pb.Column, expected: DType, length: int | None = None) -> AnyArray:

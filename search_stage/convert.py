@@ -211,8 +211,7 @@ def _field_message(column: pb.NamedColumn) -> FieldMessage:
 
 
 def _encode(array: AnyArray) -> pb.Column:
-    dtype, data = encode_column(array)
-    return pb.Column(dtype=pb.DType.ValueType(dtype), data=data)
+    return _column(encode_column(array))
 
 
 def _decode(name: str, column: pb.Column, expected: DType, length: int | None = None) -> AnyArray:

@@ -12,7 +12,7 @@ import numpy as np
 from search_stage.compiled import compiled, compiled_into_callers
 from search_stage.level_kernels import number_distinct
 from search_stage.newest_rows import SPARE, Rows, newest_rows
-from search_stage.sorting import pad, place_of
+from search_stage.sorting import places_up
 from search_stage.vector_ops import WORD
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _join_domains(answer: Answer, num_keys: int, most: int, cap: int) -> tuple[I
     total = answer.start[-1, num_keys] if len(answer.start) else 0
     start, count = np.zeros(num_keys + 1, np.int64), 0
     rank, level = np.empty(total, np.int64), np.empty(total, np.int64)
-    part_rank, part_level = np.empty(most + WORD, np.uint32), np.empty(most, np.int64)
+    part_rank, part_level, place = np.empty(most + WORD, np.uint32), np.empty(most, np.int64), np.empty(most, np.int64)
     for key in range(num_keys):
         size = 0
         for domain in range(len(answer.start)):
@@ -221,10 +221,9 @@ def _join_domains(answer: Answer, num_keys: int, most: int, cap: int) -> tuple[I
         if size > cap:
             _keep_nearest(part_rank, part_level, size, cap)
             size = cap
-        padded = pad(part_rank, size)
+        places_up(part_rank, size, place)
         for at in range(size):
-            place = count + place_of(part_rank, padded, part_rank[at])
-            rank[place], level[place] = part_rank[at], part_level[at]
+            rank[count + place[at]], level[count + place[at]] = part_rank[at], part_level[at]
         count += size
         start[key + 1] = count
     return start, rank[:count], level[:count]

@@ -20,8 +20,8 @@ _LAST = np.uint32(0xFFFFFFFF)
 
 
 @compiled_into_callers
-def place_of(values: U32, padded: int, value: np.uint32) -> int:
-    """Counts the values that are smaller; `pad` gave how many to look at."""
+def _place_of(values: U32, padded: int, value: np.uint32) -> int:
+    """Counts the values that are smaller; `_pad` gave how many to look at."""
     place = 0
     for start in range(0, padded, WORD):
         place += num_bits(below(values, start, value))
@@ -29,15 +29,31 @@ def place_of(values: U32, padded: int, value: np.uint32) -> int:
 
 
 @compiled_into_callers
-def pad(values: U32, count: int) -> int:
-    """Fills up the values for `place_of` behind the first `count`, and gives how many there are then, 63 more at most.
-
-    The largest number there is counts for none; let it not be among the values.
-    """
+def _pad(values: U32, count: int) -> int:
+    """Fills up the values for `_place_of` behind the first `count`, and gives how many there are then."""
     padded = (count + WORD - 1) // WORD * WORD
     for at in range(count, padded):
         values[at] = _LAST
     return padded
+
+
+@compiled
+def places_up(values: U32, count: int, place: I64) -> None:
+    """Writes the place of each of the first `count` values in ascending order.
+
+    Args:
+        values: All different and below 2**32 - 1, and room for 63 more, which is written to. (n,)
+        count: n - 63 at most.
+        place: Another array. (count,) or longer.
+    """
+    if count > _MANY:
+        order = np.argsort(values[:count])
+        for at in range(count):
+            place[order[at]] = at
+        return
+    padded = _pad(values, count)
+    for at in range(count):
+        place[at] = _place_of(values, padded, values[at])
 
 
 @compiled
@@ -54,9 +70,9 @@ def largest_down(values: U32, count: int, out: U32) -> None:
         for at in range(min(count, len(out))):
             out[at] = ordered[count - 1 - at]
         return
-    padded = pad(values, count)
+    padded = _pad(values, count)
     for at in range(count):
-        place = count - 1 - place_of(values, padded, values[at])
+        place = count - 1 - _place_of(values, padded, values[at])
         if place < len(out):
             out[place] = values[at]
 

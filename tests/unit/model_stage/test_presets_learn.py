@@ -33,7 +33,7 @@ NEAR = 0.7
 """What a preset must reach of the way from chance to the ceiling."""
 LESS = {
     "pool": 0.3,  # a mean does not say which behavior is whose
-    "longer": 0.35,  # four behaviors are one merged token
+    "longer": 0.5,  # four behaviors are one merged token
     "sdim": 0.5,  # random planes part eight dimensions only roughly
 }
 NOISE_BOUND = 3 * 0.29 / 225**0.5
@@ -53,7 +53,7 @@ def examples(count: int, seed: int, *, noise: bool) -> list[Example]:
     draw, found = np.random.default_rng(seed), []
     for number in range(count):
         request = make_request([BEHAVIORS] * CANDIDATES, num_behaviors=BEHAVIORS, seed=seed + number)
-        request = with_history(request, source=7, categorical=1, dense=0.0, match_level=255)
+        request = with_history(request, source=7, categorical=2, dense=0.0, match_level=255)
         request = replace(
             request,
             behavior_node=draw.integers(4, 10, BEHAVIORS).astype(np.int32),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from search_stage.sorting import largest_down, smallest, sort_down, sort_up
+from search_stage.sorting import largest_down, places_up, smallest, sort_down, sort_up
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
@@ -33,3 +33,12 @@ def test_the_largest_are_those_of_numpy(count, top_k):
     largest_down(np.concatenate((values, np.zeros(63, np.uint32))), count, out)
     expected = np.sort(values)[::-1][:top_k]
     assert out.tolist() == [*expected.tolist(), *[7] * (top_k - len(expected))]
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 512, 513, 2_000])
+def test_places_are_those_of_sorting(count):
+    values = np.random.default_rng(count).permutation(2**32 - 2 - np.arange(count)).astype(np.uint32)
+    place = np.full(count + 1, -1)
+    places_up(np.concatenate((values, np.zeros(63, np.uint32))), count, place)
+    assert np.array_equal(np.sort(values)[place[:count]], values)
+    assert place[count] == -1
