@@ -159,6 +159,8 @@ def _shuffled_batches(
 
 
 def _part(example: Example, chosen: I64) -> Example:
+    if len(chosen) == len(example.labels):
+        return example
     return replace(
         example, encoded=example.encoded.take(chosen), labels=example.labels[chosen], rows=example.rows[chosen]
     )

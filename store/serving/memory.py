@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import ctypes
 
+_TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _ARENA_MAX = -8
 """Numbers of `mallopt`, malloc.h of glibc."""
 _LARGE_BYTES = 8 << 20
 """Less than the messages that are too large, more than what requests work on."""
 _ARENAS = 4
+_KEPT_BYTES = 32 << 20
+"""At the end of a heap."""
 
 
 def return_large_blocks() -> bool:
     """Tells glibc to map large blocks one by one, and to keep few heaps.
 
     By itself it raises what it calls large with every large block that is freed, to 32 MiB, and keeps a heap for each
-    of many threads: a few messages of 16 MiB at a time then leave hundreds of MiB behind.
+    of many threads: a few messages of 16 MiB at a time then leave hundreds of MiB behind. Once it is told, it gives
+    back the end of a heap from 128 KiB on, which every request would have to ask for again: so it is told that, too.
 
     Returns:
         Whether it was told; False with another C library.
@@ -24,4 +28,5 @@ def return_large_blocks() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)) and bool(mallopt(_ARENA_MAX, _ARENAS))
+    wanted = ((_MMAP_THRESHOLD, _LARGE_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES), (_ARENA_MAX, _ARENAS))
+    return all(mallopt(option, value) for option, value in wanted)

@@ -7,6 +7,7 @@ the other way round. All candidates of a request retrieve the same behaviors, an
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ def chance_of(request: EncodedRequest, *, noise: bool) -> np.ndarray:
     return np.full(CANDIDATES, 0.5) if noise else np.where(matched, 0.9, 0.1)
 
 
+@cache
 def examples(count: int, seed: int, *, noise: bool) -> list[Example]:
     draw, found = np.random.default_rng(seed), []
     for number in range(count):
