@@ -72,6 +72,7 @@ def result_to_proto(result: RankResult) -> pb.RankResponse:
         degraded=result.degraded,
         degraded_reason=result.degraded_reason,
         versions=_versions_to_proto(result.versions),
+        ancestors_reason=result.ancestors_reason,
     )
 
 
@@ -91,6 +92,7 @@ def result_from_proto(message: pb.RankResponse) -> RankResult:
         degraded=message.degraded,
         degraded_reason=message.degraded_reason,
         versions=_versions_from_proto(message.versions),
+        ancestors_reason=message.ancestors_reason,
     )
 
 
@@ -119,6 +121,7 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
         candidate_name=result.candidate_name,
         logit=_encode(np.array(result.logit, np.float32)),
         contributions=[pb.Contribution(part=each.part, logit=each.logit) for each in result.contributions],
+        ancestors_reason=result.ancestors_reason,
     )
 
 
@@ -140,6 +143,7 @@ def explanation_from_proto(message: pb.ExplainResponse) -> ExplainResult:
         contributions=tuple(Contribution(part=each.part, logit=tuple(each.logit)) for each in message.contributions),
         behaviors=tuple(_behavior_from_proto(behavior) for behavior in message.behaviors),
         versions=_versions_from_proto(message.versions),
+        ancestors_reason=message.ancestors_reason,
     )
 
 

@@ -255,12 +255,15 @@ class RankResponse(google.protobuf.message.Message):
     DEGRADED_FIELD_NUMBER: builtins.int
     DEGRADED_REASON_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
+    ANCESTORS_REASON_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     degraded: builtins.bool
     """True when the scores were made without the user's history."""
     degraded_reason: builtins.str
     """Why, when degraded; empty otherwise."""
+    ancestors_reason: builtins.str
+    """Why categories that the bundle lacks count as unknown, when what is above them could not be asked; empty otherwise."""
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The targets answered, T of them, in the order of `probability`."""
@@ -287,9 +290,10 @@ class RankResponse(google.protobuf.message.Message):
         degraded: builtins.bool = ...,
         degraded_reason: builtins.str = ...,
         versions: global___Versions | None = ...,
+        ancestors_reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["num_retrieved", b"num_retrieved", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["degraded", b"degraded", "degraded_reason", b"degraded_reason", "num_behaviors", b"num_behaviors", "num_retrieved", b"num_retrieved", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "num_behaviors", b"num_behaviors", "num_retrieved", b"num_retrieved", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___RankResponse = RankResponse
 
@@ -327,8 +331,11 @@ class ExplainResponse(google.protobuf.message.Message):
     CANDIDATE_NAME_FIELD_NUMBER: builtins.int
     LOGIT_FIELD_NUMBER: builtins.int
     CONTRIBUTIONS_FIELD_NUMBER: builtins.int
+    ANCESTORS_REASON_FIELD_NUMBER: builtins.int
     candidate_name: builtins.str
     """Name of the candidate; its decimal id where the store knows no name."""
+    ancestors_reason: builtins.str
+    """As in `RankResponse`."""
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The targets, T of them."""
@@ -363,9 +370,10 @@ class ExplainResponse(google.protobuf.message.Message):
         candidate_name: builtins.str = ...,
         logit: global___Column | None = ...,
         contributions: collections.abc.Iterable[global___Contribution] | None = ...,
+        ancestors_reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["logit", b"logit", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___ExplainResponse = ExplainResponse
 

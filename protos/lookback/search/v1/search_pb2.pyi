@@ -730,3 +730,57 @@ class GetHistoryResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "next_page_token", b"next_page_token", "store_generation", b"store_generation", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___GetHistoryResponse = GetHistoryResponse
+
+@typing.final
+class GetAncestorsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CATEGORIES_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Echoed in logs. Default: the server makes one."""
+    @property
+    def categories(self) -> global___Column:
+        """Ids of categories of the taxonomy, UINT64 (N), 1 to 1,000 of them. Required."""
+
+    def __init__(
+        self,
+        *,
+        categories: global___Column | None = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["categories", b"categories"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["categories", b"categories", "request_id", b"request_id"]) -> None: ...
+
+global___GetAncestorsRequest = GetAncestorsRequest
+
+@typing.final
+class GetAncestorsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANCESTORS_FIELD_NUMBER: builtins.int
+    OFFSETS_FIELD_NUMBER: builtins.int
+    STORE_GENERATION_FIELD_NUMBER: builtins.int
+    store_generation: builtins.str
+    """Name of the store generation that answered."""
+    @property
+    def ancestors(self) -> global___Column:
+        """Ids of the categories above each one, the nearest first, UINT64, one list after another; an empty list = it stands at
+        the top, or is unknown.
+        """
+
+    @property
+    def offsets(self) -> global___Column:
+        """Where each list starts in `ancestors`, and the end, INT64 (N + 1)."""
+
+    def __init__(
+        self,
+        *,
+        ancestors: global___Column | None = ...,
+        offsets: global___Column | None = ...,
+        store_generation: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["ancestors", b"ancestors", "offsets", b"offsets"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ancestors", b"ancestors", "offsets", b"offsets", "store_generation", b"store_generation"]) -> None: ...
+
+global___GetAncestorsResponse = GetAncestorsResponse
