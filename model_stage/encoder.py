@@ -115,11 +115,13 @@ class RequestEncoder:
             encoded: What `encode` gave: mostly all have a row, and there is nothing to look up.
             found: What it was made of.
         """
-        categories = (
-            found.behaviors.category[encoded.behavior_node == 0],
-            found.candidate_category[encoded.candidate_node == 0],
+        categories = np.concatenate(
+            (
+                found.behaviors.category[encoded.behavior_node == 0],
+                found.candidate_category[encoded.candidate_node == 0],
+            )
         )
-        return self._vocabularies.tree.categories.lacking(np.concatenate(categories))
+        return self._vocabularies.tree.categories.lacking(categories) if len(categories) else categories
 
     def with_categories(self, ids: U64, above: IdLists) -> RequestEncoder:
         """Gives an encoder that takes some more categories for their nearest ancestor which the tree knows.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
 from store.lists import Lists
 from store.reading.retrieval import (
+    Ancestors,
     BehaviorColumns,
     Candidates,
     MatchStatistics,
@@ -185,6 +186,10 @@ def search_results(draw: st.DrawFn) -> SearchResult:
     )
 
 
+ancestors = st.builds(
+    Ancestors, above=st.integers(0, 4).flatmap(lambda length: id_lists(length)), store_generation=words
+)
+
 versions = st.builds(Versions, bundle=words, store_generation=words, index_generation=words, index_model=words)
 
 
@@ -199,6 +204,7 @@ def rank_results(draw: st.DrawFn) -> RankResult:
         degraded=draw(st.booleans()),
         degraded_reason=draw(words),
         versions=draw(versions),
+        ancestors_reason=draw(words),
     )
 
 
@@ -231,4 +237,5 @@ def explanations(draw: st.DrawFn) -> ExplainResult:
         contributions=tuple(draw(st.lists(contributions, max_size=2))),
         behaviors=tuple(draw(st.lists(explained_behaviors, max_size=3))),
         versions=draw(versions),
+        ancestors_reason=draw(words),
     )
