@@ -68,6 +68,8 @@ def explain_command(
     console.print(
         f"store {versions.store_generation}, index {versions.index_generation or 'none'}, bundle {versions.bundle}"
     )
+    if explained.ancestors_reason:
+        console.print(f"categories that the bundle lacks count as unknown: {explained.ancestors_reason}", markup=False)
     write_json(json_file, _content(explained, user, request))
     if plot is not None:
         plot_explanation(plot, explained, request.as_of_ms)

@@ -23,6 +23,8 @@ _SOURCES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recen
 def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> Table:
     """Gives the candidates by descending probability of the first target."""
     state = f"degraded: {result.degraded_reason}" if result.degraded else f"{result.num_behaviors:,} behaviors"
+    if result.ancestors_reason:
+        state += f"; categories that the bundle lacks count as unknown: {result.ancestors_reason}"
     table = Table(title=f"ranking of {len(names)} candidates ({state})", title_justify="left")
     for column in ("candidate", *(f"P({target})" for target in result.targets), "retrieved"):
         table.add_column(column, justify="left" if column == "candidate" else "right")
