@@ -114,6 +114,8 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
                 attention=behavior.attention,
                 item_name=behavior.item_name,
                 category_name=behavior.category_name,
+                scene=behavior.scene,
+                side_info=[_side_info_to_proto(field, value) for field, value in behavior.side_info.items()],
             )
             for behavior in result.behaviors
         ],
@@ -147,6 +149,22 @@ def explanation_from_proto(message: pb.ExplainResponse) -> ExplainResult:
     )
 
 
+def _side_info_to_proto(field: str, value: str | float | None) -> pb.SideInfo:
+    match value:
+        case None:
+            return pb.SideInfo(field=field)
+        case str():
+            return pb.SideInfo(field=field, text=value)
+        case _:
+            return pb.SideInfo(field=field, number=value)
+
+
+def _side_info_from_proto(message: pb.SideInfo) -> str | float | None:
+    if message.HasField("text"):
+        return message.text
+    return message.number if message.HasField("number") else None
+
+
 def _behavior_from_proto(message: pb.ExplainedBehavior) -> ExplainedBehavior:
     return ExplainedBehavior(
         item=message.item,
@@ -159,6 +177,8 @@ def _behavior_from_proto(message: pb.ExplainedBehavior) -> ExplainedBehavior:
         match_level=message.match_level,
         source=message.source,
         score=message.score,
+        scene=message.scene,
+        side_info={each.field: _side_info_from_proto(each) for each in message.side_info},
         attention=tuple(message.attention),
     )
 

@@ -23,7 +23,7 @@ from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, Ra
 from model_stage.validate import check_request, columns_of
 from store.errors import UnknownFieldError
 from store.reading.retrieval import BehaviorColumns, SearchResult
-from store.types import Vocabulary
+from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from model_stage.encoder import EncodedRequest, RequestEncoder
     from model_stage.networks import NetworkOutput
     from model_stage.types import RankRequest, Retriever
+    from store.reading.retrieval import Names
     from store.serving.deadline import Deadline
     from store.types import F32
 
@@ -126,6 +127,7 @@ class Ranker:
         assert found.names is not None
         encoded, encoder, ancestors_reason = self._encode(request, found, deadline, request_id)
         output = self._score(encoded, deadline)
+        side_info = _side_info(found, found.names)
         first, last = int(found.offsets[candidate]), int(found.offsets[candidate + 1])
         behaviors, vocabulary = found.behaviors, found.vocabulary
         explained = tuple(
@@ -137,6 +139,8 @@ class Ranker:
                 timestamp_ms=int(behaviors.timestamp_ms[row]),
                 domain=vocabulary.domains[behaviors.domain[row]],
                 action=vocabulary.actions[behaviors.action[row]],
+                scene=vocabulary.scenes[behaviors.scene[row]],
+                side_info={name: values[row] for name, values in side_info.items()},
                 match_level=int(found.match_level[pair]),
                 source=int(found.source[pair]),
                 score=float(found.score[pair]),
@@ -219,6 +223,20 @@ class Ranker:
             index_generation=found.index_generation,
             index_model=found.index_model,
         )
+
+
+def _side_info(found: SearchResult, names: Names) -> dict[str, list[str | float | None]]:
+    """Gives the side-info of the behaviors of an answer, for people: names of ids, numbers; None = missing."""
+    columns: dict[str, list[str | float | None]] = {}
+    for field, values in found.behavior_fields.items():
+        if values.dtype == np.float32:
+            columns[field] = [None if np.isnan(value) else float(value) for value in values]
+        else:  # a search stage of an earlier version gives no names
+            texts = names.behavior_fields.get(field, tuple(map(str, values.tolist())))
+            columns[field] = [
+                None if value == np.uint64(NO_ID) else text for value, text in zip(values, texts, strict=True)
+            ]
+    return columns
 
 
 def _deadline_of_search(request: RankRequest, deadline: Deadline | None) -> Deadline | None:

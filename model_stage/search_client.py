@@ -254,6 +254,7 @@ def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int
         ("names.behavior_items", message.behavior_items, num_behaviors),
         ("names.behavior_categories", message.behavior_categories, num_behaviors),
         ("names.candidates", message.candidates, num_candidates),
+        *((f"names.behavior_fields[{each.field!r}]", each.values, num_behaviors) for each in message.behavior_fields),
     ):
         if len(names) != length:
             raise InputError(f"{field}: expected {length} names, got {len(names)}")
@@ -261,6 +262,7 @@ def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int
         behavior_items=tuple(message.behavior_items),
         behavior_categories=tuple(message.behavior_categories),
         candidates=tuple(message.candidates),
+        behavior_fields={each.field: tuple(each.values) for each in message.behavior_fields},
     )
 
 

@@ -115,6 +115,9 @@ class ExplainedBehavior:
     match_level: int
     source: int
     score: float
+    scene: str
+    side_info: Mapping[str, str | float | None]
+    """Values of the fields of behaviors that the schema declares: names of ids, numbers; None = missing."""
     attention: tuple[float, ...]
     """Weight per target; over the behaviors of the candidate they sum to 1, less what a network gives to no behavior;
     without a softmax (presets `hstu` and `sdim`) they may be any number."""

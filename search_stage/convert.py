@@ -203,6 +203,7 @@ def _names_to_proto(names: Names) -> pb.Names:
         behavior_items=names.behavior_items,
         behavior_categories=names.behavior_categories,
         candidates=names.candidates,
+        behavior_fields=[pb.FieldNames(field=field, values=each) for field, each in names.behavior_fields.items()],
     )
 
 

@@ -162,6 +162,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         behavior_items=st.tuples(*[words] * union),
         behavior_categories=st.tuples(*[words] * union),
         candidates=st.tuples(*[words] * num_candidates),
+        behavior_fields=st.dictionaries(words, st.tuples(*[words] * union), max_size=2),
     )
     tuples = st.lists(words, max_size=3).map(tuple)
     return SearchResult(
@@ -220,6 +221,8 @@ explained_behaviors = st.builds(
     match_level=st.integers(0, 255),
     source=st.integers(0, 7),
     score=finite,
+    scene=words,
+    side_info=st.dictionaries(words, st.none() | finite | words, max_size=3),
     attention=st.lists(finite, max_size=3).map(tuple),
 )
 

@@ -107,6 +107,8 @@ class Names:
     """Of each behavior of the union; empty = unmapped. (U,)"""
     candidates: tuple[str, ...]
     """(C,)"""
+    behavior_fields: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Of each answered side-info field of ids: the value of each behavior of the union; empty = missing. (U,)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from model_stage.cli import app
 from model_stage.convert import explanation_from_proto, explanation_to_proto
-from model_stage.evaluation.show import attention_lines, contribution_table
+from model_stage.evaluation.show import attention_lines, contribution_table, explanation_table
 from model_stage.ranker import Ranker
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
@@ -19,7 +19,7 @@ from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.lists import Lists
 from store.types import NO_ID, parse_id
-from tests.integration.world import AS_OF_MS, candidates
+from tests.integration.world import AS_OF_MS, DAY_MS, candidates
 
 REQUEST = RankRequest(
     user=parse_id("u3"),
@@ -113,6 +113,41 @@ def test_a_contribution_is_the_logit_less_the_one_of_an_input_without_the_part(r
     np.testing.assert_allclose(again[part], 0.0, atol=1e-6)
 
 
+def test_behaviors_are_explained_with_their_side_info(world, ranker, rank_client):
+    alone, served = ranker.explain(REQUEST, 2), rank_client.explain(REQUEST, 2)
+    devices, stars = ("phone", None, "tv"), (None, 1.0, 2.0, 3.0)
+    for explained in (alone, served):
+        assert len(explained.behaviors) > 10
+        for behavior in explained.behaviors:
+            number = (AS_OF_MS - 3 - behavior.timestamp_ms) // DAY_MS - 1  # as the world was written
+            assert dict(behavior.side_info) == {"stars": stars[number % 4], "device": devices[number % 3]}
+            assert list(behavior.side_info) == ["stars", "device"]
+            assert behavior.scene == ""
+    assert len({tuple(behavior.side_info.values()) for behavior in alone.behaviors}) > 6
+
+
+def test_ids_of_an_earlier_search_stage_are_explained_by_number(ranker):
+    def unnamed(found):
+        return replace(found, names=replace(found.names, behavior_fields={}))
+
+    explained = Ranker(ranker.bundle, Altered(ranker._retriever, unnamed)).explain(REQUEST)
+    assert {behavior.side_info["device"] for behavior in explained.behaviors} == {
+        None,
+        str(parse_id("phone")),
+        str(parse_id("tv")),
+    }
+
+
+def test_scenes_and_odd_names_of_values_are_shown_as_they_are(ranker):
+    explained = ranker.explain(REQUEST)
+    first = replace(explained.behaviors[0], scene="front", side_info={"stars": 2.5, "device": "[bold]x"})
+    table = explanation_table(replace(explained, behaviors=(first,)), scores=True)
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["stream"] == [f"{first.domain}/{first.action}/front"]
+    assert (cells["stars"], cells["device"]) == (["2.5"], [r"\[bold]x"])
+    assert "stars" not in [column.header for column in explanation_table(explained).columns]
+
+
 def test_the_probability_is_the_calibrated_logit(ranker):
     explained = ranker.explain(REQUEST, 1)
     click, buy = explained.logit
@@ -168,12 +203,25 @@ def test_the_command_says_the_same_in_process_and_of_a_server(world, ranking, tm
     here = invoke(*asked, *roots, "--json", tmp_path / "here.json", "--plot", tmp_path / "here.png")
     there = invoke(*asked, "--server", f"127.0.0.1:{ranking.port}", "--json", tmp_path / "there.json")
     assert (here.exit_code, there.exit_code) == (0, 0), here.output + there.output
-    for text in ("Saw offer", "Hand saw", "attention click", "sums to 1", "behaviors", "statistics", "probability"):
+    for text in (
+        "Saw offer",
+        "Hand saw",
+        "stars",
+        "device",
+        "phone",
+        "attention click",
+        "sums to 1",
+        "behaviors",
+        "statistics",
+        "probability",
+    ):
         assert text in here.output
     assert here.output == there.output
     left, right = (json.loads((tmp_path / name).read_text()) for name in ("here.json", "there.json"))
     assert left.keys() == right.keys()
     assert left["behaviors"][0]["timestamp_ms"] == right["behaviors"][0]["timestamp_ms"]
+    assert left["behaviors"] == right["behaviors"]
+    assert {behavior["side_info"]["device"] for behavior in left["behaviors"]} == {"phone", "tv", None}
     assert left["user"] == "u3"
     assert left["attention_sums"] == pytest.approx([1.0, 1.0], abs=1e-5)
     assert (tmp_path / "here.png").read_bytes().startswith(b"\x89PNG")

@@ -521,6 +521,7 @@ class Names(google.protobuf.message.Message):
     BEHAVIOR_ITEMS_FIELD_NUMBER: builtins.int
     BEHAVIOR_CATEGORIES_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     @property
     def behavior_items(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Item name of each behavior of the union, U of them."""
@@ -533,16 +534,45 @@ class Names(google.protobuf.message.Message):
     def candidates(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Name of each candidate, C of them."""
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FieldNames]:
+        """Of each answered side-info field of behaviors whose values are ids: the value's name per behavior of the union."""
+
     def __init__(
         self,
         *,
         behavior_items: collections.abc.Iterable[builtins.str] | None = ...,
         behavior_categories: collections.abc.Iterable[builtins.str] | None = ...,
         candidates: collections.abc.Iterable[builtins.str] | None = ...,
+        behavior_fields: collections.abc.Iterable[global___FieldNames] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["behavior_categories", b"behavior_categories", "behavior_items", b"behavior_items", "candidates", b"candidates"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_categories", b"behavior_categories", "behavior_fields", b"behavior_fields", "behavior_items", b"behavior_items", "candidates", b"candidates"]) -> None: ...
 
 global___Names = Names
+
+@typing.final
+class FieldNames(google.protobuf.message.Message):
+    """Names of a field's values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """Name of the field."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Name of each value, U of them; empty = missing."""
+
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        values: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["field", b"field", "values", b"values"]) -> None: ...
+
+global___FieldNames = FieldNames
 
 @typing.final
 class AppendRequest(google.protobuf.message.Message):
