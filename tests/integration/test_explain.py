@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from model_stage.cli import app
 from model_stage.convert import explanation_from_proto, explanation_to_proto
+from model_stage.errors import InvalidRequestError
 from model_stage.evaluation.show import attention_lines, contribution_table, explanation_table
 from model_stage.ranker import Ranker
 from model_stage.types import RankRequest
@@ -217,6 +219,63 @@ def test_the_command_says_the_same_in_process_and_of_a_server(world, ranking, tm
     assert left["user"] == "u3"
     assert left["attention_sums"] == pytest.approx([1.0, 1.0], abs=1e-5)
     assert (tmp_path / "here.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_takes_fields_of_the_request(world, ranking, ranker, tmp_path):
+    fields = tmp_path / "fields.json"
+    content = {"candidate": {"price": 3, "tags": ["new"]}, "user": {"segment": "s1"}, "context": {"hour": 7}}
+    fields.write_text(json.dumps(content), encoding="utf-8")
+    asked = ("--user", "u3", "--candidate", "a2", "--as-of", AS_OF_MS, "--json", tmp_path / "out.json")
+    roots = ("--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    expected = ranker.explain(
+        replace(
+            REQUEST,
+            candidates=candidates("a2"),
+            candidate_fields={
+                "price": np.array([3], np.float32),
+                "tags": Lists(values=np.array([parse_id("new")], np.uint64), offsets=np.array([0, 1])),
+            },
+            user_fields={"segment": np.array([parse_id("s1")], np.uint64)},
+        )
+    )
+    for where in (roots, ("--server", f"127.0.0.1:{ranking.port}")):
+        given = invoke(*asked, *where, "--fields", fields)
+        assert given.exit_code == 0, given.output
+        logit = json.loads((tmp_path / "out.json").read_text())["logit"]
+        assert logit == pytest.approx(expected.logit, abs=1e-5)
+        invoke(*asked, *where)
+        assert json.loads((tmp_path / "out.json").read_text())["logit"] != pytest.approx(expected.logit, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"context": {"minute": 7}}, r"context_fields\['minute'\]: no such context field; this bundle has \['hour'\]"),
+        ({"candidate": {"price": "leaf"}}, r"candidate_fields\['price'\]: uint64 values do not fit a numeric field"),
+        (
+            {"user": {"likes": list(map(str, range(257)))}},
+            r"user_fields\['likes'\]: a list of 257 values, at most 256",
+        ),
+        ({"user": {"likes": [3]}}, r"user.likes: must be a finite number"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused_by_file_and_key(world, ranking, tmp_path, content, message):
+    fields = tmp_path / "fields.json"
+    fields.write_text(json.dumps(content), encoding="utf-8")
+    asked = ("--user", "u3", "--candidate", "a2", "--as-of", AS_OF_MS, "--fields", fields)
+    roots = ("--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    for where in (roots, ("--server", f"127.0.0.1:{ranking.port}")):
+        result = invoke(*asked, *where)
+        assert isinstance(result.exception, InvalidRequestError)
+        assert re.match(f"{fields}: {message}", str(result.exception)), str(result.exception)
+
+
+def test_what_is_no_fault_of_the_fields_does_not_name_their_file(world, tmp_path):
+    fields = tmp_path / "fields.json"
+    fields.write_text("{}", encoding="utf-8")
+    late = ("--user", "u3", "--candidate", "a2", "--as-of", 10**15, "--fields", fields)
+    result = invoke(*late, "--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    assert str(result.exception).startswith("as_of_ms: ")
 
 
 def test_the_command_needs_a_server_or_roots(world):
