@@ -72,6 +72,7 @@ def result_to_proto(result: RankResult) -> pb.RankResponse:
         degraded=result.degraded,
         degraded_reason=result.degraded_reason,
         versions=_versions_to_proto(result.versions),
+        ancestors_reason=result.ancestors_reason,
     )
 
 
@@ -91,6 +92,7 @@ def result_from_proto(message: pb.RankResponse) -> RankResult:
         degraded=message.degraded,
         degraded_reason=message.degraded_reason,
         versions=_versions_from_proto(message.versions),
+        ancestors_reason=message.ancestors_reason,
     )
 
 
@@ -112,6 +114,8 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
                 attention=behavior.attention,
                 item_name=behavior.item_name,
                 category_name=behavior.category_name,
+                scene=behavior.scene,
+                side_info=[_side_info_to_proto(field, value) for field, value in behavior.side_info.items()],
             )
             for behavior in result.behaviors
         ],
@@ -119,6 +123,7 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
         candidate_name=result.candidate_name,
         logit=_encode(np.array(result.logit, np.float32)),
         contributions=[pb.Contribution(part=each.part, logit=each.logit) for each in result.contributions],
+        ancestors_reason=result.ancestors_reason,
     )
 
 
@@ -140,7 +145,24 @@ def explanation_from_proto(message: pb.ExplainResponse) -> ExplainResult:
         contributions=tuple(Contribution(part=each.part, logit=tuple(each.logit)) for each in message.contributions),
         behaviors=tuple(_behavior_from_proto(behavior) for behavior in message.behaviors),
         versions=_versions_from_proto(message.versions),
+        ancestors_reason=message.ancestors_reason,
     )
+
+
+def _side_info_to_proto(field: str, value: str | float | None) -> pb.SideInfo:
+    match value:
+        case None:
+            return pb.SideInfo(field=field)
+        case str():
+            return pb.SideInfo(field=field, text=value)
+        case _:
+            return pb.SideInfo(field=field, number=value)
+
+
+def _side_info_from_proto(message: pb.SideInfo) -> str | float | None:
+    if message.HasField("text"):
+        return message.text
+    return message.number if message.HasField("number") else None
 
 
 def _behavior_from_proto(message: pb.ExplainedBehavior) -> ExplainedBehavior:
@@ -155,6 +177,8 @@ def _behavior_from_proto(message: pb.ExplainedBehavior) -> ExplainedBehavior:
         match_level=message.match_level,
         source=message.source,
         score=message.score,
+        scene=message.scene,
+        side_info={each.field: _side_info_from_proto(each) for each in message.side_info},
         attention=tuple(message.attention),
     )
 

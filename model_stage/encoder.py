@@ -5,7 +5,7 @@ Legend: U behaviors of the union, M pairs, C candidates of one request; B candid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model_stage.schema import AnyField, Part, Schema
     from model_stage.types import RankRequest
     from model_stage.vocabulary import Vocabularies
-    from store.lists import FieldColumn
+    from store.lists import FieldColumn, IdLists
     from store.reading.retrieval import BehaviorColumns, SearchResult
     from store.types import F32, I32, I64, U8, U64, AnyArray, Vocabulary
 
@@ -107,6 +107,33 @@ class RequestEncoder:
         self._embedded = [field for part in parts for field in schema.embedded(part)]
         self._multi_valued = [field for part in parts for field in schema.multi_valued(part)]
         self._numeric = [field for part in parts for field in schema.numeric(part)]
+
+    def lacking(self, encoded: EncodedRequest, found: SearchResult) -> U64:
+        """Gives the categories that the tree lacks of behaviors and candidates without a row in it; ascending.
+
+        Args:
+            encoded: What `encode` gave: mostly all have a row, and there is nothing to look up.
+            found: What it was made of.
+        """
+        categories = np.concatenate(
+            (
+                found.behaviors.category[encoded.behavior_node == 0],
+                found.candidate_category[encoded.candidate_node == 0],
+            )
+        )
+        return self._vocabularies.tree.categories.lacking(categories) if len(categories) else categories
+
+    def with_categories(self, ids: U64, above: IdLists) -> RequestEncoder:
+        """Gives an encoder that takes some more categories for their nearest ancestor which the tree knows.
+
+        Args:
+            ids: Categories; those that the tree knows already stay what they are. (N,), ascending
+            above: The categories above each one, the nearest first. N lists.
+        """
+        tree = self._vocabularies.tree
+        new = np.isin(ids, tree.categories.lacking(ids))
+        more = tree.categories.with_more(ids[new], tree.nearest_rows(above)[new])
+        return RequestEncoder(self._schema, replace(self._vocabularies, tree=replace(tree, categories=more)))
 
     @property
     def side_info(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 
 from model_stage.ablation import no_statistics, parts_of, without
 from model_stage.agreement import check_agreement, check_retriever, field_mismatch
+from model_stage.ancestors import AncestorEncoder
 from model_stage.bundle import load_bundle
 from model_stage.encoder import collate
 from model_stage.errors import (
@@ -18,25 +19,24 @@ from model_stage.errors import (
     InvalidRequestError,
     SearchUnavailableError,
 )
-from model_stage.types import MAX_CANDIDATES, Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from model_stage.validate import check_request, columns_of
 from store.errors import UnknownFieldError
-from store.lists import MAX_LIST_VALUES, Lists
 from store.reading.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from model_stage.bundle import Bundle
+    from model_stage.encoder import EncodedRequest, RequestEncoder
     from model_stage.networks import NetworkOutput
-    from model_stage.schema import AnyField, Part
     from model_stage.types import RankRequest, Retriever
-    from store.lists import FieldColumn, IdLists
+    from store.reading.retrieval import Names
     from store.serving.deadline import Deadline
     from store.types import F32
 
-_DTYPES = {"numbers": np.dtype(np.float32), "ids": np.dtype(np.uint64)}
 RESERVE_S = 0.02
 RESERVE_PER_CANDIDATE_S = 0.0001
 """Time kept back from the search call's deadline for the network itself."""
@@ -62,7 +62,7 @@ class Ranker:
     ) -> None:
         self.bundle = bundle
         self._retriever = retriever
-        self._encoder = bundle.encoder
+        self._encoder = AncestorEncoder(bundle.encoder, retriever)
         self._max_clock_skew_s = max_clock_skew_s
         self._now_s = now_s
 
@@ -95,7 +95,8 @@ class Ranker:
             found, reason = self._search(request, deadline, request_id, with_names=False), ""
         except (SearchUnavailableError, BundleMismatchError) as exc:
             found, reason = _no_history(request), str(exc)
-        output = self._score(request, found, deadline)
+        encoded, _, ancestors_reason = self._encode(request, found, deadline, request_id)
+        output = self._score(encoded, deadline)
         probability = self._probabilities(output)[:, columns]
         return RankResult(
             targets=tuple(self.bundle.targets.names[at] for at in columns),
@@ -105,6 +106,7 @@ class Ranker:
             degraded=bool(reason),
             degraded_reason=reason,
             versions=self._versions(found),
+            ancestors_reason=ancestors_reason,
         )
 
     def explain(
@@ -123,7 +125,9 @@ class Ranker:
             raise InvalidRequestError(f"candidate: {candidate} is outside 0 .. {len(request.candidates) - 1}")
         found = self._search(request, deadline, request_id, with_names=True)
         assert found.names is not None
-        output = self._score(request, found, deadline)
+        encoded, encoder, ancestors_reason = self._encode(request, found, deadline, request_id)
+        output = self._score(encoded, deadline)
+        side_info = _side_info(found, found.names)
         first, last = int(found.offsets[candidate]), int(found.offsets[candidate + 1])
         behaviors, vocabulary = found.behaviors, found.vocabulary
         explained = tuple(
@@ -135,6 +139,8 @@ class Ranker:
                 timestamp_ms=int(behaviors.timestamp_ms[row]),
                 domain=vocabulary.domains[behaviors.domain[row]],
                 action=vocabulary.actions[behaviors.action[row]],
+                scene=vocabulary.scenes[behaviors.scene[row]],
+                side_info={name: values[row] for name, values in side_info.items()},
                 match_level=int(found.match_level[pair]),
                 source=int(found.source[pair]),
                 score=float(found.score[pair]),
@@ -148,12 +154,14 @@ class Ranker:
             probability=tuple(self._probabilities(output)[candidate, columns].tolist()),
             behaviors=explained,
             logit=tuple(output.logit_BT[candidate, columns].tolist()),
-            contributions=self._contributions(request, found, candidate, columns, deadline),
+            contributions=self._contributions(encoder, request, found, candidate, columns, deadline),
             versions=self._versions(found),
+            ancestors_reason=ancestors_reason,
         )
 
     def _contributions(
         self,
+        encoder: RequestEncoder,
         request: RankRequest,
         found: SearchResult,
         candidate: int,
@@ -166,67 +174,42 @@ class Ranker:
         parts = parts_of(schema)
         inputs = [(request, found), *(without(part, request, found, schema) for part in parts)]
         with torch.inference_mode():
-            output = self.bundle.network(collate([self._encoder.encode(*each).take(only) for each in inputs]))
+            output = self.bundle.network(collate([encoder.encode(*each).take(only) for each in inputs]))
         logit_BT = output.logit_BT[:, columns]
         added = (logit_BT[0] - logit_BT[1:]).tolist()
         return tuple(Contribution(part=part, logit=tuple(row)) for part, row in zip(parts, added, strict=True))
 
     def _validate(self, request: RankRequest) -> list[int]:
         """Checks a request; gives the columns of the targets it asks for."""
-        count = len(request.candidates)
-        if not 1 <= count <= MAX_CANDIDATES:
-            raise InvalidRequestError(f"candidates: expected 1 to {MAX_CANDIDATES}, got {count}")
-        if request.user == NO_ID:
-            raise InvalidRequestError("user: 2**64 - 1 is reserved and no user")
-        if request.as_of_ms <= 0:
-            raise InvalidRequestError(f"as_of_ms: must be positive, is {request.as_of_ms}")
-        if request.as_of_ms > (self._now_s() + self._max_clock_skew_s) * 1000:
-            raise InvalidRequestError(
-                f"as_of_ms: {request.as_of_ms} is more than {self._max_clock_skew_s:g} s ahead of this server's clock"
-            )
-        self._validate_fields("candidate", request.candidate_fields, count)
-        self._validate_fields("user", request.user_fields, 1)
-        self._validate_fields("context", request.context_fields, 1)
-        names = self.bundle.targets.names
-        for at, name in enumerate(request.targets):
-            if name not in names:
-                raise InvalidRequestError(f"targets[{at}]: unknown target {name!r}; this bundle has {', '.join(names)}")
-        return [names.index(name) for name in request.targets or names]
-
-    def _validate_fields(self, part: Part, given: Mapping[str, FieldColumn], length: int) -> None:
-        known = {f.name: f for f in self.bundle.schema.fields if f.part == part}
-        for name, values in given.items():
-            where = f"{part}_fields[{name!r}]"
-            if name not in known:
-                raise InvalidRequestError(f"{where}: no such {part} field; this bundle has {sorted(known)}")
-            if len(values) != length:
-                raise InvalidRequestError(f"{where}: expected {length} values, got {len(values)}")
-            field = known[name]
-            if isinstance(values, Lists):
-                _validate_lists(where, field, values)
-            elif values.dtype != _DTYPES.get(field.holds):
-                raise InvalidRequestError(f"{where}: {values.dtype} values do not fit a {field.kind} field")
-            elif field.holds == "numbers" and bool(np.isinf(values).any()):
-                raise InvalidRequestError(f"{where}: every value must be finite")
+        check_request(request, self.bundle.schema, self._now_s(), self._max_clock_skew_s)
+        return columns_of(request.targets, self.bundle.targets.names)
 
     def _search(
         self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
     ) -> SearchResult:
         """Retrieves, and checks that the answer is one for this bundle."""
         query = request.query(with_names=with_names, behavior_fields=self.bundle.schema.side_info)
-        reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
         try:
-            found = self._retriever.search(query, None if deadline is None else deadline.less(reserve_s), request_id)
+            found = self._retriever.search(query, _deadline_of_search(request, deadline), request_id)
         except UnknownFieldError as exc:
             raise field_mismatch(self.bundle, str(exc)) from exc
         check_agreement(self.bundle, found)
         return found
 
-    def _score(self, request: RankRequest, found: SearchResult, deadline: Deadline | None) -> NetworkOutput:
+    def _encode(
+        self, request: RankRequest, found: SearchResult, deadline: Deadline | None, request_id: str
+    ) -> tuple[EncodedRequest, RequestEncoder, str]:
+        """Encodes; gives also the encoder that did, and why it does not know all that it could."""
+        try:
+            return *self._encoder.encode(request, found, _deadline_of_search(request, deadline), request_id), ""
+        except SearchUnavailableError as exc:
+            encoder = self._encoder.known(found.store_generation)
+            return encoder.encode(request, found), encoder, str(exc)
+
+    def _score(self, encoded: EncodedRequest, deadline: Deadline | None) -> NetworkOutput:
         _check_time(deadline)
-        batch = collate([self._encoder.encode(request, found)])
         with torch.inference_mode():
-            return self.bundle.network(batch)  # type: ignore[no-any-return]
+            return self.bundle.network(collate([encoded]))  # type: ignore[no-any-return]
 
     def _probabilities(self, output: NetworkOutput) -> F32:
         return self.bundle.calibration.probabilities(
@@ -242,14 +225,22 @@ class Ranker:
         )
 
 
-def _validate_lists(where: str, field: AnyField, lists: IdLists) -> None:
-    if field.holds != "lists of ids" or lists.values.dtype != np.uint64:
-        raise InvalidRequestError(f"{where}: lists of {lists.values.dtype} do not fit a {field.kind} field")
-    if bool((lists.values == np.uint64(NO_ID)).any()):
-        raise InvalidRequestError(f"{where}: 2**64 - 1 is reserved and no id")
-    longest = int(lists.lengths.max(initial=0))
-    if longest > MAX_LIST_VALUES:
-        raise InvalidRequestError(f"{where}: a list of {longest} values, at most {MAX_LIST_VALUES} are allowed")
+def _side_info(found: SearchResult, names: Names) -> dict[str, list[str | float | None]]:
+    """Gives the side-info of the behaviors of an answer, for people: names of ids, numbers; None = missing."""
+    columns: dict[str, list[str | float | None]] = {}
+    for field, values in found.behavior_fields.items():
+        if values.dtype == np.float32:
+            columns[field] = [None if np.isnan(value) else float(value) for value in values]
+        else:  # a search stage of an earlier version gives no names
+            texts = names.behavior_fields.get(field, tuple(map(str, values.tolist())))
+            columns[field] = [
+                None if value == np.uint64(NO_ID) else text for value, text in zip(values, texts, strict=True)
+            ]
+    return columns
+
+
+def _deadline_of_search(request: RankRequest, deadline: Deadline | None) -> Deadline | None:
+    return deadline and deadline.less(RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates))
 
 
 def _check_time(deadline: Deadline | None) -> None:

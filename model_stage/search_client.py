@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -14,6 +14,7 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from store.errors import InputError, UnknownFieldError
 from store.lists import Lists, check_offsets
 from store.reading.retrieval import (
+    Ancestors,
     BehaviorColumns,
     MatchStatistics,
     Names,
@@ -24,13 +25,14 @@ from store.serving.deadline import Deadline
 from store.types import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from store.lists import FieldColumn
     from store.reading.retrieval import Candidates, SearchRequest
     from store.types import F32, I32, U64, AnyArray
 
+R = TypeVar("R")
 DEFAULT_DEADLINE_S = 10.0
 """For callers that set none, as an offline job."""
 
@@ -82,20 +84,42 @@ class SearchClient:
             InvalidRequestError: The search stage refuses the request; the message names the field.
             store.errors.UnknownFieldError: The store has no such side-info field, as in one process.
         """
+        message = request_to_proto(request, request_id)
+        response = self._call(lambda stub, limit_s: stub.Search(message, timeout=limit_s), deadline)
+        return _read(lambda: result_from_proto(response, len(request.candidates)))
+
+    def ancestors(self, categories: U64, deadline: Deadline | None = None, request_id: str = "") -> Ancestors:
+        """Gives what stands above some categories, as the searcher does in one process.
+
+        Raises:
+            SearchUnavailableError: As `search`; so too when it refuses the request or does not know the call yet.
+        """
+        message = pb.GetAncestorsRequest(categories=_encode(categories), request_id=request_id)
+        try:
+            response = self._call(lambda stub, limit_s: stub.GetAncestors(message, timeout=limit_s), deadline)
+        except InvalidRequestError as error:
+            raise SearchUnavailableError(
+                f"the search stage refused to say what is above categories: {error}"
+            ) from error
+        return _read(lambda: ancestors_from_proto(response, len(categories)))
+
+    def _call(self, call: Callable[[search_pb2_grpc.SearchServiceStub, float], R], deadline: Deadline | None) -> R:
         remaining_s = (deadline or Deadline.after(DEFAULT_DEADLINE_S)).remaining_s()
         if remaining_s == 0.0:
             raise SearchUnavailableError("no time was left to ask the search stage")
-        message = request_to_proto(request, request_id)
         try:
-            response = next(self._stubs).Search(message, timeout=remaining_s)
+            return call(next(self._stubs), remaining_s)
         except grpc.RpcError as error:
             raise _translate(error) from error
         except ValueError as error:  # what grpc raises on a closed channel
             raise SearchUnavailableError("the search client is closed") from error
-        try:
-            return result_from_proto(response, len(request.candidates))
-        except InputError as error:
-            raise SearchUnavailableError(f"the search stage answered what cannot be read: {error}") from error
+
+
+def _read(read: Callable[[], R]) -> R:
+    try:
+        return read()
+    except InputError as error:
+        raise SearchUnavailableError(f"the search stage answered what cannot be read: {error}") from error
 
 
 def _translate(error: grpc.RpcError) -> SearchUnavailableError | InvalidRequestError | UnknownFieldError:
@@ -172,6 +196,18 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
     )
 
 
+def ancestors_from_proto(message: pb.GetAncestorsResponse, num_categories: int) -> Ancestors:
+    """Gives the ancestors a message holds.
+
+    Raises:
+        InputError: The message breaks the contract; names the field.
+    """
+    values = _decode("ancestors", message.ancestors, DType.UINT64)
+    offsets = _decode("offsets", message.offsets, DType.INT64, num_categories + 1)
+    check_offsets("offsets", offsets, num_categories, len(values))
+    return Ancestors(above=Lists(values=values, offsets=offsets), store_generation=message.store_generation)
+
+
 def _same_as(message: pb.SearchResponse, num_candidates: int) -> I32:
     if not message.HasField("same_as"):  # a search stage of an earlier version
         return np.arange(num_candidates, dtype=np.int32)
@@ -218,6 +254,7 @@ def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int
         ("names.behavior_items", message.behavior_items, num_behaviors),
         ("names.behavior_categories", message.behavior_categories, num_behaviors),
         ("names.candidates", message.candidates, num_candidates),
+        *((f"names.behavior_fields[{each.field!r}]", each.values, num_behaviors) for each in message.behavior_fields),
     ):
         if len(names) != length:
             raise InputError(f"{field}: expected {length} names, got {len(names)}")
@@ -225,6 +262,7 @@ def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int
         behavior_items=tuple(message.behavior_items),
         behavior_categories=tuple(message.behavior_categories),
         candidates=tuple(message.candidates),
+        behavior_fields={each.field: tuple(each.values) for each in message.behavior_fields},
     )
 
 

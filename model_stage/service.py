@@ -99,9 +99,16 @@ class RankingMetrics:
             "lookback_candidates_nothing_retrieved", "Candidates scored with no behavior.", registry=registry
         )
 
+        self.ancestors_unknown = Counter(
+            "lookback_ancestors_unknown",
+            "Rank answers for which search did not say what is above categories that the bundle lacks.",
+            registry=registry,
+        )
+
     def count(self, result: RankResult) -> None:
         """Counts one answer."""
         self.candidates.inc(len(result.num_retrieved))
+        self.ancestors_unknown.inc(bool(result.ancestors_reason))
         if result.degraded:
             self.degraded.inc()
             return
@@ -126,6 +133,8 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         self._metrics.count(result)
         if result.degraded:
             self._log.warning("degraded", request_id=call.request_id, reason=result.degraded_reason)
+        if result.ancestors_reason:
+            self._log.warning("ancestors unknown", request_id=call.request_id, reason=result.ancestors_reason)
         return convert.result_to_proto(result)
 
     def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from store.lists import FieldColumn
-    from store.reading.retrieval import Candidates, SearchResult
+    from store.reading.retrieval import Ancestors, Candidates, SearchResult
     from store.serving.deadline import Deadline
-    from store.types import F32, U32
+    from store.types import F32, U32, U64
 
 MAX_CANDIDATES = 1000
 
@@ -26,6 +26,16 @@ class Retriever(Protocol):
         """Retrieves behaviors for the candidates of one user.
 
         Thread-safe; changes nothing. Unknown users, items and categories are normal answers.
+
+        Raises:
+            SearchUnavailableError: It cannot answer within the deadline.
+        """
+        ...
+
+    def ancestors(self, categories: U64, deadline: Deadline | None = None, request_id: str = "") -> Ancestors:
+        """Gives what stands above some categories, 1 to `MAX_CATEGORIES_ASKED` of them.
+
+        Thread-safe; changes nothing. Unknown categories are normal answers.
 
         Raises:
             SearchUnavailableError: It cannot answer within the deadline.
@@ -87,6 +97,8 @@ class RankResult:
     """True when the scores were made without the user's history."""
     degraded_reason: str
     versions: Versions
+    ancestors_reason: str = ""
+    """Why categories that the bundle lacks count as unknown, when what is above them could not be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +115,9 @@ class ExplainedBehavior:
     match_level: int
     source: int
     score: float
+    scene: str
+    side_info: Mapping[str, str | float | None]
+    """Values of the fields of behaviors that the schema declares: names of ids, numbers; None = missing."""
     attention: tuple[float, ...]
     """Weight per target; over the behaviors of the candidate they sum to 1, less what a network gives to no behavior;
     without a softmax (presets `hstu` and `sdim`) they may be any number."""
@@ -134,6 +149,8 @@ class ExplainResult:
     behaviors: tuple[ExplainedBehavior, ...]
     """Oldest first."""
     versions: Versions
+    ancestors_reason: str = ""
+    """As of `RankResult`."""
 
     @property
     def attention_sums(self) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 Every taxonomy node, category or item, has one row; its embedding is the sum of the rows on its path to the top. A new
 leaf or item thus still has its parents' vectors, and an item seen rarely stays close to its category. Row 0 is "none":
-its vector is zero.
+its vector is zero. For a category that is newer than the tree see `model_stage.ancestors`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,16 @@ class IdRows:
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         return np.where(self.ids[at] == ids, self.rows[at], otherwise)
 
+    def lacking(self, ids: U64) -> U64:
+        """Gives those of some ids that are not known, ascending, each once; `NO_ID` is none of them."""
+        lacking: U64 = np.unique(ids[ids != np.uint64(NO_ID)])
+        return lacking[self.lookup(lacking, np.full(len(lacking), -1, np.int64)) < 0]
+
+    def with_more(self, ids: U64, rows: I64) -> IdRows:
+        """Gives these ids and some more, ascending and none of them known."""
+        at = np.searchsorted(self.ids, ids)
+        return IdRows(ids=np.insert(self.ids, at, ids), rows=np.insert(self.rows, at, rows))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeVocabulary:
@@ -64,6 +74,15 @@ class TreeVocabulary:
     def rows(self, items: U64, categories: U64) -> I64:
         """Gives the row of each item, its category's where the item is unknown, 0 where both are. int64 (N,)."""
         return self.items.lookup(items, self.categories.lookup(categories, np.zeros(len(items), np.int64)))
+
+    def nearest_rows(self, above: IdLists) -> I64:
+        """Gives the row of the first category of each list that is known, 0 where none is. int64 (number of lists,)."""
+        rows = self.categories.lookup(above.values, np.zeros(len(above.values), np.int64))
+        known = np.flatnonzero(rows)
+        lists, first = np.unique(above.list_of[known], return_index=True)
+        nearest = np.zeros(len(above), np.int64)
+        nearest[lists] = rows[known[first]]
+        return nearest
 
     @staticmethod
     def from_taxonomy(taxonomy: Taxonomy, known_items: Bool) -> TreeVocabulary:

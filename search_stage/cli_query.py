@@ -37,6 +37,10 @@ def query_command(
     config: Annotated[Path | None, typer.Option("--config", help="search.yaml; default: the packaged one.")] = None,
     as_of: Annotated[int | None, typer.Option("--as-of", help="Milliseconds UTC; default: now.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Behaviors to print per candidate, the newest.")] = 20,
+    behavior_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Side-info field of behaviors to print, too, as the ranker asks for it; may be repeated."),
+    ] = None,
     explained: Annotated[
         bool, typer.Option("--explain", help="Also say how far hard search climbed, what there was room for, the time.")
     ] = False,
@@ -52,6 +56,7 @@ def query_command(
             as_of_ms=time.time_ns() // 1_000_000 if as_of is None else as_of,
             candidates=Candidates.by_id(np.array(items, np.uint64)),
             with_names=True,
+            behavior_fields=tuple(behavior_field or ()),
         )
         generation, loaded = IndexGeneration.open(index) if index is not None else None, SearchConfig.load(config)
         result = Searcher(opened, generation, loaded).search(request)
@@ -95,9 +100,22 @@ def _listed(request: SearchRequest, result: SearchResult, candidate: int) -> lis
                 "level": None if level == NO_LEVEL else level,
                 "found_by": [name for bit, name in SOURCES if source & bit],
                 "score": float(result.score[at]) if result.index_generation else None,
+                **({"fields": _side_info(result, row)} if result.behavior_fields else {}),
             }
         )
     return listed
+
+
+def _side_info(result: SearchResult, row: int) -> dict[str, str | float | None]:
+    """Gives the side-info of one behavior that was asked for: names of ids, numbers; None = missing."""
+    assert result.names is not None, "asked for"
+    found: dict[str, str | float | None] = {}
+    for field, values in result.behavior_fields.items():
+        if field in result.names.behavior_fields:
+            found[field] = result.names.behavior_fields[field][row] or None
+        else:
+            found[field] = None if np.isnan(values[row]) else float(values[row])
+    return found
 
 
 def _values(
@@ -132,8 +150,9 @@ def _behaviors_table(request: SearchRequest, result: SearchResult, candidate: in
     listed = _listed(request, result, candidate)
     name = result.names.candidates[candidate]
     title = f"candidate {name}, category {category or 'unknown'}: {len(listed)} behaviors, newest first"
-    columns = ("time (UTC)", "age", "item", "category", "domain", "action", "scene", "level", "found by", "score")
-    table = Table(*columns, title=escape(title), title_justify="left")
+    fields = list(result.behavior_fields)
+    columns = ("time (UTC)", "age", "item", "category", "domain", "action", "scene", *map(escape, fields))
+    table = Table(*columns, "level", "found by", "score", title=escape(title), title_justify="left")
     for each in listed[:rows]:
         add_row(
             table,
@@ -144,6 +163,7 @@ def _behaviors_table(request: SearchRequest, result: SearchResult, candidate: in
             each["domain"],
             each["action"],
             each["scene"],
+            *(_side_text(each["fields"][field]) for field in fields),
             "-" if each["level"] is None else str(each["level"]),
             "+".join(each["found_by"]),
             "-" if each["score"] is None else f"{each['score']:.3f}",
@@ -151,6 +171,12 @@ def _behaviors_table(request: SearchRequest, result: SearchResult, candidate: in
     if len(listed) > rows:
         table.caption = f"and {len(listed) - rows} older ones"
     return table
+
+
+def _side_text(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _explanation_tables(explanation: CandidateExplanation) -> list[Table]:

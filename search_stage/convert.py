@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from store.delta.append_types import AppendResult
     from store.lists import FieldColumn
-    from store.reading.retrieval import MatchStatistics, Names, SearchResult
+    from store.reading.retrieval import Ancestors, MatchStatistics, Names, SearchResult
     from store.types import F32, U64, AnyArray, Vocabulary
 
 
@@ -69,6 +69,25 @@ def candidates_from_proto(message: pb.Candidates) -> Candidates:
         covers_offsets=offsets,
         more_categories=more,
         more_offsets=more_offsets,
+    )
+
+
+def categories_from_proto(message: pb.GetAncestorsRequest) -> U64:
+    """Gives the categories that a message asks about; how many is left for the searcher to judge.
+
+    Raises:
+        InputError: The column is of another type; names the field.
+    """
+    categories: U64 = _decode("categories", message.categories, DType.UINT64)
+    return categories
+
+
+def ancestors_to_proto(ancestors: Ancestors) -> pb.GetAncestorsResponse:
+    """Gives the message of what stands above some categories."""
+    return pb.GetAncestorsResponse(
+        ancestors=_encode(ancestors.above.values),
+        offsets=_encode(ancestors.above.offsets),
+        store_generation=ancestors.store_generation,
     )
 
 
@@ -184,6 +203,7 @@ def _names_to_proto(names: Names) -> pb.Names:
         behavior_items=names.behavior_items,
         behavior_categories=names.behavior_categories,
         candidates=names.candidates,
+        behavior_fields=[pb.FieldNames(field=field, values=each) for field, each in names.behavior_fields.items()],
     )
 
 

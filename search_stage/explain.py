@@ -124,7 +124,13 @@ def explain(
 
 
 def _fastest_ms(searcher: Searcher, request: SearchRequest, top_k: TopK) -> float:
-    asked = SearchRequest(user=request.user, as_of_ms=request.as_of_ms, candidates=request.candidates, top_k=top_k)
+    asked = SearchRequest(
+        user=request.user,
+        as_of_ms=request.as_of_ms,
+        candidates=request.candidates,
+        top_k=top_k,
+        behavior_fields=request.behavior_fields,
+    )
     spent_ms = []
     for _ in range(REPEATS):
         start_s = time.perf_counter()

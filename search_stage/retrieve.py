@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from search_stage.time_term import Band
     from store.reading.behavior_store import Snapshot
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import F32, I32, I64
+    from store.types import F32, I32, I64, U64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +134,7 @@ def _answer(
     used, place = number_used(merged.rank, history.cut)
     offsets, entries = spread_lists(merged.list_of, merged.start)
     behaviors = _behaviors(history, used, snapshot.taxonomy)
+    fields = snapshot.behavior_fields(request.user, used, request.behavior_fields)
     score = _scores(serving.index, queries, query, history, merged, used, place)
     equal = first_equal(merged.start, merged.rank, merged.level, merged.source, score.view(np.uint32))
     # A stream that is new in the delta has no place in the statistics before the next generation.
@@ -157,8 +158,8 @@ def _answer(
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
         index_model=serving.index.model if serving.index is not None else "",
-        behavior_fields=snapshot.behavior_fields(request.user, used, request.behavior_fields),
-        names=_names(behaviors, request.candidates, snapshot) if request.with_names else None,
+        behavior_fields=fields,
+        names=_names(behaviors, fields, request.candidates, snapshot) if request.with_names else None,
     )
 
 
@@ -230,9 +231,16 @@ def _scores(
     return scores
 
 
-def _names(behaviors: BehaviorColumns, candidates: Candidates, snapshot: Snapshot) -> Names:
+def _names(
+    behaviors: BehaviorColumns, fields: Mapping[str, U64 | F32], candidates: Candidates, snapshot: Snapshot
+) -> Names:
     return Names(
         behavior_items=tuple(snapshot.name_of("item", int(item)) for item in behaviors.item),
         behavior_categories=tuple(snapshot.name_of("category", int(category)) for category in behaviors.category),
         candidates=tuple(snapshot.name_of("item", int(item)) for item in candidates.item),
+        behavior_fields={
+            name: tuple(snapshot.name_of("value", int(value)) for value in values)
+            for name, values in fields.items()
+            if values.dtype == np.uint64
+        },
     )

@@ -12,9 +12,10 @@ from search_stage.errors import DeadlineExceededError
 from search_stage.index.generation import IndexGeneration
 from search_stage.rehearsal import rehearse
 from search_stage.retrieve import Serving, retrieve
-from search_stage.validate import check_request
+from search_stage.validate import check_categories, check_request
 from store.generation import current_name
 from store.reading.behavior_store import BehaviorStore
+from store.reading.retrieval import Ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from store.reading.behavior_store import Snapshot
     from store.reading.retrieval import SearchRequest, SearchResult
     from store.serving.deadline import Deadline
+    from store.types import U64
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +116,22 @@ class Searcher:
         snapshot, serving = self._pin()
         with snapshot:
             return retrieve(snapshot, serving, self._config, request, check_time)
+
+    def ancestors(self, categories: U64, deadline: Deadline | None = None, request_id: str = "") -> Ancestors:
+        """Gives what stands above some categories. Changes nothing; looks at no deadline, for it takes microseconds.
+
+        Args:
+            categories: Ids of categories; unknown ones are normal. (N,)
+            deadline: As the gRPC client has it.
+            request_id: So too.
+
+        Raises:
+            InvalidRequestError: There are no or too many categories.
+        """
+        check_categories(len(categories))
+        with self._store.snapshot() as snapshot:
+            above = snapshot.taxonomy.categories_above(categories)
+            return Ancestors(above=above, store_generation=snapshot.generation)
 
     def reload(self) -> bool:
         """Follows `CURRENT` of the store and of the index; requests in flight end on what they began with.

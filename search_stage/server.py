@@ -105,7 +105,12 @@ def _services(search: SearchServicer, admin: AdminServicer, *, append: bool) -> 
         Service(
             name=SEARCH_SERVICE,
             add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
-            largest_bytes={"Append": LARGEST_APPEND_BYTES, "DeleteUser": small, "GetHistory": small},
+            largest_bytes={
+                "Append": LARGEST_APPEND_BYTES,
+                "DeleteUser": small,
+                "GetAncestors": small,
+                "GetHistory": small,
+            },
             first_worker_only=WRITES if append else frozenset(),
         ),
         Service(

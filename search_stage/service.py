@@ -174,6 +174,11 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 store_generation=snapshot.generation,
             )
 
+    def GetAncestors(self, request: pb.GetAncestorsRequest, context: grpc.ServicerContext) -> pb.GetAncestorsResponse:  # noqa: N802
+        """Reads what stands above some categories."""
+        ancestors = self._searcher.ancestors(convert.categories_from_proto(request))
+        return convert.ancestors_to_proto(ancestors)
+
     def _offered(self, name: str) -> LiveWriter:
         if self._writer is None:
             raise NotOfferedError(f"{name}: this server only reads; start one with --append")

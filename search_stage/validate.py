@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search_stage.errors import InvalidRequestError
+from store.reading.retrieval import MAX_CATEGORIES_ASKED
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
         value = getattr(request.top_k, name)
         if value is not None and value < 0:
             raise InvalidRequestError(f"top_k.{name}: must be 0 or more, is {value}")
+
+
+def check_categories(count: int) -> None:
+    """Checks how many categories somebody asks the ancestors of.
+
+    Raises:
+        InvalidRequestError: None, or too many; the message starts with the field.
+    """
+    if not 1 <= count <= MAX_CATEGORIES_ASKED:
+        raise InvalidRequestError(f"categories: must be 1 to {MAX_CATEGORIES_ASKED}, got {count}")
 
 
 def check_answer_size(request: SearchRequest, config: SearchConfig, domains: Sequence[str], num_behaviors: int) -> None:

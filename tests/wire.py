@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
 from store.lists import Lists
 from store.reading.retrieval import (
+    Ancestors,
     BehaviorColumns,
     Candidates,
     MatchStatistics,
@@ -161,6 +162,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         behavior_items=st.tuples(*[words] * union),
         behavior_categories=st.tuples(*[words] * union),
         candidates=st.tuples(*[words] * num_candidates),
+        behavior_fields=st.dictionaries(words, st.tuples(*[words] * union), max_size=2),
     )
     tuples = st.lists(words, max_size=3).map(tuple)
     return SearchResult(
@@ -185,6 +187,10 @@ def search_results(draw: st.DrawFn) -> SearchResult:
     )
 
 
+ancestors = st.builds(
+    Ancestors, above=st.integers(0, 4).flatmap(lambda length: id_lists(length)), store_generation=words
+)
+
 versions = st.builds(Versions, bundle=words, store_generation=words, index_generation=words, index_model=words)
 
 
@@ -199,6 +205,7 @@ def rank_results(draw: st.DrawFn) -> RankResult:
         degraded=draw(st.booleans()),
         degraded_reason=draw(words),
         versions=draw(versions),
+        ancestors_reason=draw(words),
     )
 
 
@@ -214,6 +221,8 @@ explained_behaviors = st.builds(
     match_level=st.integers(0, 255),
     source=st.integers(0, 7),
     score=finite,
+    scene=words,
+    side_info=st.dictionaries(words, st.none() | finite | words, max_size=3),
     attention=st.lists(finite, max_size=3).map(tuple),
 )
 
@@ -231,4 +240,5 @@ def explanations(draw: st.DrawFn) -> ExplainResult:
         contributions=tuple(draw(st.lists(contributions, max_size=2))),
         behaviors=tuple(draw(st.lists(explained_behaviors, max_size=3))),
         versions=draw(versions),
+        ancestors_reason=draw(words),
     )

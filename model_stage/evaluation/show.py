@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from store.reading.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
@@ -23,6 +24,8 @@ _SOURCES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recen
 def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> Table:
     """Gives the candidates by descending probability of the first target."""
     state = f"degraded: {result.degraded_reason}" if result.degraded else f"{result.num_behaviors:,} behaviors"
+    if result.ancestors_reason:
+        state += f"; categories that the bundle lacks count as unknown: {result.ancestors_reason}"
     table = Table(title=f"ranking of {len(names)} candidates ({state})", title_justify="left")
     for column in ("candidate", *(f"P({target})" for target in result.targets), "retrieved"):
         table.add_column(column, justify="left" if column == "candidate" else "right")
@@ -41,27 +44,36 @@ def explanation_table(explained: ExplainResult, rows: int = 10, *, scores: bool 
     Args:
         explained: The explanation.
         rows: Behaviors to show.
-        scores: Whether to show what soft search orders by, too.
+        scores: Whether to show what soft search orders by, and the side-info of the behaviors, too.
     """
+    fields = list(explained.behaviors[0].side_info) if scores and explained.behaviors else []
     table = Table(title=f"behind candidate {explained.candidate_name}", title_justify="left")
     attention = [f"attention {target}" for target in explained.targets]
-    for column in ("item", "category", "stream", "date", "level", "source", *(["score"] if scores else []), *attention):
+    shown = ("item", "category", "stream", "date", "level", "source")
+    for column in (*shown, *map(escape, fields), *(["score"] if scores else []), *attention):
         table.add_column(column, justify="right" if column in (*attention, "level", "score") else "left")
     ordered = sorted(explained.behaviors, key=lambda behavior: -behavior.attention[0])
     for behavior in ordered[:rows]:
         table.add_row(
             behavior.item_name,
             behavior.category_name or "unmapped",
-            f"{behavior.domain}/{behavior.action}",
+            "/".join((behavior.domain, behavior.action, *([behavior.scene] if behavior.scene else []))),
             f"{datetime.fromtimestamp(behavior.timestamp_ms / 1000, UTC):%Y-%m-%d}",
             "-" if behavior.match_level == NO_LEVEL else str(behavior.match_level),
             "+".join(name for bit, name in _SOURCES if behavior.source & bit),
+            *(_side_text(behavior.side_info[field]) for field in fields),
             *([f"{behavior.score:.3g}"] if scores else []),
             *(f"{weight:.3f}" for weight in behavior.attention),
         )
     if len(ordered) > rows:
         table.caption = f"and {len(ordered) - rows} more"
     return table
+
+
+def _side_text(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return escape(value) if isinstance(value, str) else f"{value:g}"
 
 
 def contribution_table(explained: ExplainResult) -> Table:

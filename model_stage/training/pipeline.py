@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from model_stage.agreement import find_field_problem
+from model_stage.ancestors import AncestorEncoder
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.encoder import RequestEncoder
 from model_stage.errors import ConfigError
@@ -117,6 +118,7 @@ def retrieve_examples(
         ConfigError: The store holds a field as another kind than the schema says.
         store.errors.UnknownFieldError: Behaviors of the store lack side-info that the schema names.
     """
+    encoders = AncestorEncoder(encoder, retriever)
     grouped = list(requests_of(impressions, schema))
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
@@ -126,7 +128,7 @@ def retrieve_examples(
             raise ConfigError(f"schema.yaml: {problem}")
         examples.append(
             Example(
-                encoded=encoder.encode(request, found),
+                encoded=encoders.encode(request, found)[0],
                 labels=impressions.labels[rows],
                 rows=rows,
                 history=None if histories is None else histories.read(request),

@@ -19,7 +19,7 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from store.lists import FieldColumn
+    from store.lists import FieldColumn, IdLists
     from store.types import F32, I32, I64, U8, U16, U64, Vocabulary
 
 NO_LEVEL = 255
@@ -29,6 +29,10 @@ SOURCE_HARD = 1
 SOURCE_SOFT = 2
 SOURCE_RECENT = 4
 """Bits of a retrieved behavior's source: it may have been found by several."""
+
+
+MAX_CATEGORIES_ASKED = 1_000
+"""Categories whose ancestors may be asked for at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,8 @@ class Names:
     """Of each behavior of the union; empty = unmapped. (U,)"""
     candidates: tuple[str, ...]
     """(C,)"""
+    behavior_fields: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Of each answered side-info field of ids: the value of each behavior of the union; empty = missing. (U,)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,3 +196,12 @@ class SearchResult:
     missing)."""
     names: Names | None = None
     """Only when the request asked for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestors:
+    """What stands above some categories of the taxonomy."""
+
+    above: IdLists
+    """Ids of the categories above each one, the nearest first; none above the top and the unknown. N lists."""
+    store_generation: str

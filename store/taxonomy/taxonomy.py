@@ -10,12 +10,14 @@ import numpy as np
 
 from store.errors import CorruptGenerationError
 from store.files.arrays import find_sorted, load_array, save_array
+from store.lists import Lists
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from store.lists import IdLists
     from store.types import I32, I64, U8, U32, U64, Bool
 
 _DTYPES = {
@@ -155,6 +157,19 @@ class Taxonomy:
             out[rows, level] = climb[rows]
             climb[rows] = self.parent[climb[rows]]
         return out
+
+    def categories_above(self, ids: U64) -> IdLists:
+        """Gives the ids of the categories above each one, the nearest first; none above the top and the unknown.
+
+        Args:
+            ids: Ids of categories of the ads' tree. (N,)
+        """
+        nodes = self.category_node(ids)
+        deepest = int(self.depth[nodes[nodes < self.unmapped]].max(initial=0))
+        chain = self.ancestors(nodes, deepest + 1)[:, 2:]
+        above = chain < self.unmapped
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.count_nonzero(above, axis=1))))
+        return Lists(values=self.id[chain[above]], offsets=offsets)
 
     def fingerprint(self) -> str:
         """Gives a sha256 over all arrays: equal exactly for equal numberings. Reads every array."""

@@ -22,7 +22,10 @@ from tests.integration.world import server_process
 
 SEARCH = "/lookback.search.v1.SearchService/"
 ADMIN = "/lookback.admin.v1.AdminService/"
-METHODS = [SEARCH + name for name in ("Search", "Append", "GetHistory", "DeleteUser")] + [ADMIN + "GetVersions"]
+METHODS = [
+    *(SEARCH + name for name in ("Search", "Append", "GetHistory", "DeleteUser", "GetAncestors")),
+    ADMIN + "GetVersions",
+]
 FINE = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
 MOST_MIB = 768
 """More memory than at the start, for whatever comes: 16 MiB of message in a few forms at once, for a few at a time."""
@@ -83,6 +86,7 @@ def seeds_of(world):
         SEARCH + "Append": [append.SerializeToString()],
         SEARCH + "GetHistory": [pb.GetHistoryRequest(user=1, page_size=3, page_token="5.1").SerializeToString()],
         SEARCH + "DeleteUser": [pb.DeleteUserRequest(user=10**9).SerializeToString()],
+        SEARCH + "GetAncestors": [pb.GetAncestorsRequest(categories=ids, request_id="r").SerializeToString()],
         ADMIN + "GetVersions": [b""],
     }
 
@@ -121,7 +125,7 @@ def test_random_and_mutated_bytes(served, scale, seed, tally):
     def send(number):
         rng = random.Random(seed + number)
         for _ in range(total // threads):
-            method = rng.choices(METHODS, weights=(8, 6, 3, 1, 1))[0]
+            method = rng.choices(METHODS, weights=(8, 6, 3, 1, 2, 1))[0]
             data = spoiled(rng, sound[method])
             code, said = call(channel, method, data)
             codes[code] += 1
@@ -208,6 +212,16 @@ def history_messages(draw):
     return SEARCH + "GetHistory", message
 
 
+@st.composite
+def ancestor_messages(draw):
+    length = draw(st.integers(0, 4) | st.sampled_from((999, 1000, 1001)))
+    if length > 4:
+        column = pb.Column(dtype=pb.D_TYPE_UINT64, data=bytes(8 * length))
+    else:
+        column = draw(columns(pb.D_TYPE_UINT64, length))
+    return SEARCH + "GetAncestors", pb.GetAncestorsRequest(categories=column, request_id=draw(st.text(max_size=3)))
+
+
 def test_messages_at_the_edges_of_their_fields(served, scale, seed, tally):
     """Ragged columns, k = 0 and 2**31, offsets that overflow: answered, or refused with the name of the field."""
     _, _, channel, _ = served
@@ -215,7 +229,7 @@ def test_messages_at_the_edges_of_their_fields(served, scale, seed, tally):
 
     @settings(max_examples=scale(120, 10_000), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @hypothesis.seed(seed)
-    @given(search_messages() | append_messages() | history_messages())
+    @given(search_messages() | append_messages() | history_messages() | ancestor_messages())
     def check(sent):
         method, message = sent
         code, said = call(channel, method, message.SerializeToString())
@@ -254,6 +268,11 @@ LARGE = {
     ),
     "a large append": ("Append", bytes(5 << 20), "INVALID_ARGUMENT"),
     "a large question": ("GetHistory", bytes(1 << 20), "INVALID_ARGUMENT"),
+    "many categories": (
+        "GetAncestors",
+        pb.GetAncestorsRequest(categories=pb.Column(dtype=pb.D_TYPE_UINT64, data=bytes(15 << 20))).SerializeToString(),
+        "INVALID_ARGUMENT",
+    ),
     "too large for any": ("Search", bytes(17 << 20), "RESOURCE_EXHAUSTED"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from model_stage.cli import app
 from model_stage.convert import explanation_from_proto, explanation_to_proto
-from model_stage.evaluation.show import attention_lines, contribution_table
+from model_stage.errors import InvalidRequestError
+from model_stage.evaluation.show import attention_lines, contribution_table, explanation_table
 from model_stage.ranker import Ranker
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
@@ -19,7 +21,7 @@ from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.lists import Lists
 from store.types import NO_ID, parse_id
-from tests.integration.world import AS_OF_MS, candidates
+from tests.integration.world import AS_OF_MS, DAY_MS, candidates
 
 REQUEST = RankRequest(
     user=parse_id("u3"),
@@ -113,6 +115,41 @@ def test_a_contribution_is_the_logit_less_the_one_of_an_input_without_the_part(r
     np.testing.assert_allclose(again[part], 0.0, atol=1e-6)
 
 
+def test_behaviors_are_explained_with_their_side_info(world, ranker, rank_client):
+    alone, served = ranker.explain(REQUEST, 2), rank_client.explain(REQUEST, 2)
+    devices, stars = ("phone", None, "tv"), (None, 1.0, 2.0, 3.0)
+    for explained in (alone, served):
+        assert len(explained.behaviors) > 10
+        for behavior in explained.behaviors:
+            number = (AS_OF_MS - 3 - behavior.timestamp_ms) // DAY_MS - 1  # as the world was written
+            assert dict(behavior.side_info) == {"stars": stars[number % 4], "device": devices[number % 3]}
+            assert list(behavior.side_info) == ["stars", "device"]
+            assert behavior.scene == ""
+    assert len({tuple(behavior.side_info.values()) for behavior in alone.behaviors}) > 6
+
+
+def test_ids_of_an_earlier_search_stage_are_explained_by_number(ranker):
+    def unnamed(found):
+        return replace(found, names=replace(found.names, behavior_fields={}))
+
+    explained = Ranker(ranker.bundle, Altered(ranker._retriever, unnamed)).explain(REQUEST)
+    assert {behavior.side_info["device"] for behavior in explained.behaviors} == {
+        None,
+        str(parse_id("phone")),
+        str(parse_id("tv")),
+    }
+
+
+def test_scenes_and_odd_names_of_values_are_shown_as_they_are(ranker):
+    explained = ranker.explain(REQUEST)
+    first = replace(explained.behaviors[0], scene="front", side_info={"stars": 2.5, "device": "[bold]x"})
+    table = explanation_table(replace(explained, behaviors=(first,)), scores=True)
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["stream"] == [f"{first.domain}/{first.action}/front"]
+    assert (cells["stars"], cells["device"]) == (["2.5"], [r"\[bold]x"])
+    assert "stars" not in [column.header for column in explanation_table(explained).columns]
+
+
 def test_the_probability_is_the_calibrated_logit(ranker):
     explained = ranker.explain(REQUEST, 1)
     click, buy = explained.logit
@@ -170,13 +207,75 @@ def test_the_command_says_the_same_in_process_and_of_a_server(world, ranking, tm
     assert (here.exit_code, there.exit_code) == (0, 0), here.output + there.output
     for text in ("Saw offer", "Hand saw", "attention click", "sums to 1", "behaviors", "statistics", "probability"):
         assert text in here.output
+    for text in ("stars", "device", "phone"):
+        assert text in here.output
     assert here.output == there.output
     left, right = (json.loads((tmp_path / name).read_text()) for name in ("here.json", "there.json"))
     assert left.keys() == right.keys()
     assert left["behaviors"][0]["timestamp_ms"] == right["behaviors"][0]["timestamp_ms"]
+    side_info = [[behavior["side_info"] for behavior in each["behaviors"]] for each in (left, right)]
+    assert side_info[0] == side_info[1]
+    assert {each["device"] for each in side_info[0]} == {"phone", "tv", None}
     assert left["user"] == "u3"
     assert left["attention_sums"] == pytest.approx([1.0, 1.0], abs=1e-5)
     assert (tmp_path / "here.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_takes_fields_of_the_request(world, ranking, ranker, tmp_path):
+    fields = tmp_path / "fields.json"
+    content = {"candidate": {"price": 3, "tags": ["new"]}, "user": {"segment": "s1"}, "context": {"hour": 7}}
+    fields.write_text(json.dumps(content), encoding="utf-8")
+    asked = ("--user", "u3", "--candidate", "a2", "--as-of", AS_OF_MS, "--json", tmp_path / "out.json")
+    roots = ("--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    expected = ranker.explain(
+        replace(
+            REQUEST,
+            candidates=candidates("a2"),
+            candidate_fields={
+                "price": np.array([3], np.float32),
+                "tags": Lists(values=np.array([parse_id("new")], np.uint64), offsets=np.array([0, 1])),
+            },
+            user_fields={"segment": np.array([parse_id("s1")], np.uint64)},
+        )
+    )
+    for where in (roots, ("--server", f"127.0.0.1:{ranking.port}")):
+        given = invoke(*asked, *where, "--fields", fields)
+        assert given.exit_code == 0, given.output
+        logit = json.loads((tmp_path / "out.json").read_text())["logit"]
+        assert logit == pytest.approx(expected.logit, abs=1e-5)
+        invoke(*asked, *where)
+        assert json.loads((tmp_path / "out.json").read_text())["logit"] != pytest.approx(expected.logit, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"context": {"minute": 7}}, r"context_fields\['minute'\]: no such context field; this bundle has \['hour'\]"),
+        ({"candidate": {"price": "leaf"}}, r"candidate_fields\['price'\]: uint64 values do not fit a numeric field"),
+        (
+            {"user": {"likes": list(map(str, range(257)))}},
+            r"user_fields\['likes'\]: a list of 257 values, at most 256",
+        ),
+        ({"user": {"likes": [3]}}, r"user.likes: must be a finite number"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused_by_file_and_key(world, ranking, tmp_path, content, message):
+    fields = tmp_path / "fields.json"
+    fields.write_text(json.dumps(content), encoding="utf-8")
+    asked = ("--user", "u3", "--candidate", "a2", "--as-of", AS_OF_MS, "--fields", fields)
+    roots = ("--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    for where in (roots, ("--server", f"127.0.0.1:{ranking.port}")):
+        result = invoke(*asked, *where)
+        assert isinstance(result.exception, InvalidRequestError)
+        assert re.match(f"{fields}: {message}", str(result.exception)), str(result.exception)
+
+
+def test_what_is_no_fault_of_the_fields_does_not_name_their_file(world, tmp_path):
+    fields = tmp_path / "fields.json"
+    fields.write_text("{}", encoding="utf-8")
+    late = ("--user", "u3", "--candidate", "a2", "--as-of", 10**15, "--fields", fields)
+    result = invoke(*late, "--store", world.store, "--index", world.index, "--bundle", world.bundle)
+    assert str(result.exception).startswith("as_of_ms: ")
 
 
 def test_the_command_needs_a_server_or_roots(world):

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from model_stage import convert as ranking_convert
 from model_stage.bundle import load_bundle
-from model_stage.errors import InvalidRequestError
+from model_stage.errors import InvalidRequestError, SearchUnavailableError
 from model_stage.ranker import Ranker
 from model_stage.search_client import request_to_proto
 from model_stage.types import RankRequest
@@ -26,6 +26,7 @@ from store import BehaviorStore
 from store.generation import current_name
 from store.lists import Lists
 from store.reading.retrieval import SearchRequest, TopK
+from store.serving.deadline import Deadline
 from store.types import NO_ID, parse_id
 from tests import wire
 from tests.integration.world import AS_OF_MS, DAY_MS, candidates
@@ -299,6 +300,40 @@ def test_history_refuses_by_name(search, fields, field):
     with grpc.insecure_channel(f"127.0.0.1:{search.port}") as channel:
         stub = search_pb2_grpc.SearchServiceStub(channel)
         assert_refused(stub.GetHistory, search_pb2.GetHistoryRequest(**fields), field)
+
+
+def test_ancestors_over_grpc_equal_those_of_the_searcher(searcher, search_client):
+    asked = np.array([parse_id(name) for name in ("tea", "food", "nowhere", "saws")], np.uint64)
+    alone, served = searcher.ancestors(asked), search_client.ancestors(asked, request_id="r")
+    assert served.above.values.tolist() == [parse_id("food"), parse_id("tools")]
+    for answer in (alone, served):
+        assert answer.above.offsets.tolist() == [0, 1, 1, 1, 2]
+        assert answer.store_generation == searcher.store_generation
+    assert served.above.values.tolist() == alone.above.values.tolist()
+    for refused in (asked[:0], np.arange(1001, dtype=np.uint64)):
+        with pytest.raises(SearchUnavailableError, match=f"categories: must be 1 to 1000, got {len(refused)}"):
+            search_client.ancestors(refused)
+    with pytest.raises(SearchUnavailableError, match="no time was left"):
+        search_client.ancestors(asked, Deadline.after(0))
+
+
+@pytest.mark.parametrize(
+    ("column_of", "field"),
+    [
+        ((4, []), "categories"),
+        ((4, range(1001)), "categories"),
+        ((6, [1]), "categories"),
+        ((4, range(9000)), "GetAncestors: a request may have 65536 bytes"),
+    ],
+    ids=["none", "1,001", "another type", "more than 64 KiB"],
+)
+def test_ancestors_refuse_by_name(search, column_of, field):
+    with grpc.insecure_channel(f"127.0.0.1:{search.port}") as channel:
+        stub = search_pb2_grpc.SearchServiceStub(channel)
+        message = search_pb2.GetAncestorsRequest(categories=column(search_pb2, *column_of))
+        assert_refused(stub.GetAncestors, message, field)
+        assert_refused(stub.GetAncestors, search_pb2.GetAncestorsRequest(request_id="a\nb"), "request_id")
+        assert_refused(stub.GetAncestors, search_pb2.GetAncestorsRequest(), "categories: dtype must be UINT64")
 
 
 @pytest.mark.parametrize("method", ["Append", "DeleteUser"])

@@ -40,6 +40,17 @@ def test_search_result_survives_the_wire(result):
 
 
 @lean
+@given(wire.ancestors)
+def test_ancestors_survive_the_wire(answer):
+    message = search_convert.ancestors_to_proto(answer)
+    received = search_pb2.GetAncestorsResponse.FromString(message.SerializeToString())
+    wire.assert_same(search_client.ancestors_from_proto(received, len(answer.above)), answer)
+    for broken in (len(answer.above) + 1, len(answer.above) - 1):
+        with pytest.raises(InputError, match=r"^offsets: expected"):
+            search_client.ancestors_from_proto(received, broken)
+
+
+@lean
 @given(wire.rank_requests(), wire.words)
 def test_rank_request_survives_the_wire(request, request_id):
     message = ranking_convert.request_to_proto(request, request_id)
@@ -87,6 +98,7 @@ def test_an_index_beyond_the_union_is_refused(result):
 def test_garbage_is_refused_or_read_but_never_breaks(data):
     for message_type, read in (
         (search_pb2.SearchRequest, search_convert.request_from_proto),
+        (search_pb2.GetAncestorsRequest, search_convert.categories_from_proto),
         (ranking_pb2.RankRequest, ranking_convert.request_from_proto),
     ):
         try:

@@ -39,11 +39,11 @@ def folder(tmp_path_factory):
             {"item": 14, "category": 3, "name": "[bold]Hat"},
         ],
         behaviors=[
-            behavior("ann", 11, 1_000),
+            behavior("ann", 11, 1_000, device="[b]tv", stars=2.5),
             behavior("ann", 14, 2_000, action="buy", scene="front"),
             behavior("ann", 12, 3_000, domain="content"),
             behavior("ann", 12, 4_000, domain="content"),
-            behavior("ann", 99, 5_000, domain="content"),
+            behavior("ann", 99, 5_000, domain="content", device="77"),
             behavior("7", 11, 1_000),
         ],
     )
@@ -152,6 +152,34 @@ def test_json_holds_what_the_tables_show(query):
     plain = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--json"))
     assert "timings_ms" not in plain
     assert plain["candidates"][0]["behaviors"] == candidate["behaviors"]
+
+
+def test_side_info_is_printed_where_it_is_asked_for(query):
+    asked = ("--candidate", "Boot", "--as-of", 10_000, "--behavior-field", "stars", "--behavior-field", "device")
+    out = query(*asked, "--explain")
+    assert sum("1970-01-01" in line for line in out.splitlines()) == 5
+    assert "[b]tv" in out
+    assert " 2.5 " in out
+    assert out.index("stars") < out.index("device") < out.index("found by")
+    assert "with hard search" in out
+    (candidate,) = json.loads(query(*asked, "--json"))["candidates"]
+    fields = {each["timestamp_ms"]: each["fields"] for each in candidate["behaviors"]}
+    assert fields[1_000] == {"stars": 2.5, "device": "[b]tv"}
+    assert fields[5_000] == {"stars": None, "device": "77"}
+    assert list(fields[1_000]) == ["stars", "device"]
+    assert {str(each) for at, each in fields.items() if 1_000 < at < 5_000} == {"{'stars': None, 'device': None}"}
+    (plain,) = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--json"))["candidates"]
+    assert all("fields" not in each for each in plain["behaviors"])
+    assert [{key: value for key, value in each.items() if key != "fields"} for each in candidate["behaviors"]] == (
+        plain["behaviors"]
+    )
+
+
+def test_side_info_that_is_not_there_is_one_line(query):
+    out = query("--candidate", "Boot", "--behavior-field", "os")
+    assert "behavior_fields[0]: 'os' is no side-info field of behaviors" in out
+    twice = query("--candidate", "Boot", "--behavior-field", "stars", "--behavior-field", "stars")
+    assert "behavior_fields: a field is named twice" in twice
 
 
 def test_a_name_of_several_is_one_line(query):

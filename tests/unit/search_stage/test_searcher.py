@@ -85,6 +85,17 @@ def test_a_bad_request_is_refused_by_field(world, changes, field):
         searcher.search(request_of(**(good | changes)))
 
 
+def test_ancestors_are_those_of_the_store_in_use(world):
+    searcher = Searcher(*world)
+    answer = searcher.ancestors(np.array([SHOES, 404, NO_ID], np.uint64))
+    assert (len(answer.above), answer.above.values.tolist()) == (3, [])
+    assert answer.store_generation == searcher.store_generation
+    assert len(searcher.ancestors(np.arange(1000, dtype=np.uint64)).above) == 1000
+    for count in (0, 1001):
+        with pytest.raises(InvalidRequestError, match=f"^categories: must be 1 to 1000, got {count}"):
+            searcher.ancestors(np.arange(count, dtype=np.uint64))
+
+
 def test_a_spent_deadline_ends_the_work(world):
     searcher = Searcher(*world)
     request = request_of(ANN, candidates_of([BOOT]))

@@ -79,6 +79,16 @@ def test_ancestors(taxonomy):
     assert taxonomy.ancestors(nodes, 0).shape == (5, 0)
 
 
+def test_categories_above(taxonomy):
+    above = taxonomy.categories_above(u64(11, 10, 8, NO_ID, 404, 11, 20))
+    assert (above.values.tolist(), above.offsets.tolist()) == ([10, 10], [0, 1, 1, 1, 1, 1, 2, 2])
+    assert above.values.dtype == np.uint64
+    assert taxonomy.categories_above(u64()).offsets.tolist() == [0]
+    deep = build_taxonomy(categories((1, None), (2, 1), (3, 2), (4, 3), (9, 1)), no_bridges(), no_items())
+    above = deep.categories_above(u64(4, 9, 3, 5))
+    assert [above[np.array([at])].values.tolist() for at in range(4)] == [[3, 2, 1], [1], [2, 1], []]
+
+
 def test_a_taxonomy_of_nothing():
     empty = build_taxonomy(categories(), no_bridges(), no_items())
     assert (empty.num_nodes, empty.num_tree_nodes) == (0, 0)

@@ -255,12 +255,15 @@ class RankResponse(google.protobuf.message.Message):
     DEGRADED_FIELD_NUMBER: builtins.int
     DEGRADED_REASON_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
+    ANCESTORS_REASON_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     degraded: builtins.bool
     """True when the scores were made without the user's history."""
     degraded_reason: builtins.str
     """Why, when degraded; empty otherwise."""
+    ancestors_reason: builtins.str
+    """Why categories that the bundle lacks count as unknown, when what is above them could not be asked; empty otherwise."""
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The targets answered, T of them, in the order of `probability`."""
@@ -287,9 +290,10 @@ class RankResponse(google.protobuf.message.Message):
         degraded: builtins.bool = ...,
         degraded_reason: builtins.str = ...,
         versions: global___Versions | None = ...,
+        ancestors_reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["num_retrieved", b"num_retrieved", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["degraded", b"degraded", "degraded_reason", b"degraded_reason", "num_behaviors", b"num_behaviors", "num_retrieved", b"num_retrieved", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "num_behaviors", b"num_behaviors", "num_retrieved", b"num_retrieved", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___RankResponse = RankResponse
 
@@ -327,8 +331,11 @@ class ExplainResponse(google.protobuf.message.Message):
     CANDIDATE_NAME_FIELD_NUMBER: builtins.int
     LOGIT_FIELD_NUMBER: builtins.int
     CONTRIBUTIONS_FIELD_NUMBER: builtins.int
+    ANCESTORS_REASON_FIELD_NUMBER: builtins.int
     candidate_name: builtins.str
     """Name of the candidate; its decimal id where the store knows no name."""
+    ancestors_reason: builtins.str
+    """As in `RankResponse`."""
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The targets, T of them."""
@@ -363,9 +370,10 @@ class ExplainResponse(google.protobuf.message.Message):
         candidate_name: builtins.str = ...,
         logit: global___Column | None = ...,
         contributions: collections.abc.Iterable[global___Contribution] | None = ...,
+        ancestors_reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["logit", b"logit", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___ExplainResponse = ExplainResponse
 
@@ -412,6 +420,8 @@ class ExplainedBehavior(google.protobuf.message.Message):
     ATTENTION_FIELD_NUMBER: builtins.int
     ITEM_NAME_FIELD_NUMBER: builtins.int
     CATEGORY_NAME_FIELD_NUMBER: builtins.int
+    SCENE_FIELD_NUMBER: builtins.int
+    SIDE_INFO_FIELD_NUMBER: builtins.int
     item: builtins.int
     """Item id."""
     category: builtins.int
@@ -432,11 +442,17 @@ class ExplainedBehavior(google.protobuf.message.Message):
     """Name of the item; its decimal id where the store knows no name."""
     category_name: builtins.str
     """Name of the category; empty = unmapped."""
+    scene: builtins.str
+    """Name of the scene; empty = none."""
     @property
     def attention(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """Attention weight per target, T of them, 0 to 1; over the K behaviors they sum to 1, less what a network gives to
         no behavior. Networks without a softmax (presets hstu and sdim) may give any number: docs/presets.md.
         """
+
+    @property
+    def side_info(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SideInfo]:
+        """Its values of the side-info fields of behaviors that the bundle's schema declares, in that order."""
 
     def __init__(
         self,
@@ -452,7 +468,37 @@ class ExplainedBehavior(google.protobuf.message.Message):
         attention: collections.abc.Iterable[builtins.float] | None = ...,
         item_name: builtins.str = ...,
         category_name: builtins.str = ...,
+        scene: builtins.str = ...,
+        side_info: collections.abc.Iterable[global___SideInfo] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["action", b"action", "attention", b"attention", "category", b"category", "category_name", b"category_name", "domain", b"domain", "item", b"item", "item_name", b"item_name", "match_level", b"match_level", "score", b"score", "source", b"source", "timestamp_ms", b"timestamp_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "attention", b"attention", "category", b"category", "category_name", b"category_name", "domain", b"domain", "item", b"item", "item_name", b"item_name", "match_level", b"match_level", "scene", b"scene", "score", b"score", "side_info", b"side_info", "source", b"source", "timestamp_ms", b"timestamp_ms"]) -> None: ...
 
 global___ExplainedBehavior = ExplainedBehavior
+
+@typing.final
+class SideInfo(google.protobuf.message.Message):
+    """One side-info value of a behavior."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """Name of the field."""
+    number: builtins.float
+    """A number."""
+    text: builtins.str
+    """Name of an id; its decimal form where the store knows no name."""
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        number: builtins.float = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["number", b"number", "text", b"text", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["field", b"field", "number", b"number", "text", b"text", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["value", b"value"]) -> typing.Literal["number", "text"] | None: ...
+
+global___SideInfo = SideInfo

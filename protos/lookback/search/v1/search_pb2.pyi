@@ -521,6 +521,7 @@ class Names(google.protobuf.message.Message):
     BEHAVIOR_ITEMS_FIELD_NUMBER: builtins.int
     BEHAVIOR_CATEGORIES_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     @property
     def behavior_items(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Item name of each behavior of the union, U of them."""
@@ -533,16 +534,45 @@ class Names(google.protobuf.message.Message):
     def candidates(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Name of each candidate, C of them."""
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FieldNames]:
+        """Of each answered side-info field of behaviors whose values are ids: the value's name per behavior of the union."""
+
     def __init__(
         self,
         *,
         behavior_items: collections.abc.Iterable[builtins.str] | None = ...,
         behavior_categories: collections.abc.Iterable[builtins.str] | None = ...,
         candidates: collections.abc.Iterable[builtins.str] | None = ...,
+        behavior_fields: collections.abc.Iterable[global___FieldNames] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["behavior_categories", b"behavior_categories", "behavior_items", b"behavior_items", "candidates", b"candidates"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_categories", b"behavior_categories", "behavior_fields", b"behavior_fields", "behavior_items", b"behavior_items", "candidates", b"candidates"]) -> None: ...
 
 global___Names = Names
+
+@typing.final
+class FieldNames(google.protobuf.message.Message):
+    """Names of a field's values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """Name of the field."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Name of each value, U of them; empty = missing."""
+
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        values: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["field", b"field", "values", b"values"]) -> None: ...
+
+global___FieldNames = FieldNames
 
 @typing.final
 class AppendRequest(google.protobuf.message.Message):
@@ -730,3 +760,57 @@ class GetHistoryResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "next_page_token", b"next_page_token", "store_generation", b"store_generation", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___GetHistoryResponse = GetHistoryResponse
+
+@typing.final
+class GetAncestorsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CATEGORIES_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Echoed in logs. Default: the server makes one."""
+    @property
+    def categories(self) -> global___Column:
+        """Ids of categories of the taxonomy, UINT64 (N), 1 to 1,000 of them. Required."""
+
+    def __init__(
+        self,
+        *,
+        categories: global___Column | None = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["categories", b"categories"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["categories", b"categories", "request_id", b"request_id"]) -> None: ...
+
+global___GetAncestorsRequest = GetAncestorsRequest
+
+@typing.final
+class GetAncestorsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANCESTORS_FIELD_NUMBER: builtins.int
+    OFFSETS_FIELD_NUMBER: builtins.int
+    STORE_GENERATION_FIELD_NUMBER: builtins.int
+    store_generation: builtins.str
+    """Name of the store generation that answered."""
+    @property
+    def ancestors(self) -> global___Column:
+        """Ids of the categories above each one, the nearest first, UINT64, one list after another; an empty list = it stands at
+        the top, or is unknown.
+        """
+
+    @property
+    def offsets(self) -> global___Column:
+        """Where each list starts in `ancestors`, and the end, INT64 (N + 1)."""
+
+    def __init__(
+        self,
+        *,
+        ancestors: global___Column | None = ...,
+        offsets: global___Column | None = ...,
+        store_generation: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["ancestors", b"ancestors", "offsets", b"offsets"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ancestors", b"ancestors", "offsets", b"offsets", "store_generation", b"store_generation"]) -> None: ...
+
+global___GetAncestorsResponse = GetAncestorsResponse

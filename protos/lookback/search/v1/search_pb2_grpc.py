@@ -55,6 +55,11 @@ class SearchServiceStub(object):
                 request_serializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.GetAncestors = channel.unary_unary(
+                '/lookback.search.v1.SearchService/GetAncestors',
+                request_serializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetAncestorsRequest.SerializeToString,
+                response_deserializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetAncestorsResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer(object):
@@ -89,6 +94,13 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAncestors(self, request, context):
+        """Reads what stands above some categories in the taxonomy. An unknown category is a normal answer: nothing does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetHistoryRequest.FromString,
                     response_serializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'GetAncestors': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAncestors,
+                    request_deserializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetAncestorsRequest.FromString,
+                    response_serializer=protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetAncestorsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class SearchService(object):
             '/lookback.search.v1.SearchService/GetHistory',
             protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetHistoryRequest.SerializeToString,
             protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAncestors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lookback.search.v1.SearchService/GetAncestors',
+            protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetAncestorsRequest.SerializeToString,
+            protos_dot_lookback_dot_search_dot_v1_dot_search__pb2.GetAncestorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class SearchServiceStub:
     ]
     """Reads a user's behaviors in time order, newest first, page by page."""
 
+    GetAncestors: grpc.UnaryUnaryMultiCallable[
+        protos.lookback.search.v1.search_pb2.GetAncestorsRequest,
+        protos.lookback.search.v1.search_pb2.GetAncestorsResponse,
+    ]
+    """Reads what stands above some categories in the taxonomy. An unknown category is a normal answer: nothing does."""
+
 class SearchServiceAsyncStub:
     """Stage one: picks, out of everything a user ever did, the few hundred behaviors that matter for each candidate."""
 
@@ -71,6 +77,12 @@ class SearchServiceAsyncStub:
         protos.lookback.search.v1.search_pb2.GetHistoryResponse,
     ]
     """Reads a user's behaviors in time order, newest first, page by page."""
+
+    GetAncestors: grpc.aio.UnaryUnaryMultiCallable[
+        protos.lookback.search.v1.search_pb2.GetAncestorsRequest,
+        protos.lookback.search.v1.search_pb2.GetAncestorsResponse,
+    ]
+    """Reads what stands above some categories in the taxonomy. An unknown category is a normal answer: nothing does."""
 
 class SearchServiceServicer(metaclass=abc.ABCMeta):
     """Stage one: picks, out of everything a user ever did, the few hundred behaviors that matter for each candidate."""
@@ -106,5 +118,13 @@ class SearchServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[protos.lookback.search.v1.search_pb2.GetHistoryResponse, collections.abc.Awaitable[protos.lookback.search.v1.search_pb2.GetHistoryResponse]]:
         """Reads a user's behaviors in time order, newest first, page by page."""
+
+    @abc.abstractmethod
+    def GetAncestors(
+        self,
+        request: protos.lookback.search.v1.search_pb2.GetAncestorsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[protos.lookback.search.v1.search_pb2.GetAncestorsResponse, collections.abc.Awaitable[protos.lookback.search.v1.search_pb2.GetAncestorsResponse]]:
+        """Reads what stands above some categories in the taxonomy. An unknown category is a normal answer: nothing does."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,0 +1,89 @@
+"""Fields of a request from a JSON file: `{"candidate": {...}, "user": {...}, "context": {...}}`, each by name.
+
+A value is what it looks like: a number is a number, a string is an id as it stands in the input, and a list of strings
+is a list of ids. What fields there are, and which of the three each one holds, is for the ranker to judge.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.errors import InvalidRequestError
+from store.lists import Lists
+from store.types import parse_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from store.lists import FieldColumn
+
+PARTS = ("candidate", "user", "context")
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFields:
+    """Fields of a request for one candidate: columns of length 1 by name."""
+
+    candidate: Mapping[str, FieldColumn] = field(default_factory=dict)
+    user: Mapping[str, FieldColumn] = field(default_factory=dict)
+    context: Mapping[str, FieldColumn] = field(default_factory=dict)
+
+
+def read_request_fields(path: Path) -> RequestFields:
+    """Reads the fields of a request for one candidate.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, is no JSON object of parts and fields, has a key twice, or a value
+            is no number, id or list of ids; names file and key.
+        store.errors.InputError: A string is no id; names file and key.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                raise InvalidRequestError(f"{path}: {name}: stands there twice")
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+        json.dumps(content, ensure_ascii=False).encode()  # JSON has escapes for half characters, UTF-8 has not
+    except (OSError, ValueError, RecursionError) as exc:
+        raise InvalidRequestError(f"{path}: cannot be read as JSON: {exc}") from exc
+    parts = _object(str(path), content)
+    for part in parts:
+        if part not in PARTS:
+            raise InvalidRequestError(f"{path}: {part}: no part of a request; there are {', '.join(PARTS)}")
+    columns = {
+        part: {name: _column(f"{path}: {part}.{name}", value) for name, value in _object(f"{path}: {part}", of).items()}
+        for part, of in parts.items()
+    }
+    return RequestFields(**columns)
+
+
+def _object(where: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{where}: must be an object, is {json.dumps(value)[:40]}")
+    return value
+
+
+def _column(where: str, value: object) -> FieldColumn:
+    match value:
+        case str():
+            return np.array([parse_id(value, where)], np.uint64)
+        case list() if all(isinstance(each, str) for each in value):
+            ids = np.array([parse_id(each, where) for each in value], np.uint64)
+            return Lists(values=ids, offsets=np.array([0, len(ids)], np.int64))
+        case int() | float() if not isinstance(value, bool) and abs(value) <= _LARGEST:
+            return np.array([value], np.float32)
+        case _:
+            raise InvalidRequestError(
+                f"{where}: must be a finite number, a string (an id) or a list of strings (ids), is "
+                f"{json.dumps(value)[:40]}"
+            )

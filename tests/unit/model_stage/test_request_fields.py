@@ -1,0 +1,77 @@
+"""Fields of a request from a file: what comes of each value, and what is refused by file and key."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from model_stage.errors import InvalidRequestError
+from model_stage.request_fields import read_request_fields
+from store.errors import InputError
+from store.lists import Lists
+from store.types import parse_id
+
+
+def written(tmp_path, text):
+    path = tmp_path / "fields.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_values_are_what_they_look_like(tmp_path):
+    content = {
+        "candidate": {"price": 2.5, "brand": "leaf", "tags": ["hot", "7"], "none": []},
+        "context": {"hour": 7, "small": -1e-3},
+    }
+    found = read_request_fields(written(tmp_path, json.dumps(content)))
+    price, brand, tags, none = found.candidate.values()
+    assert (price.dtype, price.tolist()) == (np.float32, [2.5])
+    assert (brand.dtype, brand.tolist()) == (np.uint64, [parse_id("leaf")])
+    assert isinstance(tags, Lists)
+    assert (tags.values.tolist(), tags.values.dtype, tags.offsets.tolist()) == ([parse_id("hot"), 7], np.uint64, [0, 2])
+    assert (len(none), none.values.dtype, none.offsets.tolist()) == (1, np.uint64, [0, 0])
+    assert found.user == {}
+    assert found.context["hour"].tolist() == [7]
+    assert found.context["small"][0] == np.float32(-1e-3)
+    assert read_request_fields(written(tmp_path, "{}")).candidate == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read as JSON"),
+        ("{'user': 1}", "cannot be read as JSON"),
+        (b"\xff", "cannot be read as JSON"),
+        ('{"user": {"shoes": "\\ud800"}}', "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", r"must be an object, is \[\]"),
+        ('{"users": {}}', "users: no part of a request; there are candidate, user, context"),
+        ('{"user": 3}', "user: must be an object, is 3"),
+        ('{"user": {}, "user": {}}', "user: stands there twice"),
+        ('{"user": {"age": 1, "age": 2}}', "age: stands there twice"),
+        ('{"user": {"age": null}}', "user.age: must be a finite number, a string .* or a list of strings .*, is null"),
+        ('{"user": {"age": true}}', "user.age: .*, is true"),
+        ('{"user": {"age": NaN}}', "user.age: .*, is NaN"),
+        ('{"user": {"age": 1e39}}', "user.age: .*, is 1e[+]39"),
+        ('{"user": {"age": 1' + "0" * 400 + "}}", "user.age: .*, is 1000"),
+        ('{"user": {"likes": ["a", 3]}}', r'user.likes: .*, is \["a", 3\]'),
+        ('{"user": {"likes": {"a": 3}}}', "user.likes: must be"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_file_and_key(tmp_path, text, message):
+    path = written(tmp_path, text)
+    with pytest.raises(InvalidRequestError, match=f"^{path}: {message}"):
+        read_request_fields(path)
+
+
+def test_no_id_and_no_file_are_refused_so_too(tmp_path):
+    path = written(tmp_path, '{"candidate": {"brand": ""}}')
+    with pytest.raises(InputError, match=f"^{path}: candidate.brand: an id must not be empty"):
+        read_request_fields(path)
+    path = written(tmp_path, '{"candidate": {"tags": ["a", "18446744073709551615"]}}')
+    with pytest.raises(InputError, match=f"^{path}: candidate.tags: "):
+        read_request_fields(path)
+    with pytest.raises(InvalidRequestError, match=r"absent.json: cannot be read"):
+        read_request_fields(tmp_path / "absent.json")
