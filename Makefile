@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test fault test-slow test-gpu check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
 
 demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
-test: .venv/dev.stamp ; $(BIN)/python -m pytest
+test: .venv/dev.stamp ; $(BIN)/python -m pytest -n auto --dist loadfile
 test-slow: .venv/dev.stamp ; $(BIN)/python -m pytest -m slow
 fault: .venv/dev.stamp ; LOOKBACK_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=3000
 test-gpu: .venv/dev.stamp ; $(BIN)/python -m pytest -m gpu
