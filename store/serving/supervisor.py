@@ -134,6 +134,8 @@ class Supervisor:
                 worker.tend(self._standby)
 
     def _drain(self) -> int:
+        if self._standby is not None:
+            self._standby.end()
         in_order = True
         for workers in (self._workers[1:], self._workers[:1]):
             for worker in workers:
