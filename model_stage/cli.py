@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage two: t
 app.add_typer(cli_bundle.app, name="bundle")
 app.add_typer(cli_targets.app, name="targets")
 app.command("explain")(explain_command)
-console = Console()
+console = screen()
 
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]
 StoreOption = Annotated[Path, typer.Option("--store", help="Root of the behavior store.")]
