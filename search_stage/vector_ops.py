@@ -163,8 +163,8 @@ def _emit_block_sums(builder: Any, rows: list[Any], starts: Any, dim: Any) -> li
         return [_load(builder, place, lanes) for place in places]
 
     sums = [[_tools.alloca_once(builder, lanes) for _ in range(BEST_VECTORS)] for _ in rows]
-    for start, places in zip(vectors_at(ir.Constant(_INT64, 0)), zip(*sums, strict=True), strict=True):
-        for place in places:
+    for start, column in zip(vectors_at(ir.Constant(_INT64, 0)), zip(*sums, strict=True), strict=True):
+        for place in column:
             builder.store(start, place)
     with _tools.for_range(builder, dim) as loop:
         factors = vectors_at(builder.add(loop.index, ir.Constant(_INT64, 1)))

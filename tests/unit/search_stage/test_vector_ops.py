@@ -103,3 +103,10 @@ def test_keep_best_keeps_the_first_of_the_highest_scores_per_lane(dim):
     for row in (0, BEST_ROWS + 1):
         assert np.isneginf(best[row]).all()
         assert (which[row] == -1).all()
+
+
+def test_keep_best_refuses_blocks_with_gaps():
+    table, which = np.zeros((BEST_ROWS, BEST_LANES), np.float32), np.zeros((BEST_ROWS, BEST_LANES), np.int32)
+    blocks = np.zeros((4, 1 + BEST_LANES, BEST_LANES * BEST_VECTORS), np.float32)[::2]
+    with pytest.raises(TypingError):
+        _keep_best(table, 0, blocks, 0, table, which)
