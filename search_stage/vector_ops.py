@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -20,12 +20,18 @@ from numba.extending import intrinsic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.types import F32, U32, AnyArray
+    from store.types import F32, I32, U32, AnyArray
 
 WORD = 64
 """Values behind the bits of a word."""
 LANES = 8
 """Partial sums of `lane_sums`."""
+BEST_ROWS = 6
+"""Rows of `keep_best`."""
+BEST_LANES = 16
+"""Columns of its best scores."""
+BEST_VECTORS = 4 if binding.get_host_cpu_features().get("avx512f", False) else 1
+"""Vectors of so many lanes in a block: as many as the sums of all rows have registers for."""
 
 _tools: Any = cgutils
 _INT1, _INT32, _INT64, _FLOAT = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -47,10 +53,7 @@ def _compared(values: Any, kind: Any, compare: Callable[[Any, Any, Any], Any]) -
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         many = ir.VectorType(args[2].type, WORD)
         given = _load(builder, _place(context, builder, signature.args[0], args[0], [args[1]]), many)
-        first = builder.insert_element(ir.Constant(many, ir.Undefined), args[2], ir.Constant(_INT32, 0))
-        everywhere = ir.Constant(ir.VectorType(_INT32, WORD), [0] * WORD)
-        bars = builder.shuffle_vector(first, ir.Constant(many, ir.Undefined), everywhere)
-        return builder.bitcast(compare(builder, given, bars), _INT64)
+        return builder.bitcast(compare(builder, given, _everywhere(builder, args[2], WORD)), _INT64)
 
     return types.uint64(values, types.int64, kind), generate
 
@@ -115,6 +118,70 @@ def _emit_prefetch(context: Any, table: Any, row: Any, column: Any) -> _Emitted 
     return types.void(table, types.int64, types.int64), generate
 
 
+def _emit_keep_best(
+    context: Any, points: Any, row: Any, blocks: Any, block: Any, best: Any, which: Any
+) -> _Emitted | None:
+    if any(table.layout != "C" for table in (points, blocks, best, which)):
+        return None
+    lanes, numbers = ir.VectorType(_FLOAT, BEST_LANES), ir.VectorType(_INT32, BEST_LANES)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def row_of(at: int, row: int) -> Any:
+            first = builder.add(args[1], ir.Constant(_INT64, row))
+            return _place(context, builder, signature.args[at], args[at], [first, ir.Constant(_INT64, 0)])
+
+        dim = builder.extract_value(context.make_array(signature.args[0])(context, builder, args[0]).shape, 1)
+        zero = ir.Constant(_INT64, 0)
+        starts = _place(context, builder, signature.args[2], args[2], [args[3], zero, zero])
+        sums = _emit_block_sums(builder, [row_of(0, row) for row in range(BEST_ROWS)], starts, dim)
+        first = builder.trunc(builder.mul(args[3], ir.Constant(_INT64, BEST_VECTORS)), _INT32)
+        for row in range(BEST_ROWS):
+            best_at, which_at = row_of(4, row), row_of(5, row)
+            highest, number = _load(builder, best_at, lanes), _load(builder, which_at, numbers)
+            for vector in range(BEST_VECTORS):
+                score = builder.load(sums[row][vector])
+                is_higher = builder.fcmp_ordered(">", score, highest)
+                here = _everywhere(builder, builder.add(first, ir.Constant(_INT32, vector)), BEST_LANES)
+                highest = builder.select(is_higher, score, highest)
+                number = builder.select(is_higher, here, number)
+            for place, value in ((best_at, highest), (which_at, number)):
+                builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(points, types.int64, blocks, types.int64, best, which), generate
+
+
+def _emit_block_sums(builder: Any, rows: list[Any], starts: Any, dim: Any) -> list[list[Any]]:
+    """Gives where the sums of each row and vector of a block stand: variables, which LLVM keeps in registers."""
+    lanes = ir.VectorType(_FLOAT, BEST_LANES)
+    kind = ir.FunctionType(lanes, [lanes] * 3)
+    multiply_add = _tools.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{BEST_LANES}f32")
+
+    def vectors_at(column: Any) -> list[Any]:
+        base = builder.gep(starts, [builder.mul(column, ir.Constant(_INT64, BEST_VECTORS * BEST_LANES))])
+        places = [builder.gep(base, [ir.Constant(_INT64, at * BEST_LANES)]) for at in range(BEST_VECTORS)]
+        return [_load(builder, place, lanes) for place in places]
+
+    sums = [[_tools.alloca_once(builder, lanes) for _ in range(BEST_VECTORS)] for _ in rows]
+    for start, column in zip(vectors_at(ir.Constant(_INT64, 0)), zip(*sums, strict=True), strict=True):
+        for place in column:
+            builder.store(start, place)
+    with _tools.for_range(builder, dim) as loop:
+        factors = vectors_at(builder.add(loop.index, ir.Constant(_INT64, 1)))
+        for row, places in zip(rows, sums, strict=True):
+            value = _everywhere(builder, builder.load(builder.gep(row, [loop.index])), BEST_LANES)
+            for factor, place in zip(factors, places, strict=True):
+                builder.store(builder.call(multiply_add, [value, factor, builder.load(place)]), place)
+    return sums
+
+
+def _everywhere(builder: Any, value: Any, lanes: int) -> Any:
+    """Gives a vector with one value in every lane."""
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
+
+
 def _place(context: Any, builder: Any, kind: Any, array: Any, index: list[Any]) -> Any:
     """Gives the address of an element of a contiguous array."""
     made = context.make_array(kind)(context, builder, array)
@@ -148,3 +215,9 @@ lane_product: Callable[[F32, int, F32, int], np.float32] = _operation(_emit_lane
 
 prefetch: Callable[[AnyArray, int, int], None] = _operation(_emit_prefetch)
 """`prefetch(table, row, column)`: nothing; the memory there, 64 bytes of it, is about to be read."""
+
+keep_best: Callable[[F32, int, F32, int, F32, I32], None] = _operation(_emit_keep_best)
+"""`keep_best(points, row, blocks, block, best, which)`: for each r below `BEST_ROWS`, the numbers `blocks[block, 0] +
+points[row + r] @ blocks[block, 1:]` are held against `best[row + r]`, in parts of `BEST_LANES`. Where that of part v is
+higher, it is put there, and `block * BEST_VECTORS + v` in `which[row + r]`. All tables are contiguous. Products may be
+rounded before they are added, or not."""

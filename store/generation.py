@@ -19,6 +19,7 @@ import re
 import shutil
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +107,7 @@ class GenerationWriter:
         """
         with translate_os_errors(f"{self._root}: cannot publish the new generation"):
             created_ms = _next_time(self._root / "generations")
-            files = {
-                path.relative_to(self.path).as_posix(): FileEntry(size=path.stat().st_size, sha256=_sha256(path))
-                for path in sorted(self.path.rglob("*"))
-                if path.is_file()
-            }
+            files = _hash_and_sync(self.path)
             draft = Manifest(
                 kind=self._kind,
                 format_version=FORMAT_VERSION,
@@ -120,10 +117,12 @@ class GenerationWriter:
                 meta=self.meta,
             )
             manifest = draft.model_copy(update={"name": name_of(draft)})
-            (self.path / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            manifest_path = self.path / MANIFEST_FILE
+            manifest_path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
             # mkdtemp makes folders private; a generation is read by servers that run as another user.
             self.path.chmod(0o755)
-            for path in (*self.path.rglob("*"), self.path):
+            folders = [path for path in self.path.rglob("*") if path.is_dir()]
+            for path in (manifest_path, *folders, self.path):
                 _fsync(path)
             generations = self._root / "generations"
             self.path.rename(generations / manifest.name)
@@ -256,6 +255,21 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _hash_and_sync(folder: Path) -> dict[str, FileEntry]:
+    """Gives a manifest's entries of all files in a folder, which are durable then; their folders are not yet."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    # Hashing computes and syncing waits for the disk: each goes on while the other does.
+    with ThreadPoolExecutor(1) as beside:
+        synced = [beside.submit(_fsync, path) for path in paths]
+        files = {
+            path.relative_to(folder).as_posix(): FileEntry(size=path.stat().st_size, sha256=_sha256(path))
+            for path in paths
+        }
+        for sync in synced:
+            sync.result()
+    return files
 
 
 def _fsync(path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.index.carry import carry_over
-from search_stage.index.kmeans import POINTS_PER_CENTROID, SEED, nearest_centroid, num_centroids, train_centroids
+from search_stage.index.kmeans import POINTS_PER_CENTROID, SEED, num_centroids, train_centroids
+from search_stage.index.nearest import nearest_centroid
 from search_stage.index.vectors import to_float32
 
 if TYPE_CHECKING:

@@ -10,8 +10,6 @@ from search_stage.faiss_module import load_faiss
 from search_stage.index.layout import MAX_CLUSTERS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from store.types import F32
 
 POINTS_PER_CENTROID = 128
@@ -21,7 +19,6 @@ ITERATIONS = 10
 many rounds 0.862, for a third more time."""
 SEED = 20_251_121
 _LARGEST_COUNT = 4096
-_VECTORS_AT_ONCE = 1 << 16
 
 
 def num_centroids(num_distinct: int) -> int:
@@ -53,27 +50,3 @@ def train_centroids(points: F32, count: int) -> F32:
     kmeans.train(points)
     centroids: F32 = kmeans.centroids + np.float32(0)
     return centroids
-
-
-def nearest_centroid(vectors: F32, centroids: F32) -> npt.NDArray[np.uint16]:
-    """Gives the nearest centroid of each vector under the Euclidean distance.
-
-    Where two are equally near up to rounding it may be either.
-
-    Args:
-        vectors: Finite. (N, d)
-        centroids: Finite. (K, d)
-
-    Returns:
-        Rows of `centroids`. (N,)
-
-    Raises:
-        FaissMissingError: Neither faiss wheel is installed.
-    """
-    index = load_faiss().IndexFlatL2(centroids.shape[1])
-    index.add(centroids)
-    nearest = np.empty(len(vectors), np.uint16)
-    for start in range(0, len(vectors), _VECTORS_AT_ONCE):
-        part = slice(start, start + _VECTORS_AT_ONCE)
-        nearest[part] = index.search(vectors[part], 1)[1][:, 0]
-    return nearest

@@ -6,13 +6,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from search_stage import IndexGeneration, build_index
-from search_stage.index import representatives as equal_rows
 from search_stage.index.build import BuildOptions
+from search_stage.index.nearest import nearest_centroid
 from search_stage.index.representatives import representatives, representatives_by_bytes
 from search_stage.index.vectors import to_float32, to_stored
 from store.reading.behavior_store import BehaviorStore
@@ -92,10 +93,50 @@ def test_equal_rows_are_found_as_by_sorting_them(rows, dtype):
     assert found.tolist() == [int(np.flatnonzero((table == row).all(axis=1))[0]) for row in table]
 
 
-def test_a_collision_of_hashes_changes_nothing(monkeypatch):
-    monkeypatch.setattr(equal_rows, "_hashes", lambda table: np.zeros(len(table), np.uint64))
-    table = np.array([[1, 2], [3, 4], [1, 2]], np.float32)
-    assert representatives(table).tolist() == [0, 1, 0]
+def test_rows_whose_hashes_are_equal_are_told_apart():
+    multiplier, mask = 0x9E3779B97F4A7C15, 2**64 - 1
+
+    def after(word):  # what the hash is after the first word of a row
+        mixed = word * multiplier & mask
+        return mixed ^ mixed >> 32
+
+    # The second word of each makes up for what the first one changed.
+    rows = [[word, 5 ^ after(word)] for word in (1, 2, 3, 2, 1, 4)]
+    table = np.array(rows, np.uint64).view(np.float32)
+    assert representatives(table).tolist() == representatives_by_bytes(table).tolist() == [0, 1, 2, 1, 0, 5]
+
+
+@st.composite
+def points_and_centroids(draw):
+    dim, count, num_points = draw(st.integers(1, 40)), draw(st.integers(1, 200)), draw(st.integers(0, 400))
+    source = np.random.default_rng(draw(st.integers(0, 2**32)))
+    scale = draw(st.sampled_from([1e-12, 1.0, 1e15]))
+    return tuple((source.standard_normal((rows, dim)) * scale).astype(np.float32) for rows in (num_points, count))
+
+
+@settings(deadline=None)
+@given(points_and_centroids())
+def test_the_nearest_centroid_is_as_near_as_by_plain_distances(drawn):
+    points, centroids = drawn
+    found = nearest_centroid(points, centroids)
+    exact = np.linalg.norm(points[:, None].astype(np.float64) - centroids[None].astype(np.float64), axis=2)
+    # Scores of float32 tell distances apart up to the rounding of the products.
+    slack = 1e-6 * (np.linalg.norm(points, axis=1) + np.linalg.norm(centroids, axis=1).max()) ** 2
+    of_found = exact[np.arange(len(points)), found]
+    assert found.dtype == np.uint16
+    assert (of_found**2 <= exact.min(axis=1) ** 2 + slack).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 17])
+def test_of_equally_near_centroids_it_is_the_first(dim):
+    draw = np.random.default_rng(dim)
+    # Small whole numbers: distances are exact.
+    points = draw.integers(-2, 3, (500, dim)).astype(np.float32)
+    centroids = draw.integers(-2, 3, (300, dim)).astype(np.float32)
+    distances = ((points[:, None] - centroids[None]) ** 2).sum(axis=2)
+    assert nearest_centroid(points, centroids).tolist() == distances.argmin(axis=1).tolist()
+    for part in (slice(0, 0), slice(0, 1), slice(0, None, 2)):
+        assert nearest_centroid(points[part], centroids).tolist() == distances[part].argmin(axis=1).tolist()
 
 
 @given(hnp.arrays(np.float32, 20, elements=st.floats(-(2.0**59), 2.0**59, width=32)))

@@ -6,7 +6,19 @@ from numba.core.errors import TypingError
 
 from search_stage.compiled import compiled
 from search_stage.soft import score_pairs
-from search_stage.vector_ops import WORD, at_least, below, lane_product, lowest_bit, num_bits, prefetch
+from search_stage.vector_ops import (
+    BEST_LANES,
+    BEST_ROWS,
+    BEST_VECTORS,
+    WORD,
+    at_least,
+    below,
+    keep_best,
+    lane_product,
+    lowest_bit,
+    num_bits,
+    prefetch,
+)
 
 
 @compiled
@@ -67,3 +79,34 @@ def test_below_marks_what_is_smaller_as_unsigned(start):
     for bar in (np.uint32(0), values[start + 9], np.uint32(2**31), np.uint32(2**32 - 1)):
         word = int(_below(values, start, bar))
         assert [bool(word >> bit & 1) for bit in range(WORD)] == (values[start:] < bar).tolist()
+
+
+@compiled
+def _keep_best(points, row, blocks, block, best, which):
+    keep_best(points, row, blocks, block, best, which)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 7, 32])
+def test_keep_best_keeps_the_first_of_the_highest_scores_per_lane(dim):
+    draw = np.random.default_rng(dim)
+    # Small whole numbers: sums are exact in any order, and many scores are equal.
+    points = draw.integers(-2, 3, (BEST_ROWS + 2, dim)).astype(np.float32)
+    blocks = draw.integers(-2, 3, (3, 1 + dim, BEST_LANES * BEST_VECTORS)).astype(np.float32)
+    best = np.full((len(points), BEST_LANES), -np.inf, np.float32)
+    which = np.full(best.shape, -1, np.int32)
+    for block in range(len(blocks)):
+        _keep_best(points, 1, blocks, block, best, which)
+    scores = (blocks[:, :1] + points @ blocks[:, 1:]).transpose(1, 0, 2).reshape(len(points), -1, BEST_LANES)
+    touched = slice(1, 1 + BEST_ROWS)
+    assert best[touched].tolist() == scores[touched].max(axis=1).tolist()
+    assert which[touched].tolist() == scores[touched].argmax(axis=1).tolist()
+    for row in (0, BEST_ROWS + 1):
+        assert np.isneginf(best[row]).all()
+        assert (which[row] == -1).all()
+
+
+def test_keep_best_refuses_blocks_with_gaps():
+    table, which = np.zeros((BEST_ROWS, BEST_LANES), np.float32), np.zeros((BEST_ROWS, BEST_LANES), np.int32)
+    blocks = np.zeros((4, 1 + BEST_LANES, BEST_LANES * BEST_VECTORS), np.float32)[::2]
+    with pytest.raises(TypingError):
+        _keep_best(table, 0, blocks, 0, table, which)
