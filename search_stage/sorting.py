@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled, compiled_into_callers
+from search_stage.compiled import compiled, compiled_into_callers, compiled_uncounted
 from search_stage.vector_ops import WORD, below, num_bits
 
 if TYPE_CHECKING:
@@ -37,26 +37,7 @@ def _pad(values: U32, count: int) -> int:
     return padded
 
 
-@compiled
-def places_up(values: U32, count: int, place: I64) -> None:
-    """Writes the place of each of the first `count` values in ascending order.
-
-    Args:
-        values: All different and below 2**32 - 1, and room for 63 more, which is written to. (n,)
-        count: n - 63 at most.
-        place: Another array. (count,) or longer.
-    """
-    if count > _MANY:
-        order = np.argsort(values[:count])
-        for at in range(count):
-            place[order[at]] = at
-        return
-    padded = _pad(values, count)
-    for at in range(count):
-        place[at] = _place_of(values, padded, values[at])
-
-
-@compiled
+@compiled_uncounted
 def largest_down(values: U32, count: int, out: U32) -> None:
     """Writes the largest of the first `count` values, descending, as many as `out` holds.
 
@@ -66,15 +47,20 @@ def largest_down(values: U32, count: int, out: U32) -> None:
         out: Another array; what is beyond `count` stays as it is. (k,)
     """
     if count > _MANY:
-        ordered = np.sort(values[:count])
-        for at in range(min(count, len(out))):
-            out[at] = ordered[count - 1 - at]
+        _largest_of_many_down(values, count, out)
         return
     padded = _pad(values, count)
     for at in range(count):
         place = count - 1 - _place_of(values, padded, values[at])
         if place < len(out):
             out[place] = values[at]
+
+
+@compiled
+def _largest_of_many_down(values: U32, count: int, out: U32) -> None:
+    ordered = np.sort(values[:count])
+    for at in range(min(count, len(out))):
+        out[at] = ordered[count - 1 - at]
 
 
 @compiled
