@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from search_stage.compiled import compiled, compiled_into_callers, compiled_uncounted
-from search_stage.level_kernels import number_distinct
+from search_stage.distinct import number_distinct
+from search_stage.hard_answers import join_domains, merge_new
 from search_stage.newest_rows import SPARE, Rows, newest_rows
+from search_stage.sorting import PLACES_ROOM
 
 if TYPE_CHECKING:
     from search_stage.level_kernels import Intervals, OwnRows
@@ -19,11 +21,6 @@ if TYPE_CHECKING:
 
 _QUOTA, _MIN_MATCHES, _MAX_LEVEL = range(3)
 """Columns of `Policies.limits`."""
-_LEVEL_BITS = 8
-"""An entry of an answer is a position in the time order and, in so many low bits, the match level."""
-_LEVELS = (1 << _LEVEL_BITS) - 1
-_RANK_BITS = 32
-_NEWEST = (1 << _RANK_BITS) - 1
 _NOT_LISTED = -1
 
 
@@ -68,6 +65,8 @@ class Work(NamedTuple):
     """So too."""
     met: U32
     """See `newest_rows`."""
+    place: U32
+    """So too."""
 
 
 @compiled
@@ -142,6 +141,7 @@ def answer_questions(
         low=np.empty(max(len(section_stream), len(own.low)), np.int64),
         high=np.empty(max(len(section_stream), len(own.low)), np.int64),
         met=np.empty(4 * widest + SPARE, np.uint32),
+        place=np.empty(PLACES_ROOM, np.uint32),
     )
     start, entry = np.zeros((num_domains, num_keys + 1), np.int64), np.empty(most * num_keys, np.int64)
     end = np.int64(0)
@@ -157,25 +157,25 @@ def answer_questions(
             rows = Rows(rank, order, scene, scenes, first[at], cut)
             domain = Domain(rows, passing, min(quota, cut), min_matches, max_level)
             end = _climb_and_take(domain, intervals, own, asker, work, start[at], entry)
-    return question, *_join_domains(start, entry, most, cap)
+    return question, *join_domains(start, entry, most, cap)
 
 
 @compiled_uncounted
 def _climb_and_take(
     domain: Domain, intervals: Intervals, own: OwnRows, asker: I64, work: Work, start: I64, entry: I64
 ) -> int:
-    """Adds one domain's answers to the questions, newest first in an answer; gives the new end of all."""
+    """Adds one domain's answers to the questions, as `hard_answers.py` has them; gives the new end of all."""
     newest, taken = work.newest, work.taken
     for at in range(len(work.listed)):
         work.listed[at] = _NOT_LISTED
     for key in range(len(asker)):
         begin, level = start[key], 0
         size = _own_rows(domain, own, asker[key], work)
-        count = _merge(newest[:size], level, domain.quota, entry, begin, begin, taken)
+        count = merge_new(newest[:size], level, domain.quota, entry, begin, begin, taken)
         while count - begin < domain.min_matches and level < domain.max_level:
             level += 1
             size = _newest_at(domain, intervals, asker[key], level, work)
-            count = _merge(newest[:size], level, domain.quota, entry, begin, count, taken)
+            count = merge_new(newest[:size], level, domain.quota, entry, begin, count, taken)
         start[key + 1] = count
     return start[len(asker)]
 
@@ -190,7 +190,8 @@ def _own_rows(domain: Domain, own: OwnRows, candidate: int, work: Work) -> int:
             count += 1
     if count == 0:
         return 0
-    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.newest[: domain.quota])
+    out = work.newest[: domain.quota]
+    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)
 
 
 @compiled_into_callers
@@ -226,75 +227,4 @@ def _list_newest(domain: Domain, low: I64, high: I64, work: Work, out: U32) -> i
         if domain.passing[section] and low[section] < high[section]:
             work.low[count], work.high[count] = low[section], high[section]
             count += 1
-    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, out)
-
-
-@compiled_into_callers
-def _merge(newest: U32, level: int, quota: int, entry: I64, begin: int, end: int, taken: I64) -> int:
-    """Merges those of the newest rows of a level that are new to an answer into it, up to the quota.
-
-    The answer stands in `entry` from `begin` to `end`, newest first, and does so afterwards. Gives its new end.
-    """
-    num_taken, room = end - begin, quota - (end - begin)
-    for at in range(num_taken):
-        taken[at] = entry[begin + at]
-    count, at = begin, 0
-    for place in range(len(newest)):
-        rank = np.int64(newest[place])
-        while at < num_taken and taken[at] >> _LEVEL_BITS >= rank:
-            entry[count] = taken[at]
-            count, at = count + 1, at + 1
-        if count > begin and entry[count - 1] >> _LEVEL_BITS == rank:
-            continue
-        if room == 0:
-            break
-        entry[count] = rank << _LEVEL_BITS | level
-        count, room = count + 1, room - 1
-    for left in range(at, num_taken):
-        entry[count] = taken[left]
-        count += 1
-    return count
-
-
-@compiled
-def _join_domains(start: I64, entry: I64, most: int, cap: int) -> tuple[I64, I64, I64]:
-    """Puts the answers of the domains together, question by question, oldest first; see `answer_questions`.
-
-    Args:
-        start: Where each domain's answer to each question starts in `entry`, and the end. (D, K + 1)
-        entry: Newest first within an answer.
-        most: Entries of a question at most.
-        cap: See `answer_questions`.
-    """
-    num_domains, num_keys = len(start), start.shape[1] - 1
-    total = start[-1, num_keys] if num_domains else 0
-    out_start, count = np.zeros(num_keys + 1, np.int64), 0
-    rank, level = np.empty(total, np.int64), np.empty(total, np.int64)
-    joined, head = np.empty(most, np.int64), np.empty(num_domains, np.int64)
-    for key in range(num_keys):
-        size = 0
-        for domain in range(num_domains):
-            head[domain] = start[domain, key + 1]
-            size += start[domain, key + 1] - start[domain, key]
-        for at in range(size):
-            oldest, which = np.iinfo(np.int64).max, 0
-            for domain in range(num_domains):
-                if head[domain] > start[domain, key] and entry[head[domain] - 1] < oldest:
-                    oldest, which = entry[head[domain] - 1], domain
-            head[which] -= 1
-            joined[at] = oldest
-        if size > cap:
-            _keep_nearest(joined[:size], cap)
-            size = cap
-        for at in range(size):
-            rank[count + at], level[count + at] = joined[at] >> _LEVEL_BITS, joined[at] & _LEVELS
-        count += size
-        out_start[key + 1] = count
-    return out_start, rank[:count], level[:count]
-
-
-@compiled
-def _keep_nearest(joined: I64, cap: int) -> None:
-    """Puts the first `cap` of an answer by (level, newest first) in front, oldest first."""
-    order = np.sort((joined & _LEVELS) << _RANK_BITS | (_NEWEST - (joined >> _LEVEL_BITS)))[:cap]
-    joined[:cap] = np.sort((_NEWEST - (order & _NEWEST)) << _LEVEL_BITS | order >> _RANK_BITS)
+    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import read_only
+from search_stage.distinct import number_distinct
 from search_stage.engines import key_search_of
 from search_stage.hard import HardPolicies, hard_search
 from search_stage.history import History
-from search_stage.level_kernels import number_distinct
 from search_stage.levels import match_levels
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver

@@ -6,7 +6,7 @@ from numba.core.errors import TypingError
 
 from search_stage.compiled import compiled
 from search_stage.soft import score_pairs
-from search_stage.vector_ops import WORD, at_least, below, lane_product, lowest_bit, num_bits, prefetch
+from search_stage.vector_ops import PLACES, WORD, at_least, below, count_below, lane_product, lowest_bit, prefetch
 
 
 @compiled
@@ -15,8 +15,8 @@ def _at_least(values, start, bar):
 
 
 @compiled
-def _bits(word):
-    return lowest_bit(word), num_bits(word)
+def _lowest_bit(word):
+    return lowest_bit(word)
 
 
 @compiled
@@ -35,8 +35,8 @@ def test_at_least_marks_what_reaches_the_bar(start):
 
 
 @pytest.mark.parametrize("word", [1, 1 << 63, (1 << 64) - 1, 0b1011000])
-def test_bits_of_a_word(word):
-    assert _bits(np.uint64(word)) == ((word & -word).bit_length() - 1, word.bit_count())
+def test_lowest_bit_of_a_word(word):
+    assert _lowest_bit(np.uint64(word)) == (word & -word).bit_length() - 1
 
 
 @pytest.mark.parametrize("dim", [1, 7, 8, 9, 31, 32, 40])
@@ -67,3 +67,18 @@ def test_below_marks_what_is_smaller_as_unsigned(start):
     for bar in (np.uint32(0), values[start + 9], np.uint32(2**31), np.uint32(2**32 - 1)):
         word = int(_below(values, start, bar))
         assert [bool(word >> bit & 1) for bit in range(WORD)] == (values[start:] < bar).tolist()
+
+
+@compiled
+def _count_below(values, count, start, out):
+    count_below(values, count, start, out)
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 70])
+def test_count_below_counts_what_is_smaller_as_unsigned(count):
+    values = np.random.default_rng(count).integers(0, 2**32, 5 + PLACES + 40, np.uint32)
+    values[7] = values[6]
+    out = np.full(len(values), 99, np.uint32)
+    _count_below(values, count, 5, out)
+    expected = [int(np.sum(values[:count] < value)) for value in values[5 : 5 + PLACES]]
+    assert out.tolist() == [99] * 5 + expected + [99] * 40
