@@ -144,7 +144,7 @@ def answer_questions(
         place=np.empty(PLACES_ROOM, np.uint32),
     )
     start, entry = np.zeros((num_domains, num_keys + 1), np.int64), np.empty(most * num_keys, np.int64)
-    end = np.int64(0)
+    end = 0
     for at in range(num_domains):
         start[at] = end
         quota, min_matches, max_level = policies.limits[at]
@@ -155,8 +155,8 @@ def answer_questions(
         if quota > 0 and first[at] < cut and passing.any():
             scenes = policies.passing_scene[policies.scene_offsets[at] : policies.scene_offsets[at + 1]]
             rows = Rows(rank, order, scene, scenes, first[at], cut)
-            domain = Domain(rows, passing, min(quota, cut), min_matches, max_level)
-            end = _climb_and_take(domain, intervals, own, asker, work, start[at], entry)
+            part = Domain(rows, passing, min(quota, cut), min_matches, max_level)
+            end = _climb_and_take(part, intervals, own, asker, work, start[at], entry)
     return question, *join_domains(start, entry, most, cap)
 
 
@@ -177,7 +177,7 @@ def _climb_and_take(
             size = _newest_at(domain, intervals, asker[key], level, work)
             count = merge_new(newest[:size], level, domain.quota, entry, begin, count, taken)
         start[key + 1] = count
-    return start[len(asker)]
+    return int(start[len(asker)])
 
 
 @compiled_into_callers

@@ -236,7 +236,7 @@ def _search_own(
     searches: _Searches,
 ) -> int:
     """Searches for some own nodes from `begin` on; puts what is found in front and gives its number."""
-    count, found, candidate = 0, 0, np.searchsorted(offsets, begin, "right") - 1
+    count, found, candidate = 0, 0, int(np.searchsorted(offsets, begin, "right")) - 1
     for at in range(begin, min(begin + _NODES_AT_ONCE, len(nodes))):
         while offsets[candidate + 1] <= at:
             candidate += 1
