@@ -27,9 +27,18 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     return _compile(function, {})
 
 
+def compiled_uncounted(function: Callable[P, T]) -> Callable[P, T]:
+    """As `compiled`, for what makes no arrays and gives none back, which lets it count no references to them.
+
+    To count is an atomic operation whenever an array is sliced or taken out of a tuple: in loops over few rows, most of
+    the time.
+    """
+    return _compile(function, {"_nrt": False})
+
+
 def compiled_into_callers(function: Callable[P, T]) -> Callable[P, T]:
-    """As `compiled`, for a small part of a kernel's inner loop: its arrays are not handed over at each call."""
-    return _compile(function, {"forceinline": True})
+    """As `compiled_uncounted`, for a small part of a kernel: its arrays are not handed over at each call."""
+    return _compile(function, {"_nrt": False, "forceinline": True})
 
 
 def compiled_to_propose(function: Callable[P, T]) -> Callable[P, T]:
@@ -38,7 +47,7 @@ def compiled_to_propose(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _compile(function: Callable[P, T], options: dict[str, Any]) -> Callable[P, T]:
-    options = {"nogil": True, "error_model": "numpy", **options}
+    options = {"nogil": True, "error_model": "numpy", "_nrt": True, **options}  # else a caller would decide on `_nrt`
     try:
         made: Callable[P, T] = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the folder of the source nor any other can be written to

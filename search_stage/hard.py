@@ -21,13 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import read_only
-from search_stage.hard_kernels import Asked, Policies, answer_questions
+from search_stage.hard_kernels import Policies, answer_questions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from search_stage.config import HardPolicy
-    from search_stage.history import History
+    from search_stage.config import HardConfig, HardPolicy
     from search_stage.levels import LevelMatches
     from store.types import I64, Bool, Vocabulary
 
@@ -50,64 +47,76 @@ class HardMatches:
     """Match level. (H,)"""
 
 
-def hard_search(
-    matches: LevelMatches,
-    policies: Sequence[HardPolicy],
-    vocabulary: Vocabulary,
-    as_of_ms: int,
-    cap: int | None = None,
-) -> HardMatches:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardPolicies:
+    """The policies of all domains, by the codes of one vocabulary. Immutable and thread-safe."""
+
+    vocabulary: Vocabulary
+    by_code: Policies
+    total_quota: int
+    """Of all domains."""
+    max_age_ms: tuple[tuple[int, int], ...]
+    """Domain code and oldest age of the policies that ask for one."""
+
+    @staticmethod
+    def of(config: HardConfig, vocabulary: Vocabulary) -> HardPolicies:
+        """Translates names into codes. Cost: O(domains x (actions + scenes))."""
+        policies = [config.policy(domain) for domain in vocabulary.domains]
+        passing_scenes = [_passing_scenes(policy, vocabulary) for policy in policies]
+        passing_actions = [
+            policy.actions is None or action in policy.actions for policy in policies for action in vocabulary.actions
+        ]
+        limits = [(policy.quota, policy.min_matches, policy.max_level) for policy in policies]
+        return HardPolicies(
+            vocabulary=vocabulary,
+            by_code=Policies(
+                limits=np.array(limits, np.int64).reshape(len(policies), 3),
+                passing_action=np.array(passing_actions, np.bool_).reshape(len(policies), len(vocabulary.actions)),
+                passing_scene=np.concatenate([_EVERY_SCENE, *passing_scenes]),
+                scene_offsets=np.array([0, *accumulate(map(len, passing_scenes))], np.int64),
+            ),
+            total_quota=sum(policy.quota for policy in policies),
+            max_age_ms=tuple(
+                (domain, int(policy.max_age_days * _DAY_MS))
+                for domain, policy in enumerate(policies)
+                if policy.max_age_days is not None
+            ),
+        )
+
+    def for_vocabulary(self, config: HardConfig, vocabulary: Vocabulary) -> HardPolicies:
+        """Gives itself, or what live data with names of their own ask for."""
+        return self if vocabulary is self.vocabulary else HardPolicies.of(config, vocabulary)
+
+
+def hard_search(matches: LevelMatches, policies: HardPolicies, as_of_ms: int, cap: int | None = None) -> HardMatches:
     """Runs hierarchical hard search for all candidates.
 
     Args:
         matches: The level matches of the request, with more levels than every policy's `max_level`.
-        policies: One policy for each of `matches.history.domains`.
-        vocabulary: Names behind the codes of the history.
+        policies: In the codes of the history.
         as_of_ms: The request's time, which ages are counted from.
         cap: Also answer at most this many per candidate over all domains, by (match level, newest first).
 
     Returns:
         The behaviors found. Mutates nothing.
     """
-    history = matches.history
-    scene, passing_scenes = _NO_SCENES, [_passing_scenes(policy, vocabulary) for policy in policies]
-    if any(len(passing) for passing in passing_scenes):
-        scene = read_only(history.columns.scene, np.uint16)
-    asked = Asked(
-        chain_start=matches.chain_start,
-        category=matches.category,
-        chain=matches.chain,
-        low=matches.low,
-        high=matches.high,
-        own_start=matches.own_start,
-        own_section=matches.own_section,
-        own_low=matches.own_low,
-        own_high=matches.own_high,
-    )
-    limits = [
-        (_first_passing(history, policy, as_of_ms), policy.quota, policy.min_matches, policy.max_level)
-        for policy in policies
-    ]
-    passing = [_passing_sections(history, at, policy, vocabulary) for at, policy in enumerate(policies)]
-    let_pass = Policies(
-        limits=np.array(limits, np.int64).reshape(len(policies), 4),
-        passing=np.array(passing, np.bool_).reshape(len(policies), len(history.section_domain)),
-        passing_scene=np.concatenate([_EVERY_SCENE, *passing_scenes]),
-        scene_offsets=np.array([0, *accumulate(map(len, passing_scenes))], np.int64),
-    )
-    most = sum(policy.quota for policy in policies) if cap is None else cap
+    history, by_code = matches.history, policies.by_code
+    first = np.zeros(len(by_code.limits), np.int64)
+    for domain, age_ms in policies.max_age_ms:
+        first[domain] = history.rank_at(as_of_ms - age_ms)
     question, start, rank, level = answer_questions(
-        history.rank, history.order, scene, history.cut, let_pass, asked, most
+        history.rank,
+        history.order,
+        read_only(history.columns.scene, np.uint16) if len(by_code.passing_scene) else _NO_SCENES,
+        history.cut,
+        history.section_stream,
+        by_code,
+        first,
+        matches.intervals,
+        matches.own,
+        policies.total_quota if cap is None else cap,
     )
     return HardMatches(question=question, start=start, rank=rank, level=level)
-
-
-def _passing_sections(history: History, domain: int, policy: HardPolicy, vocabulary: Vocabulary) -> Bool:
-    passing: Bool = history.section_domain == domain
-    if policy.actions is not None:
-        for at, section in enumerate(history.columns.sections):
-            passing[at] &= vocabulary.actions[section.action] in policy.actions
-    return passing
 
 
 def _passing_scenes(policy: HardPolicy, vocabulary: Vocabulary) -> Bool:
@@ -116,10 +125,3 @@ def _passing_scenes(policy: HardPolicy, vocabulary: Vocabulary) -> Bool:
         return _EVERY_SCENE
     # A policy of scenes that the store has none of lets nothing pass, which no scene code would say.
     return np.array([name in policy.scenes for name in vocabulary.scenes] or [False], np.bool_)
-
-
-def _first_passing(history: History, policy: HardPolicy, as_of_ms: int) -> int:
-    """Gives the position in the time order of the oldest behavior that is young enough."""
-    if policy.max_age_days is None:
-        return 0
-    return history.rank_at(as_of_ms - int(policy.max_age_days * _DAY_MS))

@@ -9,75 +9,64 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.compiled import compiled, compiled_into_callers
-from search_stage.level_kernels import number_distinct
+from search_stage.compiled import compiled, compiled_into_callers, compiled_uncounted
+from search_stage.distinct import number_distinct
+from search_stage.hard_answers import join_domains, merge_new
 from search_stage.newest_rows import SPARE, Rows, newest_rows
-from search_stage.sorting import places_up
-from search_stage.vector_ops import WORD
+from search_stage.sorting import PLACES_ROOM
 
 if TYPE_CHECKING:
-    from store.types import I64, U16, U32, U64, Bool
+    from search_stage.level_kernels import Intervals, OwnRows
+    from store.types import I64, U16, U32, Bool
 
-_FIRST, _QUOTA, _MIN_MATCHES, _MAX_LEVEL = range(4)
+_QUOTA, _MIN_MATCHES, _MAX_LEVEL = range(3)
 """Columns of `Policies.limits`."""
-_RANK_BITS = 32
-_NEWEST = (1 << _RANK_BITS) - 1
+_NOT_LISTED = -1
 
 
 class Policies(NamedTuple):
-    """What each domain's policy lets pass, and how far to climb."""
+    """What each domain's policy lets pass, and how far to climb, by domain code."""
 
     limits: I64
-    """The rows at or after a position in the time order, the quota, `min_matches`, which is at most the quota, and
-    `max_level`. (D, 4)"""
-    passing: Bool
-    """The sections of the domain whose action passes. (D, S)"""
+    """The quota, `min_matches`, which is at most the quota, and `max_level`. (D, 3)"""
+    passing_action: Bool
+    """By domain and action code. (D, number of actions)"""
     passing_scene: Bool
     """By scene code, one policy after another; none of a policy that lets every scene pass."""
     scene_offsets: I64
     """Where each policy's scenes start, and the end. (D + 1,)"""
 
 
-class Listed(NamedTuple):
-    """The newest rows of the intervals, as far as they were asked for."""
+class Domain(NamedTuple):
+    """One domain's part of a request."""
 
-    start: I64
-    """Where each domain's and interval's list starts, -1 = not asked for yet. (D, A)"""
-    end: I64
-    """(D, A)"""
+    rows: Rows
+    passing: Bool
+    """Sections of the domain whose action passes. (S,)"""
+    quota: int
+    min_matches: int
+    max_level: int
+
+
+class Work(NamedTuple):
+    """Lists that candidates share within a domain, and room to work in."""
+
+    listed: I64
+    """Length of each interval's list of newest rows, `_NOT_LISTED` = not asked for yet. (A,)"""
     rank: U32
-    """Positions in the time order, newest first in a list."""
-
-
-class Answer(NamedTuple):
-    """The answers while they are made, and what is needed for that."""
-
-    start: I64
-    """Where each domain's answer to each question starts in the next two, and the end. (D, K + 1)"""
-    rank: U32
-    """Positions in the time order."""
-    level: I64
-    """Match level of each."""
-    is_taken: U64
-    """A bit for each position in the time order."""
+    """The lists, positions in the time order, newest first, each where its interval's number times the quota is."""
+    newest: U32
+    """Room for the lists of the chains of one candidate."""
+    taken: I64
+    """Room for one answer."""
+    low: I64
+    """Room for the ranges that pass."""
+    high: I64
+    """So too."""
     met: U32
     """See `newest_rows`."""
-    own: U32
-    """Room for a candidate's own rows."""
-
-
-class Asked(NamedTuple):
-    """The level matches of a request, as `levels.LevelMatches` names them."""
-
-    chain_start: I64
-    category: I64
-    chain: I64
-    low: I64
-    high: I64
-    own_start: I64
-    own_section: I64
-    own_low: I64
-    own_high: I64
+    place: U32
+    """So too."""
 
 
 @compiled
@@ -105,7 +94,16 @@ def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple
 
 @compiled
 def answer_questions(
-    rank: U32, order: U32, scene: U16, cut: int, policies: Policies, asked: Asked, cap: int
+    rank: U32,
+    order: U32,
+    scene: U16,
+    cut: int,
+    section_stream: I64,
+    policies: Policies,
+    first: I64,
+    intervals: Intervals,
+    own: OwnRows,
+    cap: int,
 ) -> tuple[I64, I64, I64, I64]:
     """Answers every question, over all domains.
 
@@ -114,146 +112,119 @@ def answer_questions(
         order: Its inverse. (N,)
         scene: Code of each row; may be empty where every policy lets every scene pass.
         cut: Behaviors that exist.
-        policies: One for each domain.
-        asked: What is asked.
+        section_stream: Domain and action code of each section. (S, 2)
+        policies: One for each domain code.
+        first: Only rows at or after this position in the time order, by domain code. (D,)
+        intervals: What matches at level 1 and above.
+        own: What matches at level 0.
         cap: Keep so many per question, by (level, newest first).
 
     Returns:
         The question of each candidate, (C,); where each question's answer starts in the other two, and the end,
         (K + 1,); positions in the time order, ascending within a question; match levels.
     """
-    question, asker = distinct_questions(asked.chain_start, asked.category, asked.own_start)
-    num_domains, num_intervals, num_chains = len(policies.limits), len(asked.low), 1
-    for key in range(len(asker)):
-        num_chains = max(num_chains, asked.chain_start[asker[key] + 1] - asked.chain_start[asker[key]])
+    question, asker = distinct_questions(intervals.chain_start, intervals.category, own.start)
+    num_domains, num_keys, num_chains = len(policies.limits), len(asker), 1
+    for key in range(num_keys):
+        num_chains = max(num_chains, intervals.chain_start[asker[key] + 1] - intervals.chain_start[asker[key]])
     widest, most = 0, 0
     for domain in range(num_domains):
         quota = min(policies.limits[domain, _QUOTA], cut)
         widest, most = max(widest, quota), most + quota
-    # The newest rows of each interval, found when first asked for: of one, no more than the quota can be answered, for
-    # fewer than `min_matches <= quota` rows lie below the stop level.
-    listed = Listed(
-        start=np.full((num_domains, num_intervals), -1, np.int64),
-        end=np.empty((num_domains, num_intervals), np.int64),
-        rank=np.empty(most * num_intervals, np.uint32),
-    )
-    num_keys = len(asker)
-    answer = Answer(
-        start=np.zeros((num_domains, num_keys + 1), np.int64),
-        rank=np.empty(most * num_keys + num_chains * widest, np.uint32),
-        level=np.empty(most * num_keys + num_chains * widest, np.int64),
-        is_taken=np.zeros((cut >> 6) + 1, np.uint64),
+    # Of the rows of an interval no more than the quota can be answered, for fewer than `min_matches <= quota` lie below
+    # the stop level.
+    work = Work(
+        listed=np.empty(len(intervals.low), np.int64),
+        rank=np.empty(widest * len(intervals.low), np.uint32),
+        newest=np.empty(widest * num_chains, np.uint32),
+        taken=np.empty(widest, np.int64),
+        low=np.empty(max(len(section_stream), len(own.low)), np.int64),
+        high=np.empty(max(len(section_stream), len(own.low)), np.int64),
         met=np.empty(4 * widest + SPARE, np.uint32),
-        own=np.empty(widest, np.uint32),
+        place=np.empty(PLACES_ROOM, np.uint32),
     )
-    end, used = 0, 0
-    for domain in range(num_domains):
-        scenes = slice(policies.scene_offsets[domain], policies.scene_offsets[domain + 1])
-        first, quota = policies.limits[domain, _FIRST], min(policies.limits[domain, _QUOTA], cut)
-        answer.start[domain] = end
-        if quota > 0 and first < cut:
-            rows = Rows(rank, order, scene, policies.passing_scene[scenes], first, cut)
-            used = _climb_and_take(rows, policies, domain, quota, asked, asker, listed, used, answer)
-            end = answer.start[domain, num_keys]
-    return question, *_join_domains(answer, num_keys, most, cap)
+    start, entry = np.zeros((num_domains, num_keys + 1), np.int64), np.empty(most * num_keys, np.int64)
+    end = 0
+    for at in range(num_domains):
+        start[at] = end
+        quota, min_matches, max_level = policies.limits[at]
+        passing = np.empty(len(section_stream), np.bool_)
+        for section in range(len(section_stream)):
+            is_ours = section_stream[section, 0] == at
+            passing[section] = is_ours and policies.passing_action[at, section_stream[section, 1]]
+        if quota > 0 and first[at] < cut and passing.any():
+            scenes = policies.passing_scene[policies.scene_offsets[at] : policies.scene_offsets[at + 1]]
+            rows = Rows(rank, order, scene, scenes, first[at], cut)
+            part = Domain(rows, passing, min(quota, cut), min_matches, max_level)
+            end = _climb_and_take(part, intervals, own, asker, work, start[at], entry)
+    return question, *join_domains(start, entry, most, cap)
 
 
-@compiled
+@compiled_uncounted
 def _climb_and_take(
-    rows: Rows,
-    policies: Policies,
-    domain: int,
-    quota: int,
-    asked: Asked,
-    asker: I64,
-    listed: Listed,
-    used: int,
-    answer: Answer,
+    domain: Domain, intervals: Intervals, own: OwnRows, asker: I64, work: Work, start: I64, entry: I64
 ) -> int:
-    """Adds one domain's answers to the questions; gives the new end of what is listed."""
-    passing, count = policies.passing[domain], answer.start[domain, 0]
-    min_matches, max_level = policies.limits[domain, _MIN_MATCHES], policies.limits[domain, _MAX_LEVEL]
+    """Adds one domain's answers to the questions, as `hard_answers.py` has them; gives the new end of all."""
+    newest, taken = work.newest, work.taken
+    for at in range(len(work.listed)):
+        work.listed[at] = _NOT_LISTED
     for key in range(len(asker)):
-        begin, level = count, 0
-        first, last = asked.own_start[asker[key]], asked.own_start[asker[key] + 1]
-        if first < last:
-            passes, own = passing[asked.own_section[first:last]], answer.own[:quota]
-            found = newest_rows(rows, asked.own_low[first:last], asked.own_high[first:last], passes, answer.met, own)
-            count = _add(own, 0, found, 0, found, answer, count)
-        first, last = asked.chain_start[asker[key]], asked.chain_start[asker[key] + 1]
-        while count - begin < min_matches and level < max_level:
+        begin, level = start[key], 0
+        size = _own_rows(domain, own, asker[key], work)
+        count = merge_new(newest[:size], level, domain.quota, entry, begin, begin, taken)
+        while count - begin < domain.min_matches and level < domain.max_level:
             level += 1
-            taken, room = count, quota - (count - begin)
-            for chain in range(first, last):
-                at = asked.chain[chain, level]
-                if at < 0:
-                    continue
-                if listed.start[domain, at] < 0:
-                    out = listed.rank[used : used + quota]
-                    found = newest_rows(rows, asked.low[at], asked.high[at], passing, answer.met, out)
-                    listed.start[domain, at], listed.end[domain, at] = used, used + found
-                    used += found
-                count = _add(listed.rank, listed.start[domain, at], listed.end[domain, at], level, room, answer, count)
-            if last - first > 1:
-                answer.rank[taken:count] = np.sort(answer.rank[taken:count])[::-1]
-                for at in range(min(taken + room, count), count):
-                    _unmark(answer.is_taken, answer.rank[at])
-                count = min(taken + room, count)
-        for at in range(begin, count):
-            _unmark(answer.is_taken, answer.rank[at])
-        answer.start[domain, key + 1] = count
-    return used
-
-
-@compiled
-def _join_domains(answer: Answer, num_keys: int, most: int, cap: int) -> tuple[I64, I64, I64]:
-    """Puts the answers of the domains together, question by question, oldest first; see `answer_questions`."""
-    total = answer.start[-1, num_keys] if len(answer.start) else 0
-    start, count = np.zeros(num_keys + 1, np.int64), 0
-    rank, level = np.empty(total, np.int64), np.empty(total, np.int64)
-    part_rank, part_level, place = np.empty(most + WORD, np.uint32), np.empty(most, np.int64), np.empty(most, np.int64)
-    for key in range(num_keys):
-        size = 0
-        for domain in range(len(answer.start)):
-            for at in range(answer.start[domain, key], answer.start[domain, key + 1]):
-                part_rank[size], part_level[size] = answer.rank[at], answer.level[at]
-                size += 1
-        if size > cap:
-            _keep_nearest(part_rank, part_level, size, cap)
-            size = cap
-        places_up(part_rank, size, place)
-        for at in range(size):
-            rank[count + place[at]], level[count + place[at]] = part_rank[at], part_level[at]
-        count += size
+            size = _newest_at(domain, intervals, asker[key], level, work)
+            count = merge_new(newest[:size], level, domain.quota, entry, begin, count, taken)
         start[key + 1] = count
-    return start, rank[:count], level[:count]
+    return int(start[len(asker)])
 
 
 @compiled_into_callers
-def _add(part: U32, start: int, stop: int, level: int, room: int, answer: Answer, count: int) -> int:
-    """Adds ranks that are not taken yet, at most `room` of them; gives the new end of the answer."""
-    end = count + room
-    for at in range(start, stop):
-        if count == end:
-            break
-        rank = part[at]
-        bit = np.uint64(1) << np.uint64(rank & 63)
-        if not answer.is_taken[rank >> 6] & bit:
-            answer.is_taken[rank >> 6] |= bit
-            answer.rank[count], answer.level[count] = rank, level
+def _own_rows(domain: Domain, own: OwnRows, candidate: int, work: Work) -> int:
+    """Writes a candidate's rows of level 0 into `work.newest`, newest first; gives their number."""
+    count = 0
+    for at in range(own.start[candidate], own.start[candidate + 1]):
+        if domain.passing[own.section[at]]:
+            work.low[count], work.high[count] = own.low[at], own.high[at]
             count += 1
-    return count
+    if count == 0:
+        return 0
+    out = work.newest[: domain.quota]
+    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)
 
 
 @compiled_into_callers
-def _unmark(is_taken: U64, rank: np.uint32) -> None:
-    is_taken[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))
+def _newest_at(domain: Domain, intervals: Intervals, candidate: int, level: int, work: Work) -> int:
+    """Writes the newest rows of a level's intervals into `work.newest`, newest first; gives their number."""
+    size, quota, newest = 0, domain.quota, work.newest
+    first, last = intervals.chain_start[candidate], intervals.chain_start[candidate + 1]
+    for chain in range(first, last):
+        at = intervals.chain[chain, level]
+        if at < 0:
+            continue
+        ranks = work.rank[at * quota : (at + 1) * quota]
+        if work.listed[at] == _NOT_LISTED:
+            work.listed[at] = _list_newest(domain, intervals.low[at], intervals.high[at], work, ranks)
+        for place in range(work.listed[at]):
+            newest[size] = ranks[place]
+            size += 1
+    if last - first > 1:
+        _sort_down(newest[:size])
+    return size
 
 
 @compiled
-def _keep_nearest(rank: U32, level: I64, size: int, cap: int) -> None:
-    """Puts the first `cap` of an answer by (level, newest first) in front."""
-    order = np.sort(level[:size] << _RANK_BITS | (_NEWEST - rank[:size]))
-    for at in range(cap):
-        level[at] = order[at] >> _RANK_BITS
-        rank[at] = _NEWEST - (order[at] & _NEWEST)
+def _sort_down(ranks: U32) -> None:
+    ranks[:] = np.sort(ranks)[::-1]
+
+
+@compiled_uncounted
+def _list_newest(domain: Domain, low: I64, high: I64, work: Work, out: U32) -> int:
+    """Writes the newest rows of one interval, newest first; gives their number."""
+    count = 0
+    for section in range(len(low)):
+        if domain.passing[section] and low[section] < high[section]:
+            work.low[count], work.high[count] = low[section], high[section]
+            count += 1
+    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)

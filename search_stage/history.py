@@ -38,15 +38,13 @@ class History:
     """First row of each section, and the number of rows. (S + 1,)"""
     domains: tuple[int, ...]
     """Distinct domain codes of the sections, ascending. (D,)"""
-    section_domain: I64
-    """Position in `domains` of each section's domain. (S,)"""
+    section_stream: I64
+    """Domain and action code of each section. (S, 2)"""
 
     @staticmethod
     def before(columns: UserColumns, as_of_ms: int) -> History:
         """Cuts a user's rows at a time. Cost: O(log N), and a copy of two columns of up to 65,536 short numbers."""
         sections = columns.sections
-        domains = sorted({section.domain for section in sections})
-        position = {domain: at for at, domain in enumerate(domains)}
         return History(
             columns=columns,
             cut=rows_before(columns, as_of_ms),
@@ -55,8 +53,8 @@ class History:
             rank=read_only(columns.rank, np.uint32),
             order=read_only(columns.order, np.uint32),
             section_start=np.array([0, *(section.stop for section in sections)], np.int64),
-            domains=tuple(domains),
-            section_domain=np.array([position[section.domain] for section in sections], np.int64),
+            domains=tuple(sorted({section.domain for section in sections})),
+            section_stream=np.array([section[:2] for section in sections], np.int64).reshape(len(sections), 2),
         )
 
     def rank_at(self, time_ms: int) -> int:

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.compiled import compiled
+from search_stage.compiled import compiled, compiled_into_callers, compiled_uncounted
+from search_stage.distinct import number_distinct
 
 if TYPE_CHECKING:
     from store.types import I32, I64, U32
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""Of a multiplicative hash. Source: Knuth, The Art of Computer Programming, volume 3, section 6.4."""
-_HASH_SHIFT = np.uint64(40)
+_NODES_AT_ONCE = 128
+"""Own nodes that are searched together."""
 
 
-@compiled
+class Intervals(NamedTuple):
+    """The subtrees above the candidates' categories, and the rows in them."""
+
+    chain_start: I64
+    """Where each candidate's chains start in the next two, and the end. (C + 1,)"""
+    category: I64
+    """Number of the category that each chain climbs from. (X,)"""
+    chain: I64
+    """Interval of each chain at each level, -1 = beyond the top; column 0 is not used. (X, L)"""
+    node: I64
+    """First node of each interval. (A,)"""
+    end: I64
+    """End of each interval, exclusive. (A,)"""
+    low: I64
+    """First row of each interval in each section. (A, S)"""
+    high: I64
+    """End. (A, S)"""
+
+
+class OwnRows(NamedTuple):
+    """The rows of the candidates' own nodes before the cut, as ranges of rows of one node."""
+
+    start: I64
+    """Where each candidate's ranges start in the next three, and the end. (C + 1,)"""
+    section: I64
+    """(P,)"""
+    low: I64
+    """(P,)"""
+    high: I64
+    """(P,)"""
+
+
+class _Searches(NamedTuple):
+    """Searches for own nodes. (n,) each."""
+
+    value: I64
+    first: I64
+    stop: I64
+    section: I64
+    owner: I64
+
+
+@compiled_uncounted
 def lower_bound(node: U32, start: int, stop: int, value: int | np.int64) -> int:
     """Gives the first of the rows `[start, stop)` whose node is `value` or more; `stop` = there is none."""
     while start < stop:
@@ -26,35 +68,6 @@ def lower_bound(node: U32, start: int, stop: int, value: int | np.int64) -> int:
         else:
             stop = middle
     return start
-
-
-@compiled
-def number_distinct(values: I64) -> tuple[I64, I64]:
-    """Numbers the distinct values in the order of their first occurrence.
-
-    Args:
-        values: 0 or more. (N,)
-
-    Returns:
-        The number of each value, (N,); where each number occurs first, (K,).
-    """
-    size = 16
-    while size < 2 * len(values):
-        size *= 2
-    slots = np.full(size, -1, np.int64)
-    number, first = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
-    count = 0
-    for at in range(len(values)):
-        value = values[at]
-        slot = np.int64((np.uint64(value) * _MULTIPLIER) >> _HASH_SHIFT) & (size - 1)
-        while slots[slot] >= 0 and values[first[slots[slot]]] != value:
-            slot = (slot + 1) & (size - 1)
-        if slots[slot] < 0:
-            slots[slot] = count
-            first[count] = at
-            count += 1
-        number[at] = slots[slot]
-    return number, first[:count].copy()
 
 
 @compiled
@@ -92,7 +105,8 @@ def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64
                 met += 1
     chain = np.empty((len(categories), num_levels), np.int64)
     for at in range(len(categories)):
-        chain[at] = above[category[at]]
+        for level in range(num_levels):
+            chain[at, level] = above[category[at], level]
     low, end = np.empty(len(at_first), np.int64), np.empty(len(at_first), np.int64)
     for at in range(len(at_first)):
         low[at] = nodes[at_first[at]]
@@ -100,91 +114,165 @@ def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64
     return category, chain, low, end
 
 
+@compiled_uncounted
+def lower_bounds(node: U32, value: I64, first: I64, stop: I64) -> None:
+    """Moves each `first` to the first of the rows `[first, stop)` whose node is `value` or more, or to its `stop`.
+
+    All searches go step by step together: no branch is guessed, and while one waits for memory the others go on.
+    """
+    widest = 0
+    for at in range(len(first)):
+        widest = max(widest, stop[at] - first[at])
+    step = 1
+    while 2 * step <= widest:
+        step *= 2
+    while widest > 0 and step > 0:
+        for at in range(len(first)):
+            probe = min(first[at] + step, stop[at])
+            first[at] = probe if node[probe - 1] < value[at] else first[at]
+        step >>= 1
+
+
 @compiled
 def find_intervals(node: U32, section_start: I64, nodes: I64, ends: I64) -> tuple[I64, I64]:
     """Gives the rows of each node interval in each section, first and past the last: two arrays (A, S)."""
-    num_sections = len(section_start) - 1
-    low = np.empty((len(nodes), num_sections), np.int64)
-    high = np.empty((len(nodes), num_sections), np.int64)
-    for section in range(num_sections):
-        start, stop = section_start[section], section_start[section + 1]
-        for at in range(len(nodes)):
-            low[at, section] = lower_bound(node, start, stop, nodes[at])
-            high[at, section] = lower_bound(node, low[at, section], stop, ends[at])
+    shape = len(nodes), len(section_start) - 1
+    low, stop, value = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64)
+    for at in range(shape[0]):
+        for section in range(shape[1]):
+            low[at, section], stop[at, section] = section_start[section], section_start[section + 1]
+            value[at, section] = nodes[at]
+    lower_bounds(node, value.ravel(), low.ravel(), stop.ravel())
+    high = low.copy()
+    for at in range(shape[0]):
+        for section in range(shape[1]):
+            value[at, section] = ends[at]
+    lower_bounds(node, value.ravel(), high.ravel(), stop.ravel())
     return low, high
 
 
 @compiled
-def find_own(
+def find_rows(
     node: U32,
     rank: U32,
     cut: int,
     section_start: I64,
-    nodes: U32,
-    offsets: I64,
+    categories: U32,
     chain_start: I64,
-    chain: I64,
-    interval_node: I64,
-    interval_end: I64,
-    low: I64,
-    high: I64,
-    unmapped: int,
-) -> tuple[I64, I64, I64, I64]:
-    """Gives the rows before the cut of each candidate's own nodes.
+    own_nodes: U32,
+    own_offsets: I64,
+    parent: I32,
+    ends: U32,
+    num_levels: int,
+) -> tuple[Intervals, OwnRows]:
+    """Finds the rows that match candidates at each level.
 
     Args:
         node: Of each row. (N,)
         rank: Of each row. (N,)
         cut: Behaviors that exist.
         section_start: First row of each section, and the end. (S + 1,)
-        nodes: Own nodes of the candidates, one list after another, no duplicates. (M,)
-        offsets: Where each candidate's list starts, and the end. (C + 1,)
-        chain_start: Where each candidate's categories start in `chain`, and the end: the interval of the first one is
-            likely to hold the candidate's nodes, so that less is searched. (C + 1,)
-        chain: See `climb`. (X, L)
-        interval_node: First node of each interval. (A,)
-        interval_end: End of each interval. (A,)
-        low: First row of each interval in each section. (A, S)
-        high: End. (A, S)
-        unmapped: Number of no node, which has no rows for this purpose.
-
-    Returns:
-        Where each candidate's ranges start in the other three, and the end, (C + 1,); the section, the first row and
-        the end of each range.
+        categories: `ResolvedCandidates.category_node`. (X,)
+        chain_start: `ResolvedCandidates.category_offsets`. (C + 1,)
+        own_nodes: Own nodes of the candidates, one list after another, no duplicates. (M,)
+        own_offsets: Where each candidate's list starts, and the end. (C + 1,)
+        parent: `Taxonomy.parent`. (num_nodes,)
+        ends: `Taxonomy.end`. (num_nodes,)
+        num_levels: One more than the ancestors to find, the category itself among them.
     """
-    num_sections = len(section_start) - 1
-    starts = np.zeros(len(offsets), np.int64)
-    room = 64
-    section_of, first, end = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    count = 0
-    for candidate in range(len(offsets) - 1):
-        near = np.int64(-1)
-        if chain_start[candidate] < chain_start[candidate + 1]:
-            near = chain[chain_start[candidate], 1]
-        for at in range(offsets[candidate], offsets[candidate + 1]):
-            own = np.int64(nodes[at])
-            if own >= unmapped:
-                continue
-            is_near = near >= 0 and interval_node[near] <= own < interval_end[near]
-            for section in range(num_sections):
-                start = low[near, section] if is_near else section_start[section]
-                stop = high[near, section] if is_near else section_start[section + 1]
-                row = lower_bound(node, start, stop, own)
-                if row == stop or node[row] != own or rank[row] >= cut:
-                    continue
-                if count == room:
-                    section_of = np.concatenate((section_of, np.empty(room, np.int64)))
-                    first = np.concatenate((first, np.empty(room, np.int64)))
-                    end = np.concatenate((end, np.empty(room, np.int64)))
-                    room *= 2
-                section_of[count], first[count] = section, row
-                end[count] = end_before(rank, row, lower_bound(node, row, stop, own + 1), cut)
-                count += 1
-        starts[candidate + 1] = count
-    return starts, section_of[:count].copy(), first[:count].copy(), end[:count].copy()
+    category, chain, first, end = climb(categories, parent, ends, num_levels)
+    low, high = find_intervals(node, section_start, first, end)
+    intervals = Intervals(chain_start, category, chain, first, end, low, high)
+    return intervals, _find_own(node, rank, cut, section_start, own_nodes, own_offsets, intervals, len(parent))
 
 
 @compiled
+def _find_own(
+    node: U32,
+    rank: U32,
+    cut: int,
+    section_start: I64,
+    nodes: U32,
+    offsets: I64,
+    intervals: Intervals,
+    unmapped: int,
+) -> OwnRows:
+    """Finds the rows of own nodes, many together; nodes from `unmapped` on have no rows for this purpose."""
+    room = _NODES_AT_ONCE * (len(section_start) - 1)
+    searches = _Searches(
+        np.empty(room, np.int64),
+        np.empty(room, np.int64),
+        np.empty(room, np.int64),
+        np.empty(room, np.int64),
+        np.empty(room, np.int64),
+    )
+    start, count = np.zeros(len(offsets), np.int64), 0
+    section_of, low, high = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    for begin in range(0, len(nodes), _NODES_AT_ONCE):
+        found = _search_own(node, rank, cut, section_start, nodes, offsets, intervals, unmapped, begin, searches)
+        if count + found > len(low):
+            section_of = np.concatenate((section_of, np.empty(count + room, np.int64)))
+            low = np.concatenate((low, np.empty(count + room, np.int64)))
+            high = np.concatenate((high, np.empty(count + room, np.int64)))
+        section_of[count : count + found] = searches.section[:found]
+        low[count : count + found], high[count : count + found] = searches.first[:found], searches.stop[:found]
+        for at in range(found):
+            start[searches.owner[at] + 1] += 1
+        count += found
+    return OwnRows(np.cumsum(start), section_of[:count].copy(), low[:count].copy(), high[:count].copy())
+
+
+@compiled_uncounted
+def _search_own(
+    node: U32,
+    rank: U32,
+    cut: int,
+    section_start: I64,
+    nodes: U32,
+    offsets: I64,
+    intervals: Intervals,
+    unmapped: int,
+    begin: int,
+    searches: _Searches,
+) -> int:
+    """Searches for some own nodes from `begin` on; puts what is found in front and gives its number."""
+    count, found, candidate = 0, 0, int(np.searchsorted(offsets, begin, "right")) - 1
+    for at in range(begin, min(begin + _NODES_AT_ONCE, len(nodes))):
+        while offsets[candidate + 1] <= at:
+            candidate += 1
+        if nodes[at] < unmapped:
+            count = _add_searches(nodes[at], candidate, section_start, intervals, searches, count)
+    lower_bounds(node, searches.value[:count], searches.first[:count], searches.stop[:count])
+    for at in range(count):
+        own, row, stop = searches.value[at], searches.first[at], searches.stop[at]
+        if row < stop and node[row] == own and rank[row] < cut:
+            searches.first[found] = row
+            searches.stop[found] = end_before(rank, row, lower_bound(node, row, stop, own + 1), cut)
+            searches.section[found], searches.owner[found] = searches.section[at], searches.owner[at]
+            found += 1
+    return found
+
+
+@compiled_into_callers
+def _add_searches(
+    own: np.uint32, candidate: int, section_start: I64, intervals: Intervals, searches: _Searches, count: int
+) -> int:
+    """Adds the sections where an own node may be; the interval of the main category, if it holds it, says where."""
+    near, first = np.int64(-1), intervals.chain_start[candidate]
+    if first < intervals.chain_start[candidate + 1]:
+        near = intervals.chain[first, 1]
+    is_near = near >= 0 and intervals.node[near] <= own < intervals.end[near]
+    for section in range(len(section_start) - 1):
+        start = intervals.low[near, section] if is_near else section_start[section]
+        stop = intervals.high[near, section] if is_near else section_start[section + 1]
+        if start < stop:
+            searches.value[count], searches.first[count], searches.stop[count] = own, start, stop
+            searches.section[count], searches.owner[count] = section, candidate
+            count += 1
+    return count
+
+
+@compiled_uncounted
 def end_before(rank: U32, start: int, stop: int, cut: int) -> int:
     """Gives the end of those rows of one node `[start, stop)` that stand before the cut: they are the first of them."""
     if rank[stop - 1] < cut:

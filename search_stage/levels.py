@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.level_kernels import climb, find_intervals, find_own
+from search_stage.level_kernels import Intervals, OwnRows, find_rows
 
 if TYPE_CHECKING:
     from search_stage.history import History
@@ -51,31 +51,13 @@ class LevelMatches:
     """Which rows of a history match which candidate at which level."""
 
     history: History
-    chain_start: I64
-    """Where each candidate's chains start in `chain`, and the end. (C + 1,)"""
-    category: I64
-    """Number of the category that each chain climbs from. (X,)"""
-    chain: I64
-    """Interval of each chain at each level, -1 = beyond the top; column 0 is not used. (X, L)"""
-    node: I64
-    """First node of each interval. (A,)"""
-    end: I64
-    """End of each interval, exclusive. (A,)"""
-    low: I64
-    """First row of each interval in each section. (A, S)"""
-    high: I64
-    """End. (A, S)"""
-    own_start: I64
-    """Where each candidate's own rows start in the three below, and the end. (C + 1,)"""
-    own_section: I64
-    """Section of each range of rows, all of one node and before the cut. (P,)"""
-    own_low: I64
-    """(P,)"""
-    own_high: I64
-    """(P,)"""
+    intervals: Intervals
+    """Of level 1 and above."""
+    own: OwnRows
+    """Of level 0."""
 
     def __len__(self) -> int:
-        return len(self.chain_start) - 1
+        return len(self.own.start) - 1
 
 
 def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Taxonomy, num_levels: int) -> LevelMatches:
@@ -83,38 +65,21 @@ def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Tax
 
     Cost: O(C + X + (M + A) S log N) for X categories, M own nodes, A distinct intervals, S sections. Mutates nothing.
     """
-    category, chain, node, end = climb(candidates.category_node, taxonomy.parent, taxonomy.end, num_levels)
-    low, high = find_intervals(history.node, history.section_start, node, end)
     own_node, own_offsets = _occurring(candidates, history, taxonomy.unmapped)
-    own_start, own_section, own_low, own_high = find_own(
+    intervals, own = find_rows(
         history.node,
         history.rank,
         history.cut,
         history.section_start,
+        candidates.category_node,
+        candidates.category_offsets,
         own_node,
         own_offsets,
-        candidates.category_offsets,
-        chain,
-        node,
-        end,
-        low,
-        high,
-        taxonomy.unmapped,
+        taxonomy.parent,
+        taxonomy.end,
+        num_levels,
     )
-    return LevelMatches(
-        history=history,
-        chain_start=candidates.category_offsets,
-        category=category,
-        chain=chain,
-        node=node,
-        end=end,
-        low=low,
-        high=high,
-        own_start=own_start,
-        own_section=own_section,
-        own_low=own_low,
-        own_high=own_high,
-    )
+    return LevelMatches(history=history, intervals=intervals, own=own)
 
 
 def _occurring(candidates: ResolvedCandidates, history: History, unmapped: int) -> tuple[U32, I64]:

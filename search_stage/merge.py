@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import compiled
-from search_stage.level_kernels import number_distinct
+from search_stage.distinct import number_distinct
 from store.reading.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.compiled import compiled
+from search_stage.compiled import compiled_uncounted
 from search_stage.sorting import largest_down
 from search_stage.vector_ops import WORD, below, lowest_bit
 
@@ -41,47 +41,46 @@ class Rows(NamedTuple):
     """And before this one."""
 
 
-@compiled
-def newest_rows(rows: Rows, lows: I64, highs: I64, passing: Bool, met: U32, out: U32) -> int:
+@compiled_uncounted
+def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U32) -> int:
     """Finds the newest rows of some ranges; writes their ranks, newest first, and gives their number.
 
-    Few rows are looked at one by one. Where they are many they are a large part of all, and a walk through the time
-    order from its end meets enough of them soon.
+    Rows are looked at one by one, and those that are likely to be among the newest are sorted. Where rows are many they
+    are a large part of all, and a walk through the time order from its end meets enough of them soon.
 
     Args:
         rows: The rows.
         lows: First row of each range. (R,)
         highs: End of each range. (R,)
-        passing: Ranges to look at. (R,)
         met: To work in: room for `4 * len(out) + SPARE` ranks.
+        place: As `sorting.largest_down` has it.
         out: As long as the answer may be, 1 or more.
     """
     total, quota = 0, len(out)
     for part in range(len(lows)):
-        if passing[part]:
-            total += highs[part] - lows[part]
-    if total <= 4 * quota:
-        return min(_scan(rows, lows, highs, passing, rows.first, met, out), quota)
+        total += highs[part] - lows[part]
+    if 2 * total <= 3 * quota:
+        return min(_scan(rows, lows, highs, rows.first, met, place, out), quota)
     span = rows.cut - rows.first
     if _STEP_COST * quota * span < total * total:
-        return _walk(rows, lows, highs, passing, out)
+        return _walk(rows, lows, highs, out)
     # Were the rows spread evenly over time, one and a half times the quota would be in this window.
-    window = 3 * quota * span // (2 * total)
+    window = 1 + 3 * quota * span // (2 * total)
     while True:
         first = max(rows.cut - window, rows.first)
-        count = _scan(rows, lows, highs, passing, first, met, out)
+        count = _scan(rows, lows, highs, first, met, place, out)
         if count >= quota or first == rows.first:
             return min(count, quota)
         window *= 4
 
 
-@compiled
-def _walk(rows: Rows, lows: I64, highs: I64, passing: Bool, out: U32) -> int:
+@compiled_uncounted
+def _walk(rows: Rows, lows: I64, highs: I64, out: U32) -> int:
     count, every_scene = 0, len(rows.passing_scene) == 0
     for at in range(rows.cut - 1, rows.first - 1, -1):
         row = np.int64(rows.order[at])
         for part in range(len(lows)):
-            if passing[part] and lows[part] <= row < highs[part]:
+            if lows[part] <= row < highs[part]:
                 if every_scene or rows.passing_scene[rows.scene[row]]:
                     out[count] = at
                     count += 1
@@ -91,19 +90,21 @@ def _walk(rows: Rows, lows: I64, highs: I64, passing: Bool, out: U32) -> int:
     return count
 
 
-@compiled
-def _scan(rows: Rows, lows: I64, highs: I64, passing: Bool, first: int, met: U32, out: U32) -> int:
+@compiled_uncounted
+def _scan(rows: Rows, lows: I64, highs: I64, first: int, met: U32, place: U32, out: U32) -> int:
     """Writes the newest rows at or after a position in the time order; gives how many were met, in part dropped."""
     count, dropped, least, quota = 0, 0, np.int64(first), len(out)
+    is_cut = rows.cut < len(rows.rank)
     for part in range(len(lows)):
-        end = highs[part] if passing[part] else lows[part]
+        end = highs[part]
         for start in range(lows[part], end, WORD):
             before = count
             stop = min(start + WORD, end)
             base = max(stop - WORD, 0)
             if base + WORD <= len(rows.rank):
-                word = below(rows.rank, base, np.uint32(rows.cut)) & ~below(rows.rank, base, np.uint32(least))
-                word &= _EVERY_BIT << np.uint64(start - base)
+                word = ~below(rows.rank, base, np.uint32(least)) & _EVERY_BIT << np.uint64(start - base)
+                if is_cut:
+                    word &= below(rows.rank, base, np.uint32(rows.cut))
                 if stop < WORD:
                     word &= (_ONE << np.uint64(stop)) - _ONE
                 while word:
@@ -118,16 +119,17 @@ def _scan(rows: Rows, lows: I64, highs: I64, passing: Bool, first: int, met: U32
             if len(rows.passing_scene):
                 count = _drop_scenes(rows, met, before, count)
             if count > 4 * quota:
-                largest_down(met, count, out)
-                met[:quota] = out
+                largest_down(met, count, place, out)
+                for at in range(quota):
+                    met[at] = out[at]
                 dropped += count - quota
                 count = quota
                 least = np.int64(out[quota - 1]) + 1
-    largest_down(met, count, out)
+    largest_down(met, count, place, out)
     return count + dropped
 
 
-@compiled
+@compiled_uncounted
 def _drop_scenes(rows: Rows, met: U32, start: int, stop: int) -> int:
     kept = start
     for at in range(start, stop):

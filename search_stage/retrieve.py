@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.compiled import read_only
+from search_stage.distinct import number_distinct
 from search_stage.engines import key_search_of
-from search_stage.hard import hard_search
+from search_stage.hard import HardPolicies, hard_search
 from search_stage.history import History
-from search_stage.level_kernels import number_distinct
 from search_stage.levels import match_levels
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver
@@ -42,6 +42,7 @@ class Serving:
     """Everything a request needs beside the store snapshot; made once per pair of generations. Thread-safe."""
 
     resolver: CandidateResolver
+    policies: HardPolicies
     stream_of: Mapping[tuple[int, int], int]
     """Position of each (domain code, action code) among the generation's streams."""
     index: IndexGeneration | None
@@ -60,6 +61,7 @@ class Serving:
             index.check_store(snapshot)
         serving = Serving(
             resolver=CandidateResolver.of(snapshot),
+            policies=HardPolicies.of(config.hard, snapshot.vocabulary),
             stream_of={stream: at for at, stream in enumerate(snapshot.meta.streams)},
             index=index,
             key_search=key_search_of(index, config.soft) if index is not None else None,
@@ -123,8 +125,8 @@ def _answer(
     levels = 1 + max(config.hard.deepest_level, config.statistics.levels - 1, 1)
     matches = match_levels(resolved, history, snapshot.taxonomy, levels)
     check_time()
-    policies = [config.hard.policy(domain) for domain in domains]
-    hard = hard_search(matches, policies, snapshot.vocabulary, request.as_of_ms, request.top_k.hard)
+    policies = serving.policies.for_vocabulary(config.hard, snapshot.vocabulary)
+    hard = hard_search(matches, policies, request.as_of_ms, request.top_k.hard)
     check_time()
     queries, query = _queries(serving.index, resolved)
     bands = bands_of(history, config.soft.time_term, request.as_of_ms)

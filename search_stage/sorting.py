@@ -6,75 +6,50 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled, compiled_into_callers
-from search_stage.vector_ops import WORD, below, num_bits
+from search_stage.compiled import compiled, compiled_uncounted
+from search_stage.vector_ops import PLACES, count_below
 
 if TYPE_CHECKING:
     from store.types import I64, U32, U64
 
 _MANY = 512
-"""As `_FEW`, where 64 are compared at once."""
+"""As `_FEW`, where `PLACES` are placed at once."""
+PLACES_ROOM = 2 * _MANY
+"""Numbers that `largest_down` works in."""
 _FEW = 128
 """So many are placed by counting: quadratic, but the machine compares several at once and no branch is guessed."""
 _LAST = np.uint32(0xFFFFFFFF)
 
 
-@compiled_into_callers
-def _place_of(values: U32, padded: int, value: np.uint32) -> int:
-    """Counts the values that are smaller; `_pad` gave how many to look at."""
-    place = 0
-    for start in range(0, padded, WORD):
-        place += num_bits(below(values, start, value))
-    return place
-
-
-@compiled_into_callers
-def _pad(values: U32, count: int) -> int:
-    """Fills up the values for `_place_of` behind the first `count`, and gives how many there are then."""
-    padded = (count + WORD - 1) // WORD * WORD
-    for at in range(count, padded):
-        values[at] = _LAST
-    return padded
-
-
-@compiled
-def places_up(values: U32, count: int, place: I64) -> None:
-    """Writes the place of each of the first `count` values in ascending order.
-
-    Args:
-        values: All different and below 2**32 - 1, and room for 63 more, which is written to. (n,)
-        count: n - 63 at most.
-        place: Another array. (count,) or longer.
-    """
-    if count > _MANY:
-        order = np.argsort(values[:count])
-        for at in range(count):
-            place[order[at]] = at
-        return
-    padded = _pad(values, count)
-    for at in range(count):
-        place[at] = _place_of(values, padded, values[at])
-
-
-@compiled
-def largest_down(values: U32, count: int, out: U32) -> None:
+@compiled_uncounted
+def largest_down(values: U32, count: int, place: U32, out: U32) -> None:
     """Writes the largest of the first `count` values, descending, as many as `out` holds.
 
     Args:
-        values: All different and below 2**32 - 1, and room for 63 more, which is written to. (n,)
-        count: n - 63 at most.
+        values: All different and below 2**32 - 1, and room for `PLACES` more, which is written to. (n,)
+        count: n - `PLACES` at most.
+        place: To work in. (`PLACES_ROOM`,)
         out: Another array; what is beyond `count` stays as it is. (k,)
     """
     if count > _MANY:
-        ordered = np.sort(values[:count])
-        for at in range(min(count, len(out))):
-            out[at] = ordered[count - 1 - at]
+        _largest_of_many_down(values, count, out)
         return
-    padded = _pad(values, count)
+    padded, ordered = (count + PLACES - 1) // PLACES * PLACES, place[_MANY:]
+    for at in range(count, padded):
+        values[at] = _LAST
+    for start in range(0, padded, PLACES):
+        count_below(values, count, start, place)
     for at in range(count):
-        place = count - 1 - _place_of(values, padded, values[at])
-        if place < len(out):
-            out[place] = values[at]
+        ordered[count - 1 - np.int64(place[at])] = values[at]
+    for at in range(min(count, len(out))):
+        out[at] = ordered[at]
+
+
+@compiled
+def _largest_of_many_down(values: U32, count: int, out: U32) -> None:
+    ordered = np.sort(values[:count])
+    for at in range(min(count, len(out))):
+        out[at] = ordered[count - 1 - at]
 
 
 @compiled

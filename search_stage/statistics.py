@@ -10,6 +10,7 @@ from search_stage.compiled import compiled
 from store.reading.retrieval import MatchStatistics
 
 if TYPE_CHECKING:
+    from search_stage.level_kernels import Intervals, OwnRows
     from search_stage.levels import LevelMatches
     from store.types import I32, I64, U32
 
@@ -34,7 +35,7 @@ def match_statistics(
     """
     history = matches.history
     count, newest = count_intervals(
-        history.rank, history.order, history.cut, history.section_start, matches.low, matches.high
+        history.rank, history.order, history.cut, history.section_start, matches.intervals.low, matches.intervals.high
     )
     total_count, total_newest = count_intervals(
         history.rank,
@@ -49,14 +50,8 @@ def match_statistics(
     spread(
         count,
         newest,
-        matches.chain_start,
-        matches.chain,
-        matches.node,
-        matches.end,
-        matches.own_start,
-        matches.own_section,
-        matches.own_low,
-        matches.own_high,
+        matches.intervals,
+        matches.own,
         history.rank,
         section_streams,
         out_count,
@@ -137,14 +132,8 @@ def _newest_before(rank: U32, cut: np.uint32) -> np.int64:
 def spread(
     count: I64,
     newest: I64,
-    chain_start: I64,
-    chain: I64,
-    node: I64,
-    end: I64,
-    own_start: I64,
-    own_section: I64,
-    own_low: I64,
-    own_high: I64,
+    intervals: Intervals,
+    own: OwnRows,
     rank: U32,
     section_streams: I64,
     out_count: I32,
@@ -152,21 +141,21 @@ def spread(
 ) -> None:
     """Writes the numbers of the candidates into `out_count`, zeros, and `out_newest`, -1s, both (C, L, streams).
 
-    Newest behaviors are positions in the time order. The other names are those of `LevelMatches`, `count_intervals`
-    and `match_statistics`.
+    Newest behaviors are positions in the time order. The other names are those of `count_intervals` and
+    `match_statistics`.
     """
     for candidate in range(out_count.shape[0]):
-        for at in range(own_start[candidate], own_start[candidate + 1]):
-            stream = section_streams[own_section[at]]
+        for at in range(own.start[candidate], own.start[candidate + 1]):
+            stream = section_streams[own.section[at]]
             if stream >= 0:
-                out_count[candidate, 0, stream] += own_high[at] - own_low[at]
-                position = np.int64(rank[own_high[at] - 1])
+                out_count[candidate, 0, stream] += own.high[at] - own.low[at]
+                position = np.int64(rank[own.high[at] - 1])
                 out_newest[candidate, 0, stream] = max(out_newest[candidate, 0, stream], position)
-        first, last = chain_start[candidate], chain_start[candidate + 1]
+        first, last = intervals.chain_start[candidate], intervals.chain_start[candidate + 1]
         for level in range(1, out_count.shape[1]):
             for one in range(first, last):
-                interval = chain[one, level]
-                if interval < 0 or _is_inside_another(chain, node, end, first, last, one, level):
+                interval = intervals.chain[one, level]
+                if interval < 0 or _is_inside_another(intervals, first, last, one, level):
                     continue
                 for section in range(len(section_streams)):
                     stream = section_streams[section]
@@ -177,8 +166,9 @@ def spread(
 
 
 @compiled
-def _is_inside_another(chain: I64, node: I64, end: I64, first: int, last: int, one: int, level: int) -> bool:
+def _is_inside_another(intervals: Intervals, first: int, last: int, one: int, level: int) -> bool:
     """Says whether another chain's interval of the level holds this one's rows; of equal ones the first counts."""
+    chain, node, end = intervals.chain, intervals.node, intervals.end
     mine = chain[one, level]
     for other in range(first, last):
         theirs = chain[other, level]

@@ -32,6 +32,8 @@ BEST_LANES = 16
 """Columns of its best scores."""
 BEST_VECTORS = 4 if binding.get_host_cpu_features().get("avx512f", False) else 1
 """Vectors of so many lanes in a block: as many as the sums of all rows have registers for."""
+PLACES = 32
+"""Values that `count_below` places at once."""
 
 _tools: Any = cgutils
 _INT1, _INT32, _INT64, _FLOAT = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -65,11 +67,28 @@ def _emit_lowest_bit(context: Any, word: Any) -> _Emitted:
     return types.int64(types.uint64), generate
 
 
-def _emit_num_bits(context: Any, word: Any) -> _Emitted:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
+def _emit_count_below(context: Any, values: Any, count: Any, start: Any, out: Any) -> _Emitted | None:
+    if values.layout != "C" or out.layout != "C" or values.dtype != types.uint32 or out.dtype != types.uint32:
+        return None
 
-    return types.int64(types.uint64), generate
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        many, zero = ir.VectorType(_INT32, PLACES), ir.Constant(_INT64, 0)
+        everywhere = ir.Constant(many, [0] * PLACES)
+        bars = _load(builder, _place(context, builder, signature.args[0], args[0], [args[2]]), many)
+        first = _place(context, builder, signature.args[0], args[0], [zero])
+        counts = _tools.alloca_once(builder, many)
+        builder.store(everywhere, counts)
+        with _tools.for_range(builder, args[1]) as loop:
+            value = builder.load(builder.gep(first, [loop.index]))
+            one = builder.insert_element(ir.Constant(many, ir.Undefined), value, ir.Constant(_INT32, 0))
+            values = builder.shuffle_vector(one, ir.Constant(many, ir.Undefined), everywhere)
+            is_below = builder.zext(builder.icmp_unsigned("<", values, bars), many)
+            builder.store(builder.add(builder.load(counts), is_below), counts)
+        target = _place(context, builder, signature.args[3], args[3], [args[2]])
+        builder.store(builder.load(counts), builder.bitcast(target, many.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64, types.int64, out), generate
 
 
 def _emit_lane_product(context: Any, left: Any, i: Any, right: Any, j: Any) -> _Emitted | None:
@@ -207,8 +226,9 @@ below: Callable[[U32, int, np.uint32], np.uint64] = _operation(_emit_below)
 lowest_bit: Callable[[np.uint64], int] = _operation(_emit_lowest_bit)
 """`lowest_bit(word)`: the number of the lowest bit that is set; one must be."""
 
-num_bits: Callable[[np.uint64], int] = _operation(_emit_num_bits)
-"""`num_bits(word)`: how many bits are set."""
+count_below: Callable[[U32, int, int, U32], None] = _operation(_emit_count_below)
+"""`count_below(values, count, start, out)`: `out[start + k] = sum(values[:count] < values[start + k])`, for `PLACES`
+numbers k."""
 
 lane_product: Callable[[F32, int, F32, int], np.float32] = _operation(_emit_lane_product)
 """`lane_product(left, i, right, j)`: `score_pairs(left[i : i + 1], right[j : j + 1])[0]`, of contiguous tables."""

@@ -145,17 +145,14 @@ def _measure(
         history = History.before(snapshot.columns(request.user), request.as_of_ms)
         resolved = serving.resolver.resolve(request.candidates)
         levels = config.hard.deepest_level + 1
-        policies = [config.hard.default for _ in history.domains]
         queries, vectors = index.take(resolved.item_node), index.take(snapshot.columns(request.user).node)
         num_keys = len(np.unique(index.representative[history.node]))
         assert serving.key_search is not None
         clusters = ClusterKeySearch(index, serving.key_search, 0, config.soft.probe_one_in)
-        key_search, taxonomy, vocabulary = serving.key_search, snapshot.taxonomy, snapshot.vocabulary
+        key_search, taxonomy, policies = serving.key_search, snapshot.taxonomy, serving.policies
 
         def hard() -> object:
-            return hard_search(
-                match_levels(resolved, history, taxonomy, levels), policies, vocabulary, request.as_of_ms
-            )
+            return hard_search(match_levels(resolved, history, taxonomy, levels), policies, request.as_of_ms)
 
         def soft() -> object:
             return soft_search(key_search, queries, Keys.of(history, index.representative), history, TOP_K)

@@ -148,6 +148,14 @@ def test_a_policy_lets_pass_by_action_age_and_scene(store, limits, expected):
     assert found(store, config) == [row for row in expected if len(row) == 3]
 
 
+def test_few_young_rows_among_many_old_ones_are_found(store):
+    """Evenly spread over the two young rows, a quota of one of the four of food would be in less than one of them."""
+    policy = {"quota": 1, "min_matches": 1, "max_level": 1, "max_age_days": 5 / 86_400_000}
+    config = SearchConfig.model_validate({"hard": {"default": policy, "domains": {"content": NOTHING}}})
+    result = Searcher(store, None, config).search(request_of(1, candidates_of([9999], [FOOD]), 10, TopK(recent=0)))
+    assert [(item, time, level) for item, time, level, *_ in listed(result, 0)] == [(APPLE, 5, 1)]
+
+
 def test_a_candidate_of_several_categories_climbs_from_each(store):
     """The ad is of fruit by the items table, and of home by the request: level 1 holds the rows of both."""
     config = config_of(9, 6, 9, content=NOTHING)

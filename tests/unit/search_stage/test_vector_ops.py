@@ -10,13 +10,14 @@ from search_stage.vector_ops import (
     BEST_LANES,
     BEST_ROWS,
     BEST_VECTORS,
+    PLACES,
     WORD,
     at_least,
     below,
+    count_below,
     keep_best,
     lane_product,
     lowest_bit,
-    num_bits,
     prefetch,
 )
 
@@ -27,8 +28,8 @@ def _at_least(values, start, bar):
 
 
 @compiled
-def _bits(word):
-    return lowest_bit(word), num_bits(word)
+def _lowest_bit(word):
+    return lowest_bit(word)
 
 
 @compiled
@@ -47,8 +48,8 @@ def test_at_least_marks_what_reaches_the_bar(start):
 
 
 @pytest.mark.parametrize("word", [1, 1 << 63, (1 << 64) - 1, 0b1011000])
-def test_bits_of_a_word(word):
-    assert _bits(np.uint64(word)) == ((word & -word).bit_length() - 1, word.bit_count())
+def test_lowest_bit_of_a_word(word):
+    assert _lowest_bit(np.uint64(word)) == (word & -word).bit_length() - 1
 
 
 @pytest.mark.parametrize("dim", [1, 7, 8, 9, 31, 32, 40])
@@ -110,3 +111,18 @@ def test_keep_best_refuses_blocks_with_gaps():
     blocks = np.zeros((4, 1 + BEST_LANES, BEST_LANES * BEST_VECTORS), np.float32)[::2]
     with pytest.raises(TypingError):
         _keep_best(table, 0, blocks, 0, table, which)
+
+
+@compiled
+def _count_below(values, count, start, out):
+    count_below(values, count, start, out)
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 70])
+def test_count_below_counts_what_is_smaller_as_unsigned(count):
+    values = np.random.default_rng(count).integers(0, 2**32, 5 + PLACES + 40, np.uint32)
+    values[7] = values[6]
+    out = np.full(len(values), 99, np.uint32)
+    _count_below(values, count, 5, out)
+    expected = [int(np.sum(values[:count] < value)) for value in values[5 : 5 + PLACES]]
+    assert out.tolist() == [99] * 5 + expected + [99] * 40
