@@ -98,6 +98,7 @@ def _row(what: str, rebuilds: Sequence[Spent], controls: Sequence[Spent]) -> dic
         "cpu_over_control": cpu_s / control_cpu_s,
         "all_s": [spent["seconds"] for spent in rebuilds],
         "parts_s": best["parts"],
+        "loading_s": best["loading_s"],
         "peak_rss_mib": best["peak_rss_mib"],
         "before_rss_mib": best["before_rss_mib"],
         **best["facts"],
