@@ -160,7 +160,7 @@ def _print_metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> None:
                 f"{values['positives']:,.0f}",
                 f"{values['impressions']:,.0f}",
             )
-    screen().print(table)
+    console.print(table)
 
 
 def main() -> None:
