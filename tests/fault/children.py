@@ -14,9 +14,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ KILL, TEAR, REFUSE = 1, 2, 3
 _SOURCE = Path(__file__).with_name("shim.c")
 _LIMIT_S = 120.0
 _END = 1 << 62
+_LOCK = threading.Lock()
+"""Held where a child is started or its status may be read. It can be read once, and every start reads it of all others:
+of two threads that did so at once, the one that came too late would put 255 in the status's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +99,10 @@ class Child:
     ) -> None:
         """Starts it, and returns when it is about to be called. One that is no daemon may have children of its own."""
         self._outcome: Outcome | None = None
-        self._end, theirs = _context().Pipe(duplex=False)
-        self._process = _context().Process(target=_main, args=(theirs, fault, function, args), daemon=daemon)
-        self._process.start()
+        with _LOCK:
+            self._end, theirs = _context().Pipe(duplex=False)
+            self._process = _context().Process(target=_main, args=(theirs, fault, function, args), daemon=daemon)
+            self._process.start()
         theirs.close()
         self._started_s = time.monotonic()
         try:
@@ -115,7 +120,8 @@ class Child:
     @property
     def alive(self) -> bool:
         """Whether it is still at work."""
-        return self._process.is_alive()
+        with _LOCK:
+            return self._process.is_alive()
 
     def children(self) -> list[int]:
         """Gives the ids of the processes that it has started."""
@@ -124,12 +130,13 @@ class Child:
 
     def kill(self) -> Outcome:
         """Kills it now."""
-        self._process.kill()
+        with _LOCK:
+            self._process.kill()
         return self.wait()
 
     def kill_after(self, delay_s: float) -> Outcome:
         """Kills it so long after its start, unless it is done before."""
-        self._process.join(max(0.0, self._started_s + delay_s - time.monotonic()))
+        self._ended(max(0.0, self._started_s + delay_s - time.monotonic()))
         return self.kill()
 
     def wait(self, limit_s: float = _LIMIT_S) -> Outcome:
@@ -141,11 +148,11 @@ class Child:
                     sent = self._end.recv()
             except (EOFError, ConnectionResetError):
                 pass
-            self._process.join(limit_s)
-            hangs = self._process.is_alive()
-            self._process.kill()
-            self._process.join()
-            assert not hangs, f"the child was still at work after {limit_s} s"
+            if not self._ended(limit_s):
+                with _LOCK:
+                    self._process.kill()
+                self._ended(None)
+                raise AssertionError(f"the child was still at work after {limit_s} s")
             duration_s = time.monotonic() - self._started_s
             kind, what = sent or ("", None)
             self._outcome = Outcome(
@@ -155,8 +162,14 @@ class Child:
                 duration_s=duration_s,
             )
             self._end.close()
-            self._process.close()
+            with _LOCK:
+                self._process.close()
         return self._outcome
+
+    def _ended(self, limit_s: float | None) -> bool:
+        """Waits so long for its end, and says whether it came."""
+        connection.wait([self._process.sentinel], limit_s)
+        return not self.alive
 
 
 def run_child(function: Callable[..., Any], *args: Any, fault: Fault | None = None) -> Outcome:
@@ -178,9 +191,9 @@ def need_shim() -> None:
         pytest.skip("no C compiler or no LD_PRELOAD here: system calls cannot be made to fail")
 
 
-def _main(connection: Any, fault: Fault | None, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _main(end: Any, fault: Fault | None, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     try:
-        connection.send("ready")
+        end.send("ready")
         if fault is not None:
             fault.arm()
         try:
@@ -190,8 +203,8 @@ def _main(connection: Any, fault: Fault | None, function: Callable[..., Any], ar
                 _library().fault_disarm()
     except BaseException as exc:
         message = "error", exc
-    connection.send(message)
-    connection.close()
+    end.send(message)
+    end.close()
 
 
 @functools.cache
