@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from model_stage import cli_bundle, cli_targets
 from model_stage.cli_explain import explain_command
 from model_stage.cli_search import open_searcher
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
+from model_stage.json_file import write_json
 from model_stage.progress import progress_bars
 from search_stage.errors import SearchError
 from store.errors import InputError, StoreError
@@ -100,8 +100,7 @@ def evaluate(
         )
     metrics = evaluate_examples(model, examples, part)
     _print_metrics({split: metrics})
-    if json_file is not None:
-        json_file.write_text(json.dumps({"bundle": model.name, "split": split, "metrics": metrics}, indent=1))
+    write_json(json_file, {"bundle": model.name, "split": split, "metrics": metrics})
 
 
 @app.command()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic_core import to_json
 
 from search_stage.recall.approximate import LONG
 from search_stage.recall.tables import report_tables
@@ -20,13 +19,14 @@ _WIDTH = 120
 
 
 def report_json(report: RecallReport, command: str) -> str:
-    """Gives the report as a JSON document; NaN = there was nothing to measure.
+    """Gives the report as a JSON document; null = there was nothing to measure.
 
     Args:
         report: What was measured.
         command: The command line that measured it.
     """
-    return json.dumps({"command": command, **asdict(report)}, indent=2, default=BaseModel.model_dump) + "\n"
+    content = to_json({"command": command, **asdict(report)}, indent=2, inf_nan_mode="null")
+    return content.decode() + "\n"
 
 
 def report_markdown(report: RecallReport, command: str, plot: str | None) -> str:

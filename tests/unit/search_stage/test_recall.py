@@ -210,7 +210,8 @@ def test_climbing_is_judged_by_what_was_found_below():
 
 
 def test_json_and_markdown(report):
-    values = json.loads(report_json(report, "lookback-search recall"))
+    values = json.loads(report_json(report, "lookback-search recall"), parse_constant=pytest.fail)  # no NaN
+    assert values["approximate"] == {"num_candidates": 0, "recall": None}
     assert values["command"] == "lookback-search recall"
     assert values["config"]["soft"]["top_k"] == report.config.soft.top_k
     assert values["quality"][SPEAKS]["ndcg"]["soft"]["mean"] == report.quality[SPEAKS].ndcg["soft"].mean
