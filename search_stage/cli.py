@@ -1,8 +1,9 @@
-"""`lookback-search`: build an index, ask one question, serve. A composition root."""
+"""`lookback-search`: build an index, ask one question, serve, compile ahead. A composition root."""
 
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from search_stage.cli_query import query_command
 from search_stage.cli_recall import recall_command
 from search_stage.config import SearchConfig
 from search_stage.errors import InvalidRequestError, SearchError
+from store.cli.shared import bar, say
 from store.errors import InputError, StoreError
 from store.serving import ServeOptions
 from store.serving.command import serve_options
@@ -58,6 +60,17 @@ def serve(
 
         spec = WorkerSpec(store_root=store, index_root=index, config=loaded, options=options, append=append)
         sys.exit(serve_with_workers(spec, workers))
+
+
+@app.command("compile")
+def compile_command() -> None:
+    """Compile all kernels of search and of the index build, for images and machines that shall not do it at a start."""
+    from search_stage.ahead import compile_ahead
+
+    started_s = time.monotonic()
+    with bar("compile") as progress:
+        compile_ahead(progress)
+    say(f"compiled, or found compiled, in {time.monotonic() - started_s:.1f} s")
 
 
 @contextmanager

@@ -7,10 +7,12 @@ the user's cache folder, and is made anew when its own file changes, not when a 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numba
 import numpy as np
+from numba.core import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,34 @@ T = TypeVar("T")
 
 _PROPOSING = {"nnan", "nsz", "reassoc", "contract"}
 """What a compiler may do to a sum whose value only proposes: `soft_kernels.py` bounds the difference."""
+
+
+_log = logging.getLogger(__name__)
+
+
+class _Teller(event.Listener):
+    """Says once why nothing else happens for a while, when a kernel is compiled that no earlier process left behind."""
+
+    def __init__(self) -> None:
+        self._kernels: list[object] = []
+        self._has_told = False
+
+    def listen_for(self, kernel: object) -> None:
+        """Names a kernel as one to tell of."""
+        self._kernels.append(kernel)
+
+    def on_start(self, event: event.Event) -> None:
+        """Is called before a function is compiled, ours or another's."""
+        if not self._has_told and event.data is not None and event.data["dispatcher"] in self._kernels:
+            self._has_told = True
+            _log.warning("compiling the kernels of search: a minute or two, the first time on a machine")
+
+    def on_end(self, event: event.Event) -> None:
+        """Has nothing to say."""
+
+
+_teller = _Teller()
+event.register("numba:compile", _teller)  # type: ignore[no-untyped-call]
 
 
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
@@ -52,6 +82,7 @@ def _compile(function: Callable[P, T], options: dict[str, Any]) -> Callable[P, T
         made: Callable[P, T] = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the folder of the source nor any other can be written to
         made = numba.njit(function, **options)
+    _teller.listen_for(made)
     return made
 
 
