@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 RESERVE_S = 0.02
 RESERVE_PER_CANDIDATE_S = 0.0001
 """Time kept back from the search call's deadline for the network itself."""
+RESERVE_SHARE = 0.05
+LARGEST_SHARE_S = 0.1
+"""And of what the caller has left, at most so much: after a long wait threads and timers are slower to come back."""
 
 
 class Ranker:
@@ -240,7 +243,10 @@ def _side_info(found: SearchResult, names: Names) -> dict[str, list[str | float 
 
 
 def _deadline_of_search(request: RankRequest, deadline: Deadline | None) -> Deadline | None:
-    return deadline and deadline.less(RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates))
+    if deadline is None:
+        return None
+    reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
+    return deadline.less(reserve_s + min(RESERVE_SHARE * deadline.remaining_s(), LARGEST_SHARE_S))
 
 
 def _check_time(deadline: Deadline | None) -> None:

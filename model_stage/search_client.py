@@ -39,8 +39,9 @@ DEFAULT_DEADLINE_S = 10.0
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 2**20),  # 1,000 candidates with 2,000 behaviors each fit
     ("grpc.initial_reconnect_backoff_ms", 100),  # a restarted search stage is found again within a second
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # What gRPC gives an attempt to connect: a server may need long for its first word. A call has its own deadline.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.enable_retries", 0),  # a degraded answer in time is worth more than a second try
     ("grpc.use_local_subchannel_pool", 1),  # else channels to one address share a connection
 )
@@ -188,6 +189,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         candidate_fields=_fields_from_proto("candidate_fields", message.candidate_fields, num_candidates),
         user_fields=_fields_from_proto("user_fields", message.user_fields, 1),
         num_behaviors=message.num_behaviors,
+        num_unknown_items=message.num_unknown_items,
         store_generation=message.store_generation,
         index_generation=message.index_generation,
         index_model=message.index_model,

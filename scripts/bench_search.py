@@ -29,7 +29,7 @@ CANDIDATES = (1, 10, 100, 500)
 
 def main(
     json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
-    items: Annotated[int, typer.Option(min=2_000, help="Items of the catalogue.")] = 1_000_000,
+    items: Annotated[int, typer.Option(min=100_000, help="Items of the catalogue.")] = 1_000_000,
     skew: Annotated[
         float, typer.Option(min=0, help="Popularity of the n-th item is n to the power of minus this.")
     ] = 1,
@@ -81,7 +81,7 @@ def bench(
     rows = bench_length(world, lengths, candidates, folder / "logs", settings)
     facts = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "built_s": built_s, **machine, "rows": rows}
     if workers:
-        facts["workers"] = bench_workers(world, lengths[min(1, len(lengths) - 1)], folder / "logs")
+        facts["workers"] = [bench_workers(world, length, folder / "logs") for length in lengths[1:3] or lengths]
     return facts
 
 

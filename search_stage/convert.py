@@ -107,6 +107,7 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
         candidate_fields=_fields_to_proto(result.candidate_fields),
         user_fields=_fields_to_proto(result.user_fields),
         num_behaviors=result.num_behaviors,
+        num_unknown_items=result.num_unknown_items,
         store_generation=result.store_generation,
         index_generation=result.index_generation,
         index_model=result.index_model,

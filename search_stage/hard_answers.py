@@ -21,15 +21,24 @@ _LEVEL_BITS = 8
 _LEVELS = (1 << _LEVEL_BITS) - 1
 _RANK_BITS = 32
 _NEWEST = (1 << _RANK_BITS) - 1
+_ONE = np.uint64(1)
+_BEFORE_ALL = -1
+"""Less than any entry."""
 
 
 @compiled_into_callers
 def merge_new(newest: U32, level: int, quota: int, entry: I64, begin: int, end: int, taken: I64) -> int:
     """Merges those of the newest rows of a level that are new to an answer into it, up to the quota.
 
-    The answer stands in `entry` from `begin` to `end`, newest first, and does so afterwards. Gives its new end.
+    The answer stands in `entry` from `begin` to `end`, newest first, and does so afterwards. Gives its new end. No two
+    of `newest` are the same.
     """
     num_taken, room = end - begin, quota - (end - begin)
+    if num_taken == 0:
+        size = min(len(newest), room)
+        for at in range(size):
+            entry[begin + at] = np.int64(newest[at]) << _LEVEL_BITS | level
+        return begin + size
     for at in range(num_taken):
         taken[at] = entry[begin + at]
     count, at = begin, 0
@@ -38,7 +47,7 @@ def merge_new(newest: U32, level: int, quota: int, entry: I64, begin: int, end: 
         while at < num_taken and taken[at] >> _LEVEL_BITS >= rank:
             entry[count] = taken[at]
             count, at = count + 1, at + 1
-        if count > begin and entry[count - 1] >> _LEVEL_BITS == rank:
+        if at > 0 and taken[at - 1] >> _LEVEL_BITS == rank:
             continue
         if room == 0:
             break
@@ -68,16 +77,18 @@ def join_domains(start: I64, entry: I64, most: int, cap: int) -> tuple[I64, I64,
     total = start[-1, num_keys] if num_domains else 0
     out_start, count = np.zeros(num_keys + 1, np.int64), 0
     rank, level = np.empty(total, np.int64), np.empty(total, np.int64)
-    joined = np.empty(most, np.int64)
+    joined = np.empty(1 + most, np.int64)
+    joined[0] = _BEFORE_ALL
     for key in range(num_keys):
         size = 0
         for domain in range(num_domains):
             size = _merge_up(joined, size, entry[start[domain, key] : start[domain, key + 1]])
+        answer = joined[1 : 1 + size]
         if size > cap:
-            _keep_nearest(joined[:size], cap)
+            _keep_nearest(answer, cap)
             size = cap
         for at in range(size):
-            rank[count + at], level[count + at] = joined[at] >> _LEVEL_BITS, joined[at] & _LEVELS
+            rank[count + at], level[count + at] = answer[at] >> _LEVEL_BITS, answer[at] & _LEVELS
         count += size
         out_start[key + 1] = count
     return out_start, rank[:count], level[:count]
@@ -85,14 +96,23 @@ def join_domains(start: I64, entry: I64, most: int, cap: int) -> tuple[I64, I64,
 
 @compiled_into_callers
 def _merge_up(joined: I64, size: int, part: I64) -> int:
-    """Merges entries, the largest first, into the first `size` of others, the smallest first; gives their number."""
-    left, at = size - 1, 0
-    while at < len(part):
-        old = joined[left] if left >= 0 else np.int64(-1)
-        is_old = int(old > part[at])
-        joined[left + len(part) - at] = max(old, part[at])
-        left, at = left - is_old, at + 1 - is_old
-    return size + len(part)
+    """Merges entries, the largest first, into `size` others, the smallest first; gives their number.
+
+    The others stand in `joined` behind its first place, which holds `_BEFORE_ALL`.
+    """
+    count = len(part)
+    if size == 0:
+        for place in range(count):
+            joined[count - place] = part[place]
+        return count
+    # Of numbers without a sign the compiler knows that they do not count from an array's end.
+    left, at, end = np.uint64(size), np.uint64(0), np.uint64(count)
+    while at < end:
+        old, new = joined[left], part[at]
+        is_old = np.uint64(old > new)
+        joined[left + end - at] = max(old, new)
+        left, at = left - is_old, at + _ONE - is_old
+    return size + count
 
 
 @compiled

@@ -14,6 +14,7 @@ from search_stage.distinct import number_distinct
 from search_stage.hard_answers import join_domains, merge_new
 from search_stage.newest_rows import SPARE, Rows, newest_rows
 from search_stage.sorting import PLACES_ROOM
+from search_stage.vector_ops import prefetch
 
 if TYPE_CHECKING:
     from search_stage.level_kernels import Intervals, OwnRows
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _QUOTA, _MIN_MATCHES, _MAX_LEVEL = range(3)
 """Columns of `Policies.limits`."""
 _NOT_LISTED = -1
+_LINE = 16
+"""Ranks in a line of the cache."""
+_ROWS_AHEAD = 16 * _LINE
+"""Of a longer range the machine loads the rest by itself."""
 
 
 class Policies(NamedTuple):
@@ -168,6 +173,7 @@ def _climb_and_take(
     newest, taken = work.newest, work.taken
     for at in range(len(work.listed)):
         work.listed[at] = _NOT_LISTED
+    _ask_ahead(domain, intervals, asker)
     for key in range(len(asker)):
         begin, level = start[key], 0
         size = _own_rows(domain, own, asker[key], work)
@@ -178,6 +184,19 @@ def _climb_and_take(
             count = merge_new(newest[:size], level, domain.quota, entry, begin, count, taken)
         start[key + 1] = count
     return int(start[len(asker)])
+
+
+@compiled_into_callers
+def _ask_ahead(domain: Domain, intervals: Intervals, asker: I64) -> None:
+    """Has the memory behind the first lists loaded, which are many and short."""
+    for key in range(len(asker)):
+        for chain in range(intervals.chain_start[asker[key]], intervals.chain_start[asker[key] + 1]):
+            at = intervals.chain[chain, 1]
+            for section in range(len(domain.passing)):
+                if domain.passing[section]:
+                    stop = min(intervals.high[at, section], intervals.low[at, section] + _ROWS_AHEAD)
+                    for row in range(intervals.low[at, section], stop, _LINE):
+                        prefetch(domain.rows.rank, (row,))
 
 
 @compiled_into_callers
@@ -209,14 +228,19 @@ def _newest_at(domain: Domain, intervals: Intervals, candidate: int, level: int,
         for place in range(work.listed[at]):
             newest[size] = ranks[place]
             size += 1
-    if last - first > 1:
-        _sort_down(newest[:size])
-    return size
+    return _distinct_down(newest[:size]) if last - first > 1 else size
 
 
 @compiled
-def _sort_down(ranks: U32) -> None:
+def _distinct_down(ranks: U32) -> int:
+    """Sorts, the largest first, and drops what occurs again; gives the number left in front."""
     ranks[:] = np.sort(ranks)[::-1]
+    count = 0
+    for at in range(len(ranks)):
+        if count == 0 or ranks[at] < ranks[count - 1]:
+            ranks[count] = ranks[at]
+            count += 1
+    return count
 
 
 @compiled_uncounted

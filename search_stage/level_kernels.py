@@ -71,7 +71,7 @@ def lower_bound(node: U32, start: int, stop: int, value: int | np.int64) -> int:
 
 
 @compiled
-def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64, I64, I64, I64]:
+def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64, I64, I64, I64, I64]:
     """Finds the intervals of nodes above categories, each once however many categories share it.
 
     Args:
@@ -82,7 +82,8 @@ def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64
 
     Returns:
         The number of each distinct category, (X,); its intervals, column l that of its l-th ancestor, itself at 1, -1
-        beyond the top, column 0 is not used, (X, num_levels); first node and end of each interval, (A,) each.
+        beyond the top, column 0 is not used, (X, num_levels); first node and end of each interval, and the number of
+        the one that it is a child of, -1 = that is not among them, (A,) each.
     """
     category, first = number_distinct(categories.astype(np.int64))
     above = np.full((len(first), num_levels), -1, np.int64)
@@ -97,11 +98,14 @@ def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64
             node = np.int64(parent[node])
             level += 1
     interval, at_first = number_distinct(nodes[:met])
+    over = np.full(len(at_first), -1, np.int64)
     met = 0
     for at in range(len(first)):
         for level in range(1, num_levels):
             if above[at, level] >= 0:
                 above[at, level] = interval[met]
+                if level > 1:
+                    over[interval[met - 1]] = interval[met]
                 met += 1
     chain = np.empty((len(categories), num_levels), np.int64)
     for at in range(len(categories)):
@@ -111,7 +115,7 @@ def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64
     for at in range(len(at_first)):
         low[at] = nodes[at_first[at]]
         end[at] = ends[low[at]]
-    return category, chain, low, end
+    return category, chain, low, end, over
 
 
 @compiled_uncounted
@@ -134,21 +138,56 @@ def lower_bounds(node: U32, value: I64, first: I64, stop: I64) -> None:
 
 
 @compiled
-def find_intervals(node: U32, section_start: I64, nodes: I64, ends: I64) -> tuple[I64, I64]:
-    """Gives the rows of each node interval in each section, first and past the last: two arrays (A, S)."""
+def find_intervals(node: U32, section_start: I64, nodes: I64, ends: I64, over: I64) -> tuple[I64, I64]:
+    """Gives the rows of each node interval in each section, first and past the last: two arrays (A, S).
+
+    The widest come first, those inside them are looked for among their rows, which lie close together.
+
+    Args:
+        node: Of each row. (N,)
+        section_start: First row of each section, and the end. (S + 1,)
+        nodes: First node of each interval. (A,)
+        ends: End of each interval. (A,)
+        over: Number of an interval that holds each, -1 = none is known. (A,)
+    """
     shape = len(nodes), len(section_start) - 1
-    low, stop, value = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64)
-    for at in range(shape[0]):
-        for section in range(shape[1]):
-            low[at, section], stop[at, section] = section_start[section], section_start[section + 1]
-            value[at, section] = nodes[at]
-    lower_bounds(node, value.ravel(), low.ravel(), stop.ravel())
-    high = low.copy()
-    for at in range(shape[0]):
-        for section in range(shape[1]):
-            value[at, section] = ends[at]
-    lower_bounds(node, value.ravel(), high.ravel(), stop.ravel())
+    low, high = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    room = 2 * shape[0] * shape[1]
+    value, first, stop = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    depth, done = 0, 0
+    depths = _depths(over)
+    while done < shape[0]:
+        count = 0
+        for at in range(shape[0]):
+            if depths[at] == depth:
+                holder = over[at]
+                for section in range(shape[1]):
+                    first[count] = first[count + 1] = section_start[section] if holder < 0 else low[holder, section]
+                    stop[count] = stop[count + 1] = section_start[section + 1] if holder < 0 else high[holder, section]
+                    value[count], value[count + 1] = nodes[at], ends[at]
+                    count += 2
+        lower_bounds(node, value[:count], first[:count], stop[:count])
+        count = 0
+        for at in range(shape[0]):
+            if depths[at] == depth:
+                for section in range(shape[1]):
+                    low[at, section], high[at, section] = first[count], first[count + 1]
+                    count += 2
+                done += 1
+        depth += 1
     return low, high
+
+
+@compiled
+def _depths(over: I64) -> I64:
+    """Gives the number of known intervals that hold each. (A,)."""
+    depths = np.zeros(len(over), np.int64)
+    for at in range(len(over)):
+        holder = over[at]
+        while holder >= 0:
+            depths[at] += 1
+            holder = over[holder]
+    return depths
 
 
 @compiled
@@ -180,8 +219,8 @@ def find_rows(
         ends: `Taxonomy.end`. (num_nodes,)
         num_levels: One more than the ancestors to find, the category itself among them.
     """
-    category, chain, first, end = climb(categories, parent, ends, num_levels)
-    low, high = find_intervals(node, section_start, first, end)
+    category, chain, first, end, over = climb(categories, parent, ends, num_levels)
+    low, high = find_intervals(node, section_start, first, end, over)
     intervals = Intervals(chain_start, category, chain, first, end, low, high)
     return intervals, _find_own(node, rank, cut, section_start, own_nodes, own_offsets, intervals, len(parent))
 

@@ -65,7 +65,7 @@ def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U3
     if _STEP_COST * quota * span < total * total:
         return _walk(rows, lows, highs, out)
     # Were the rows spread evenly over time, one and a half times the quota would be in this window.
-    window = 1 + 3 * quota * span // (2 * total)
+    window = 1 + 5 * quota * span // (4 * total)
     while True:
         first = max(rows.cut - window, rows.first)
         count = _scan(rows, lows, highs, first, met, place, out)

@@ -222,6 +222,7 @@ def _assemble(
 ) -> SearchResult:
     union = sorted({rank for found in lists for rank in found})
     used = [rows[rank] for rank in union]
+    items = set(np.flatnonzero(snapshot.taxonomy.is_item).tolist())
     listed = [(candidate, rank) for candidate, found in zip(candidates, lists, strict=True) for rank in found]
     sources_and_levels = [pair for found in lists for pair in found.values()]
     scores = [reference_score(candidate, rows[rank], index) if index else 0.0 for candidate, rank in listed]
@@ -249,6 +250,7 @@ def _assemble(
         candidate_fields=snapshot.items.lookup(request.candidates.item),
         user_fields=snapshot.user_fields(request.user),
         num_behaviors=len(rows),
+        num_unknown_items=sum(c.query_node not in items for c in candidates),
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",

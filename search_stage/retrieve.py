@@ -157,6 +157,7 @@ def _answer(
         candidate_fields=snapshot.items.lookup(request.candidates.item),
         user_fields=snapshot.user_fields(request.user),
         num_behaviors=history.cut,
+        num_unknown_items=int(np.count_nonzero(resolved.item_node == snapshot.taxonomy.unmapped)),
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
         index_model=serving.index.model if serving.index is not None else "",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from store.delta.append_types import AppendResult
     from store.live_writer import LiveWriter
     from store.reading.behavior_store import BehaviorStore
-    from store.reading.retrieval import SearchRequest, SearchResult
+    from store.reading.retrieval import SearchResult
     from store.serving import Swaps
     from store.types import I64
 
@@ -95,12 +95,11 @@ class SearchMetrics:
         self.events.labels("duplicate").inc(result.num_duplicates)
         self.events.labels("refused").inc(result.num_refused)
 
-    def count(self, request: SearchRequest, result: SearchResult, known_items: int) -> None:
+    def count(self, result: SearchResult) -> None:
         """Counts one answer."""
-        candidates = len(request.candidates)
-        self.candidates.inc(candidates)
+        self.candidates.inc(len(result.candidate_category))
         self.empty_histories.inc(result.num_behaviors == 0)
-        self.unknown_items.inc(candidates - known_items)
+        self.unknown_items.inc(result.num_unknown_items)
         self.unknown_categories.inc(int(np.count_nonzero(result.candidate_category == np.uint64(NO_ID))))
 
 
@@ -129,10 +128,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         asked = convert.request_from_proto(request)
         result = self._searcher.search(asked, call.deadline, call.request_id)
         call.check_time()
-        with self._store.snapshot() as snapshot:
-            taxonomy = snapshot.taxonomy
-            known = np.count_nonzero(taxonomy.item_node(asked.candidates.item) != taxonomy.unmapped)
-        self._metrics.count(asked, result, int(known))
+        self._metrics.count(result)
         return convert.result_to_proto(result)
 
     def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:  # noqa: N802

@@ -170,7 +170,7 @@ def _load(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32
     for place in range(stop - start):
         if start + place + _AHEAD < len(keys):
             for at in range(0, table.shape[1], _LINE):
-                prefetch(table, int(keys[start + place + _AHEAD]), at)
+                prefetch(table, (int(keys[start + place + _AHEAD]), at))
         row = keys[start + place]
         for at in range(table.shape[1]):
             block[at, place] = table[row, at]

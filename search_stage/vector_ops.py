@@ -36,6 +36,7 @@ PLACES = 32
 """Values that `count_below` places at once."""
 
 _tools: Any = cgutils
+_places: Any = types.UniTuple
 _INT1, _INT32, _INT64, _FLOAT = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _Emitted = tuple[Any, "Callable[[Any, Any, Any, Any], Any]"]
 
@@ -121,12 +122,12 @@ def _emit_lane_product(context: Any, left: Any, i: Any, right: Any, j: Any) -> _
     return types.float32(left, types.int64, right, types.int64), generate
 
 
-def _emit_prefetch(context: Any, table: Any, row: Any, column: Any) -> _Emitted | None:
-    if table.layout != "C":
+def _emit_prefetch(context: Any, values: Any, index: Any) -> _Emitted | None:
+    if values.layout != "C":
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _place(context, builder, signature.args[0], args[0], [args[1], args[2]])
+        place = _place(context, builder, signature.args[0], args[0], _tools.unpack_tuple(builder, args[1]))
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
         function = _tools.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -134,7 +135,7 @@ def _emit_prefetch(context: Any, table: Any, row: Any, column: Any) -> _Emitted 
         builder.call(function, [builder.bitcast(place, byte), read, keep, data])
         return context.get_dummy_value()
 
-    return types.void(table, types.int64, types.int64), generate
+    return types.void(values, _places(types.int64, values.ndim)), generate
 
 
 def _emit_keep_best(
@@ -233,8 +234,8 @@ numbers k."""
 lane_product: Callable[[F32, int, F32, int], np.float32] = _operation(_emit_lane_product)
 """`lane_product(left, i, right, j)`: `score_pairs(left[i : i + 1], right[j : j + 1])[0]`, of contiguous tables."""
 
-prefetch: Callable[[AnyArray, int, int], None] = _operation(_emit_prefetch)
-"""`prefetch(table, row, column)`: nothing; the memory there, 64 bytes of it, is about to be read."""
+prefetch: Callable[[AnyArray, tuple[int, ...]], None] = _operation(_emit_prefetch)
+"""`prefetch(values, index)`: nothing; the memory at `values[index]`, 64 bytes of it, is about to be read."""
 
 keep_best: Callable[[F32, int, F32, int, F32, I32], None] = _operation(_emit_keep_best)
 """`keep_best(points, row, blocks, block, best, which)`: for each r below `BEST_ROWS`, the numbers `blocks[block, 0] +

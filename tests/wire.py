@@ -179,6 +179,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         candidate_fields=draw(side_info(num_candidates)),
         user_fields=draw(side_info(1)),
         num_behaviors=draw(st.integers(0, 2**32 - 1)),
+        num_unknown_items=draw(st.integers(0, 2**32 - 1)),
         store_generation=draw(words),
         index_generation=draw(words),
         index_model=draw(words),

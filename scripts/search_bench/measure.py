@@ -48,6 +48,8 @@ _QUICK_MS = 20.0
 _ROUNDING = 1e-5
 """Of scores around 1, as they are here."""
 _MORE = 10
+_PAUSE_S = 0.002
+"""About what a request spends outside the search of a server."""
 _WORKERS_CANDIDATES = 100
 _WORKERS_REQUESTS = 32
 
@@ -127,7 +129,8 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
         index = IndexGeneration.open(world.index)
         table = index.root / "generations" / index.name / TABLE_FILE
         arguments = ("--store", store.root, "--index", index.root, "--config", folder / "search.yaml")
-    return measure_workers(arguments, [request_to_proto(request).SerializeToString() for request in asked], table)
+    requests = [request_to_proto(request).SerializeToString() for request in asked]
+    return {"L": length, **measure_workers(arguments, requests, table)}
 
 
 def _measure(
@@ -181,6 +184,7 @@ def _measure(
             },
             settings.calls,
         )
+        rested_ms = _rested(lambda: searcher.search(request), 2 * settings.calls)
         recall = _recall(_soft_scores(found), queries, vectors)
         start, rank = approximate()
         rows = history.order[rank]
@@ -198,6 +202,7 @@ def _measure(
         "control_ms": took["control"],
         "total_over_control": took["total"] / took["control"],
         "recall_at_50": recall,
+        "rested_ms": rested_ms,
         "rpc_total_ms": took["rpc"],
         "echo_ms": took["echo"],
         "entries": len(found.index),
@@ -218,6 +223,15 @@ def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
                 _once(call)
             took_ms[name] += [_once(call) for _ in range(_MORE if name in quick else 1)]
     return {name: float(np.median(values)) for name, values in took_ms.items()}
+
+
+def _rested(call: Callable[[], object], count: int) -> float:
+    """Times a call that comes after a pause, as it does in a server that waits for requests; gives the median in ms."""
+    took_ms = []
+    for _ in range(count):
+        time.sleep(_PAUSE_S)
+        took_ms.append(_once(call))
+    return float(np.median(took_ms))
 
 
 def _once(call: Callable[[], object]) -> float:

@@ -28,9 +28,9 @@ def targets(facts: dict[str, Any]) -> list[dict[str, Any]]:
     found.append(_target("rpc_total_ms less total_ms", worst(lambda row: row["rpc_total_ms"] - row["total_ms"]), 1.0))
     recall = min(row["recall_at_50"] for row in rows)
     found.append({"what": "recall_at_50", "measured": recall, "bar": ">= 0.99", "met": recall >= 0.99})
-    if "workers" in facts:
-        ratio = facts["workers"]["ratio"]
-        found.append({"what": "two workers over one", "measured": ratio, "bar": ">= 1.8", "met": ratio >= 1.8})
+    for workers in facts.get("workers", ()):
+        what, ratio = f"two workers over one at L = {workers['L']:,}, C = {_COUNT}", workers["ratio"]
+        found.append({"what": what, "measured": ratio, "bar": ">= 1.8", "met": ratio >= 1.8})
     return found
 
 
@@ -41,8 +41,7 @@ def _target(what: str, measured: float, bar: float) -> dict[str, Any]:
 def write_report(facts: dict[str, Any]) -> str:
     """Gives the text of a report from what the JSON file holds."""
     parts = [_head(facts), _targets(facts), _rows(facts["rows"])]
-    if "workers" in facts:
-        parts.append(_workers(facts["workers"]))
+    parts += [_workers(workers) for workers in facts.get("workers", ())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,11 +78,12 @@ def _rows(rows: Sequence[dict[str, Any]]) -> str:
     note = paragraph(
         "*keys*: distinct vectors behind the behaviors. *hard*: level matches and hard search. *soft*: keys and exact",
         "soft search. *approximate*: the same within the clusters nearest to the query, one in `soft.probe_one_in` of",
-        "them, and its recall. *total*: a whole `Searcher.search`. *rpc*: the same through gRPC and back as arrays,",
-        "one caller. *echo*: a bare gRPC method in Python that gets and answers as many bytes, and does nothing; what",
-        "*rpc* takes beyond *total* and *echo* is codec, edge (deadline, queue, metrics, log) and caches gone cold",
-        "while processes took turns. *recall*: of the k best scores over all behaviors, by score. *entries*: of the",
-        "answer.",
+        "them, and its recall. *total*: a whole `Searcher.search`. *rested*: the same after a pause of 2 ms, when",
+        "others have had the caches of this machine. *rpc*: the same through gRPC and back as arrays, one caller,",
+        "which gives the server such pauses. *echo*: a bare gRPC method in Python that gets and answers as many bytes",
+        "and does nothing; what *rpc* takes beyond *rested* and *echo* is codec and edge (deadline, queue, metrics,",
+        "log).",
+        "*recall*: of the k best scores over all behaviors, by score. *entries*: of the answer.",
     )
     cells = [tuple(_cell(name, value) for name, value in row.items()) for row in rows]
     return "## By length and candidates\n\n" + note + "\n\n" + markdown_table(names, cells)
@@ -106,7 +106,7 @@ def _workers(facts: dict[str, Any]) -> str:
     )
     return "\n\n".join(
         (
-            "## Workers behind one port",
+            f"## Workers behind one port, L = {facts['L']:,}",
             note,
             _plain_table(facts["rows"]),
             "Memory of each of the workers, MiB:",

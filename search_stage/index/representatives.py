@@ -63,7 +63,7 @@ def _find_first(rows: AnyArray, slots: U64, first: U32) -> None:
                 value = (value ^ rows[start + at, column]) * _MULTIPLIER
                 value ^= value >> _FOLD
             hashes[at] = value
-            prefetch(slots, int(value & mask), 0)
+            prefetch(slots, (int(value & mask), 0))
         for at in range(count):
             row, tag, place = start + at, hashes[at] & ~_LOW, hashes[at] & mask
             first[row] = row

@@ -186,6 +186,8 @@ class SearchResult:
     """What the store's users table knows of the user; columns of length 1."""
     num_behaviors: int
     """Behaviors of the user before the as-of time."""
+    num_unknown_items: int = 0
+    """Candidates whose item the store does not know."""
     store_generation: str
     index_generation: str
     """Empty when no index is loaded."""

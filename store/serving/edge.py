@@ -1,9 +1,10 @@
-"""The one way into every unary method of ours: size, id, deadline, place in the queue, status, metrics, log line."""
+"""The one way into every unary method of ours: deadline, place in the queue, size, id, status, metrics, log line."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from traceback import clear_frames
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -97,12 +98,16 @@ class Edge(grpc.ServerInterceptor):
         self._metrics = metrics
         self._log = log
         self._siblings = siblings
+        self._handlers: dict[str, Handler] = {}
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Handler], handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
         """Gives the method's handler wrapped; a method that does not exist stays that."""
         path = handler_call_details.method
+        wrapped = self._handlers.get(path)
+        if wrapped is not None:
+            return wrapped
         handler = continuation(handler_call_details)
         name, _, method_name = path.lstrip("/").partition("/")
         service = self._services.get(name)
@@ -118,7 +123,9 @@ class Edge(grpc.ServerInterceptor):
             and self._siblings is not None
             and FIRST in self._siblings.numbers,
         )
-        return grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
+        wrapped = grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
+        self._handlers[path] = wrapped  # of a known service: no caller can make this grow
+        return wrapped
 
     def _answer(self, method: _Method, data: bytes, context: grpc.ServicerContext) -> bytes:
         started_s = time.monotonic()
@@ -132,14 +139,23 @@ class Edge(grpc.ServerInterceptor):
         self._metrics.in_flight.inc()
         code = grpc.StatusCode.OK
         try:
-            message = method.decode(data)
-            call = _with_id(call, message, context)
             with self._admission.enter(call.deadline) if method.queued else self._admission.attend():
                 call.check_time()
-                if method.passed_on:
-                    assert self._siblings is not None
-                    return self._siblings.ask(FIRST, method.path, data, call.deadline.remaining_s(), call.request_id)
-                return self._work(method, message, call, context)
+                # A small message can become many objects: only those that have a place are read, and what they became
+                # is freed before the place is.
+                message = method.decode(data)
+                try:
+                    call = _with_id(call, message, context)
+                    if method.passed_on:
+                        assert self._siblings is not None
+                        remaining_s = call.deadline.remaining_s()
+                        return self._siblings.ask(FIRST, method.path, data, remaining_s, call.request_id)
+                    return self._work(method, message, call, context)
+                except Exception as error:
+                    clear_frames(error.__traceback__)
+                    raise
+                finally:
+                    del message
         except Exception as error:
             code = self._table.row(error).code
             call = call if call.request_id else replace(call, request_id=request_id_of(None))

@@ -19,8 +19,8 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),  # a worker is back within seconds
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 2000),  # what gRPC gives an attempt to connect; a call has its own deadline
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -14,11 +15,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from model_stage import convert as ranking_convert
-from model_stage.search_client import request_to_proto
+from model_stage.search_client import SearchClient, request_to_proto
 from model_stage.types import RankRequest
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
 from store.reading.retrieval import SearchRequest
+from store.serving.deadline import Deadline
 from store.types import parse_id
 from tests.integration.world import AS_OF_MS, CHECKOUT, candidates, server_process
 
@@ -105,6 +107,16 @@ def test_ranking_loses_no_request_on_sigterm(world, tmp_path):
         assert_drains_without_loss(process, Load(process.address, make_call))
         assert not any(degraded)
         assert search.terminate() == 0
+
+
+def test_a_server_that_is_slow_to_take_a_connection_is_waited_for(world, tmp_path):
+    with search_process(world, tmp_path) as process, SearchClient(process.address) as client:
+        process.popen.send_signal(signal.SIGSTOP)
+        waking = threading.Timer(0.5, process.popen.send_signal, (signal.SIGCONT,))
+        waking.start()
+        result = client.search(SearchRequest(user=USER, as_of_ms=AS_OF_MS, candidates=ADS), Deadline.after(30))
+        waking.join()
+    assert len(result.candidate_category) == len(ADS)
 
 
 def test_both_processes_show_health_and_their_services(world, tmp_path):

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import urllib.request
+import weakref
 from contextlib import contextmanager
 from functools import partial
 
@@ -28,6 +29,7 @@ from store.serving import (
     current_call,
     make_logger,
 )
+from store.serving.admission import Admission
 
 NAME = "lookback.search.v1.SearchService"
 
@@ -92,6 +94,51 @@ def test_a_full_server_says_so_with_a_hint_when_to_come_again():
         held.release.set()
         assert first.result().store_generation == "held"
         assert held.stub.Search(pb.SearchRequest(), timeout=30).store_generation == "held"
+
+
+def test_a_request_that_waits_for_its_turn_is_not_read_before():
+    with serving(max_running=1, max_waiting=1) as held:
+        first = held.stub.Search.future(pb.SearchRequest(), timeout=30)
+        assert held.started.acquire(timeout=10)
+        search = held.channel.unary_unary(f"/{NAME}/Search")
+        second = search.future(b"\xff", timeout=30)
+        time.sleep(0.3)
+        assert not second.done()
+        held.release.set()
+        assert second.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert first.result().store_generation == "held"
+
+
+@pytest.mark.parametrize("error", [None, InputError("user: is odd")])
+def test_what_was_made_of_a_message_is_freed_before_its_place_is(error, monkeypatch):
+    alive, freed, enter, delete = [], [], Admission.enter, Held.DeleteUser
+
+    class Made:
+        """Stands for what a handler makes of a message."""
+
+    def make_and_delete(servicer, request, context):
+        made = Made()
+        alive.append(weakref.ref(made))
+        return delete(servicer, request, context)
+
+    @contextmanager
+    def enter_and_note(admission, deadline):
+        with enter(admission, deadline):
+            try:
+                yield
+            finally:
+                freed.append(alive[0]() is None)
+
+    monkeypatch.setattr(Admission, "enter", enter_and_note)
+    monkeypatch.setattr(Held, "DeleteUser", make_and_delete)
+    with serving() as held:
+        held.error = error
+        ask = partial(held.stub.DeleteUser, pb.DeleteUserRequest(), timeout=30)
+        if error is None:
+            ask()
+        else:
+            refused(ask, grpc.StatusCode.INVALID_ARGUMENT)
+    assert freed == [True]
 
 
 def test_health_answers_while_the_server_is_full():

@@ -34,7 +34,7 @@ def _lowest_bit(word):
 
 @compiled
 def _product(left, i, right, j):
-    prefetch(right, j, 0)
+    prefetch(right, (j, 0))
     return lane_product(left, i, right, j)
 
 

@@ -419,6 +419,7 @@ class SearchResponse(google.protobuf.message.Message):
     SAME_AS_FIELD_NUMBER: builtins.int
     INDEX_MODEL_FIELD_NUMBER: builtins.int
     BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
+    NUM_UNKNOWN_ITEMS_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -427,6 +428,8 @@ class SearchResponse(google.protobuf.message.Message):
     """Name of the index generation that answered; empty = none loaded, soft search was off."""
     index_model: builtins.str
     """Name of the model generation whose attention vectors the index holds; empty = none loaded."""
+    num_unknown_items: builtins.int
+    """Candidates whose item the store does not know."""
     @property
     def behaviors(self) -> global___Behaviors:
         """The union of what was retrieved, U behaviors."""
@@ -506,9 +509,10 @@ class SearchResponse(google.protobuf.message.Message):
         same_as: global___Column | None = ...,
         index_model: builtins.str = ...,
         behavior_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
+        num_unknown_items: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
