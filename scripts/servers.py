@@ -43,6 +43,7 @@ class Server:
 
     address: str
     pid: int
+    log: Path
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def started(package: str, logs: Path, *arguments: str | Path) -> Iterator[Server
     with log.open("wb") as stream:
         process = subprocess.Popen([*command, *map(str, arguments)], cwd=CHECKOUT, stdout=stream, stderr=stream)
     try:
-        yield Server(address=f"127.0.0.1:{_wait_for_port(port_file, process, log)}", pid=process.pid)
+        yield Server(address=f"127.0.0.1:{_wait_for_port(port_file, process, log)}", pid=process.pid, log=log)
     finally:
         process.terminate()
         try:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from search_stage.cli_index import build_index_command, rollback_index_command
 from search_stage.cli_query import query_command
 from search_stage.cli_recall import recall_command
 from search_stage.config import SearchConfig
-from search_stage.errors import InvalidRequestError, SearchError
+from search_stage.told import told
 from store.cli.shared import bar, say
-from store.errors import InputError, StoreError
 from store.serving import ServeOptions
 from store.serving.command import serve_options
 from store.serving.supervisor import MOST_WORKERS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage one: what matters of a user's past, per ad.")
 app.command("build-index")(build_index_command)
@@ -71,16 +65,6 @@ def compile_command() -> None:
     with bar("compile") as progress:
         compile_ahead(progress)
     say(f"compiled, or found compiled, in {time.monotonic() - started_s:.1f} s")
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Ends the process on a known error with one line; exit code 2 = the call is wrong, 1 = what it works on is."""
-    try:
-        yield
-    except (SearchError, StoreError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, InvalidRequestError | InputError) else 1)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from search_stage.errors import SearchError
 from store.errors import StoreError
 from store.serving import ServeOptions, Supervisor, end_with_supervisor, make_logger
 from store.serving.place import write_whole
-from store.serving.worker_process import STANDBY_FLAG, is_ordered, read_order
+from store.serving.standby import serve_orders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +53,15 @@ def serve_with_workers(spec: WorkerSpec, count: int) -> int:
 
 
 def main() -> None:
-    """Runs one worker, or prepares to be one."""
-    from search_stage.cli import told
+    """Runs one worker, or what forks workers."""
     from search_stage.server import serve
+    from search_stage.told import told
 
-    file, *flags = sys.argv[1:]
-    if flags == [STANDBY_FLAG]:
-        file = _order(_read(file))
+    file, *standby = sys.argv[1:]
+    if standby:
+        _, control = standby
+        _prepare(_read(file))
+        file = serve_orders(int(control), make_logger("search"))
         if not file:
             return
     end_with_supervisor()
@@ -69,15 +70,12 @@ def main() -> None:
         serve(spec.store_root, spec.index_root, spec.config, spec.options, append=spec.append)
 
 
-def _order(spec: WorkerSpec) -> str:
-    """Loads what a worker needs while there is time, and waits for the file of the one to be; empty = for none."""
+def _prepare(spec: WorkerSpec) -> None:
+    """Loads what a worker needs, while there is time."""
     from search_stage.server import rehearse_start
 
-    if not is_ordered():
-        with suppress(SearchError, StoreError):  # whoever serves says what is wrong
-            rehearse_start(spec.store_root, spec.index_root, spec.config)
-        make_logger("search").info("standing by", worker_pid=os.getpid())
-    return read_order()
+    with suppress(SearchError, StoreError):  # whoever serves says what is wrong
+        rehearse_start(spec.store_root, spec.index_root, spec.config)
 
 
 def _read(file: str) -> WorkerSpec:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.servers import CHECKOUT, started
-from store.serving.worker_process import STANDBY_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +113,7 @@ def measure_workers(
 def _serving(folder: Path, count: int, arguments: Sequence[str | Path]) -> Iterator[tuple[str, list[int]]]:
     flags = ("--workers", str(count), "--watch-seconds", "0")
     with started("search_stage", folder, *arguments, *flags) as server:
-        pids = [server.pid] if count == 1 else _workers(server.pid)
+        pids = [server.pid] if count == 1 else _workers(server.log)
         _keep_on(pids, sorted(os.sched_getaffinity(0))[:count])
         yield server.address, pids
 
@@ -158,11 +157,11 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _workers(pid: int) -> list[int]:
-    """Gives the processes of a supervisor that serve."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = sorted(int(child) for task in tasks for child in task.read_text(encoding="ascii").split())
-    return [child for child in children if STANDBY_FLAG not in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
+def _workers(log: Path) -> list[int]:
+    """Gives the processes that a supervisor says it started as workers."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    events = (json.loads(line) for line in lines if line.startswith("{"))
+    return [event["worker_pid"] for event in events if event["event"] == "worker started"]
 
 
 def _memory(worker: int, pid: int, table: Path) -> Memory:

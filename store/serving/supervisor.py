@@ -20,7 +20,8 @@ from store.serving.page import open_page
 from store.serving.pages import WorkerPages
 from store.serving.place import FIRST, WorkerPlace, write_whole
 from store.serving.port import reserved_port
-from store.serving.worker_process import Standby, WorkerProcess
+from store.serving.standby import Standby
+from store.serving.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,9 +42,10 @@ _YOUNG_S = 60.0
 class Supervisor:
     """Serves with several workers until SIGTERM or SIGINT; call `run` from the main thread of a process of its own.
 
-    The workers are new processes that inherit nothing: each opens the store itself. The first one is started alone, so
-    that what cannot be served is said once; the others follow when it serves. From then on a worker that dies is
-    started again, for ever. The first worker ends last, because the others may pass requests on to it.
+    The workers are processes that inherit nothing opened: each opens the store itself. The first one is started alone,
+    so that what cannot be served is said once; the others follow when it serves, and somebody stands by to fork them.
+    From then on a worker that dies is started again, for ever. The first worker ends last, because the others may pass
+    requests on to it.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class Supervisor:
             options: Where to listen; of the Prometheus page, this process's own.
             command: Gives what to run as a worker, from its own options: the port that was found, and its place.
             log: Gets a line for whatever becomes of a worker.
-            standby: Whether the command understands `worker_process.STANDBY_FLAG` as one more argument: then one
-                process more waits to take the place of a worker that dies.
+            standby: Whether the command understands `standby.STANDBY_FLAG` and a descriptor as two more arguments:
+                then one process more is prepared, and forks whoever takes the place of a worker that dies.
         """
         self._count = count
         self._options = options
@@ -99,7 +101,10 @@ class Supervisor:
                 metrics_port, close = open_page(self._options.host, self._options.metrics_port, registry)
                 stack.callback(close)
                 self._log.info("metrics", metrics_port=metrics_port)
-            failed = self._start(self._workers[:1]) or self._start(self._workers[1:])
+            failed = self._start(self._workers[:1])
+            if failed == 0:
+                self._wait_for_standby()
+                failed = self._start(self._workers[1:])
             if failed == 0 and not self._ended.is_set():
                 if self._options.port_file is not None:
                     write_whole(self._options.port_file, f"{port}\n")
@@ -116,7 +121,7 @@ class Supervisor:
     def _start(self, workers: Sequence[WorkerProcess]) -> int:
         """Starts workers and waits until they serve; gives the exit status of one that does not come up, else 0."""
         for worker in workers:
-            worker.start()
+            worker.start(self._standby)
         while not self._ended.wait(TICK_S):
             for worker in workers:
                 worker.tend(again=False)
@@ -125,6 +130,13 @@ class Supervisor:
             if all(worker.report is not None for worker in workers):
                 return 0
         return 0
+
+    def _wait_for_standby(self) -> None:
+        """Returns when a process stands by, has failed to, or is not wanted."""
+        if self._standby is not None:
+            self._standby.keep()
+            while self._standby.is_preparing and not self._ended.wait(TICK_S):
+                pass
 
     def _tend(self) -> None:
         while not self._ended.wait(TICK_S):

@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -41,13 +42,20 @@ def worker(options, exit_code=0):
 
 STANDING_BY = """
 import sys
-report = sys.argv[1] if sys.argv[-1] != "--standby" else sys.stdin.readline().rstrip()
+if sys.argv[2:]:
+    from store.serving import make_logger
+    from store.serving.standby import serve_orders
+    report = serve_orders(int(sys.argv[3]), make_logger("test"))
+    if not report:
+        sys.exit()
+else:
+    report = sys.argv[1]
 """
 
 
 def worker_or_standby(options):
     text = STANDING_BY + WORKER.replace("{report!r}", "report").format(port=options.port, exit_code=0)
-    return [sys.executable, "-S", "-c", text, str(options.worker.report)]
+    return [sys.executable, "-c", text, str(options.worker.report)]
 
 
 class Run:
@@ -148,35 +156,47 @@ def test_a_worker_that_dies_is_started_again_and_the_others_stay():
     assert pauses[0] < pauses[-1] <= 3
 
 
-def test_whoever_stands_by_takes_the_place_of_a_worker_that_dies():
-    taken = []
+def test_whoever_stands_by_forks_the_others_and_those_that_come_after_one_that_died():
+    standbys = []
 
-    def standby_pid(run, other_than):
+    def wait_for(what):
         give_up_s = time.monotonic() + 60
-        while (pid := run.supervisor._standby.pid) in {None, other_than}:
-            assert time.monotonic() < give_up_s, run.log.getvalue()
+        while not (found := what()):
+            assert time.monotonic() < give_up_s, run_of[0].log.getvalue()
             time.sleep(0.01)
+        return found
+
+    def is_forked(pid):
+        return b"--standby" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+    def kill(run, at):
+        worker = run.supervisor._workers[at]
+        was = worker.report.pid
+        os.kill(was, signal.SIGKILL)
+        pid = wait_for(lambda: (report := worker.report) and report.pid != was and report.pid)
+        assert is_forked(pid)
         return pid
 
+    run_of = []
+
     def script(run):
-        run.reports()
-        for at in (1, 0):
-            pid = standby_pid(run, taken[-1] if taken else None)
-            os.kill(run.supervisor._workers[at].report.pid, signal.SIGKILL)
-            give_up_s = time.monotonic() + 60
-            while (report := run.supervisor._workers[at].report) is None or report.pid != pid:
-                assert time.monotonic() < give_up_s, run.log.getvalue()
-                time.sleep(0.01)
-            taken.append(pid)
-        dead = standby_pid(run, taken[-1])
-        os.kill(dead, signal.SIGKILL)
-        taken.append(standby_pid(run, dead))
+        run_of.append(run)
+        first, second = (report.pid for report in run.reports())
+        assert (is_forked(first), is_forked(second)) == (False, True)
+        standbys.append(run.supervisor._standby.pid)
+        pids = [kill(run, at) for at in (1, 0, 1, 0)]
+        assert run.supervisor._standby.pid == standbys[0]
+        os.kill(standbys[0], signal.SIGKILL)
+        standbys.append(wait_for(lambda: (pid := run.supervisor._standby.pid) != standbys[0] and pid))
+        assert [report.pid for report in run.reports()] == [pids[-1], pids[-2]]  # whoever forked them may go
+        kill(run, 1)
 
     run = Run(worker_or_standby, script, standby=True)
     assert run.exit_code == 0
-    assert len(taken) == 3
-    assert not any(alive(pid) for pid in taken)
+    assert standbys[0] != standbys[1]
+    assert not any(map(alive, standbys))
     assert [event["ended_by"] for event in run.events() if event["event"] == "standby died"] == ["SIGKILL"]
+    assert {event["ended_by"] for event in run.events() if event["event"] == "worker died"} == {"SIGKILL"}
 
 
 def test_what_no_worker_can_serve_is_said_once_and_is_the_exit_status(capfd):
