@@ -7,6 +7,7 @@ search stage is asked for their ancestors, once: what it says is kept while answ
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from store.lists import Lists
 from store.reading.retrieval import MAX_CATEGORIES_ASKED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model_stage.encoder import EncodedRequest, RequestEncoder
     from model_stage.types import RankRequest, Retriever
     from store.lists import IdLists
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 
 MAX_KEPT = 65_536
 """Categories to keep ancestors of, some MiB; with more everything is forgotten and learned again."""
+
+PAUSE_S = 1.0
+"""Nobody is asked for so long after a failure: a search stage that hangs here would take each request's whole time."""
+PATIENCE_S = 0.1
+"""Who left less time than that learned nothing of the search stage, and the next one may ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +47,15 @@ class AncestorEncoder:
     Args:
         encoder: The bundle's.
         retriever: What answered the searches.
+        clock_s: Seconds that only grow.
     """
 
-    def __init__(self, encoder: RequestEncoder, retriever: Retriever) -> None:
-        self._encoder, self._retriever = encoder, retriever
+    def __init__(
+        self, encoder: RequestEncoder, retriever: Retriever, *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._encoder, self._retriever, self._clock_s = encoder, retriever, clock_s
         self._lock = threading.Lock()
+        self._asked_again_s, self._failure = 0.0, ""
         self._kept = self._nothing_of("")
 
     def known(self, store_generation: str) -> RequestEncoder:
@@ -59,7 +71,8 @@ class AncestorEncoder:
         bundle knows is none: its vector is zero.
 
         Raises:
-            SearchUnavailableError: They could not be had within the deadline, or only those of another generation.
+            SearchUnavailableError: They could not be had within the deadline, or only those of another generation; or
+                that failed a moment ago.
         """
         encoder = self.known(found.store_generation)
         encoded = encoder.encode(request, found)
@@ -72,10 +85,18 @@ class AncestorEncoder:
         return encoder.encode(request, found), encoder
 
     def _ask(self, found: SearchResult, lacking: U64, deadline: Deadline | None, request_id: str) -> IdLists:
+        if self._clock_s() < self._asked_again_s:
+            raise SearchUnavailableError(f"{self._failure}; it is asked again after {PAUSE_S:g} s")
         parts = []
         for start in range(0, len(lacking), MAX_CATEGORIES_ASKED):
             ids = lacking[start : start + MAX_CATEGORIES_ASKED]
-            answer = self._retriever.ancestors(ids, deadline, request_id)
+            is_patient = deadline is None or deadline.remaining_s() >= PATIENCE_S
+            try:
+                answer = self._retriever.ancestors(ids, deadline, request_id)
+            except SearchUnavailableError as error:
+                if is_patient:
+                    self._failure, self._asked_again_s = str(error), self._clock_s() + PAUSE_S
+                raise
             if answer.store_generation != found.store_generation:
                 raise SearchUnavailableError(
                     f"store {found.store_generation} answered the search, store {answer.store_generation} says what is "

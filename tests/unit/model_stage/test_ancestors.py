@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model_stage import ancestors as ancestors_module
-from model_stage.ancestors import AncestorEncoder
+from model_stage.ancestors import PATIENCE_S, PAUSE_S, AncestorEncoder
 from model_stage.encoder import RequestEncoder
 from model_stage.errors import SearchUnavailableError
 from model_stage.inspection.made_up import AS_OF_MS, made_up
@@ -82,8 +82,8 @@ def encoder(store):
     return AncestorEncoder(RequestEncoder(SCHEMA, VOCABULARIES), store)
 
 
-def rows(encoder, *categories, **options):
-    encoded, _ = encoder.encode(*answered(*categories, **options))
+def rows(encoder, *categories, deadline=None, **options):
+    encoded, _ = encoder.encode(*answered(*categories, **options), deadline)
     assert encoded.behavior_node.tolist() == encoded.candidate_node.tolist()
     assert encoded.candidate_node.dtype == np.int32
     return encoded.candidate_node.tolist()
@@ -148,11 +148,21 @@ def test_many_new_categories_are_asked_for_in_parts(encoder, store):
     assert len(store.asked) == 3
 
 
-def test_a_failure_is_told_and_not_kept(encoder, store):
+def test_after_a_failure_nobody_is_asked_for_a_while(store):
+    now_s = 100.0
+    encoder = AncestorEncoder(RequestEncoder(SCHEMA, VOCABULARIES), store, clock_s=lambda: now_s)
     store.problem = "gone"
-    with pytest.raises(SearchUnavailableError, match="gone"):
-        rows(encoder, 21)
-    store.problem = ""
+    for deadline in (Deadline.after(PATIENCE_S / 2), None):  # the first one's failure may be its own
+        with pytest.raises(SearchUnavailableError, match=r"^gone$"):
+            rows(encoder, 21, deadline=deadline)
+    store.problem, asked = "", len(store.asked)
+    assert asked == 2
+    for category in (21, 404):
+        with pytest.raises(SearchUnavailableError, match=r"^gone; it is asked again after 1 s$"):
+            rows(encoder, category)
+    assert rows(encoder, 20) == [2]  # the bundle knows it
+    assert len(store.asked) == asked
+    now_s += PAUSE_S
     assert rows(encoder, 21) == [2]
 
 
@@ -187,7 +197,8 @@ def test_ids_are_inserted_in_order():
     assert IdRows(ids=u64(), rows=np.array([], np.int64)).lacking(u64(2)).tolist() == [2]
 
 
-def test_a_ranker_scores_a_new_category_as_its_parent_and_survives_not_knowing_it(tmp_path):
+def test_a_ranker_scores_a_new_category_as_its_parent_and_survives_not_knowing_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ancestors_module, "PAUSE_S", 0.0)
     bundle = opened(tmp_path)
     request, found = answered(21, 20, 404)
     named = ("", "", "")
