@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from tests.fault import jobs, traffic, world
 from tests.fault.children import KILL, TEAR, Child, Fault, count_calls, run_child
 from tests.fault.lanes import in_lanes
 from tests.fault.ledger import Ledger
+from tests.integration.workers import runs
 
 BASE = np.arange(600)
 
@@ -123,17 +123,10 @@ def test_kill_of_an_ingest_in_several_processes(folder, scale, rng, tally):
         tally.injected += child.kill().killed
         again = Child(jobs.ingest_into, root, more, options, daemon=False)
         deadline_s = time.monotonic() + 30  # one that is still importing sees it when it is done with that
-        while alive := [pid for pid in workers if is_alive(pid)]:
+        while alive := [pid for pid in workers if runs(pid)]:
             assert time.monotonic() < deadline_s, f"processes {alive} outlive the ingest that started them"
             time.sleep(0.01)
         again.wait().unwrap()
         tally.corrupt += run_child(jobs.inspect, root).unwrap().digest != digest
         shutil.rmtree(root)
     tally.check()
-
-
-def is_alive(pid):
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False

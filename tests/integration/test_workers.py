@@ -24,7 +24,7 @@ from store.serving import ServeOptions, WorkerPlace
 from store.types import parse_id
 from tests.integration.test_live import events, history_of, results
 from tests.integration.test_processes import Load, assert_drains_without_loss
-from tests.integration.workers import by_worker, connections, wait_until, workers_process
+from tests.integration.workers import by_worker, connections, events_of, runs, wait_until, worker_pids, workers_process
 from tests.integration.world import AS_OF_MS, candidates, make_world, publish_index, write_dataset
 
 USER = parse_id("u3")
@@ -40,6 +40,18 @@ def test_workers_are_one_server(tmp_path):
         check_reload(world, process, channels)
         check_a_bad_generation(world, process)
         assert_drains_without_loss(process, Load(process.address, searching))
+
+
+def test_workers_drain_and_end_when_their_supervisor_is_killed(world, tmp_path):
+    with workers_process(world, tmp_path) as process:
+        workers = [*worker_pids(process).values()]
+        process.popen.kill()
+        wait_until(lambda: not any(map(runs, workers)), process)
+        ends = [event for event in events_of(process) if event["event"] == "ended"]
+        assert [event["finished"] for event in ends] == [True] * len(workers)
+    with connections(process, 1) as (channel,), pytest.raises(grpc.RpcError) as caught:
+        searching(channel)()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def check_appends(process, channels):

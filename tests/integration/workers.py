@@ -6,6 +6,7 @@ import json
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,6 +40,14 @@ def events_of(process):
 def worker_pids(process):
     """Process ids by number, of the latest start of each."""
     return {event["worker"]: event["worker_pid"] for event in events_of(process) if event["event"] == "worker started"}
+
+
+def runs(pid):
+    """Whether a process has not ended, whether or not anybody has asked how."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def page(process):
