@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from model_stage import cli_bundle, cli_targets
 from model_stage.cli_explain import explain_command
+from model_stage.cli_request import AsOfOption, FieldsOption, UserOption, naming, request_of
 from model_stage.cli_search import open_searcher
 from model_stage.errors import ConfigError, InvalidRequestError, ModelError
 from model_stage.json_file import write_json
 from model_stage.progress import progress_bars
 from search_stage.errors import SearchError
 from store.errors import InputError, StoreError
-from store.reading.retrieval import Candidates
 from store.screen import screen
 from store.serving import ServeOptions
 from store.serving.command import serve_options
 from store.serving.deadline import Deadline
-from store.types import parse_id
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stage two: target-decoupled attention ranking.")
 app.add_typer(cli_bundle.app, name="bundle")
@@ -122,23 +119,19 @@ def serve(bundle: BundleOption, search: SearchOption, options: ServeOptions) -> 
 
 @app.command()
 def rank(
-    user: Annotated[str, typer.Option(help="User id, as it stands in the input.")],
+    user: UserOption,
     candidate: Annotated[list[str], typer.Option(help="Ad id, as it stands in the input; may be repeated.")],
     server: Annotated[str, typer.Option(help="host:port of the ranking service.")] = "127.0.0.1:50052",
-    as_of: Annotated[int | None, typer.Option(help="As-of time, milliseconds UTC; default: now.")] = None,
+    as_of: AsOfOption = None,
+    fields: FieldsOption = None,
     deadline_s: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 1.0,
 ) -> None:
     """Ask a running ranking service for probabilities, and for what stands behind the best candidate."""
     from model_stage.evaluation.show import explanation_table, ranking_table
     from model_stage.rank_client import RankClient
-    from model_stage.types import RankRequest
 
-    request = RankRequest(
-        user=parse_id(user, "--user"),
-        as_of_ms=as_of if as_of is not None else time.time_ns() // 1_000_000,
-        candidates=Candidates.by_id(np.array([parse_id(name, "--candidate") for name in candidate], np.uint64)),
-    )
-    with RankClient(server) as client:
+    request = request_of(user, candidate, as_of, fields)
+    with RankClient(server) as client, naming(fields):
         result = client.rank(request, Deadline.after(deadline_s))
         console.print(ranking_table(result, candidate))
         if not result.degraded:

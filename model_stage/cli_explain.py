@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import time
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from model_stage.errors import InvalidRequestError
+from model_stage.cli_request import AsOfOption, FieldsOption, UserOption, naming, request_of
 from model_stage.json_file import write_json
-from model_stage.types import RankRequest
 from store.plotting import check_matplotlib
-from store.reading.retrieval import Candidates
 from store.screen import screen
 from store.serving.deadline import Deadline
-from store.types import parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from model_stage.types import ExplainResult
-
-_OF_A_FIELD = re.compile(r"(candidate|user|context)_fields\[|candidates\.fields\[")
+    from model_stage.types import ExplainResult, RankRequest
 
 
 def explain_command(
-    user: Annotated[str, typer.Option(help="User id, as it stands in the input.")],
+    user: UserOption,
     candidate: Annotated[str, typer.Option(help="Ad id, as it stands in the input.")],
     target: Annotated[list[str] | None, typer.Option(help="Only this target; may be repeated.")] = None,
-    as_of: Annotated[int | None, typer.Option(help="As-of time, milliseconds UTC; default: now.")] = None,
-    fields: Annotated[
-        Path | None, typer.Option(help="JSON file of candidate, user and context fields; see docs/explain.md.")
-    ] = None,
+    as_of: AsOfOption = None,
+    fields: FieldsOption = None,
     server: Annotated[
         str | None, typer.Option(help="host:port of the ranking service to ask; else in process.")
     ] = None,
@@ -54,21 +41,11 @@ def explain_command(
     """Say why a candidate scores as it does: behaviors, attention, what each part of the input adds."""
     from model_stage.evaluation.show import attention_lines, contribution_table, explanation_table
     from model_stage.inspection.plot import plot_explanation
-    from model_stage.request_fields import RequestFields, read_request_fields
 
     if plot is not None:
         check_matplotlib()
-    given = RequestFields() if fields is None else read_request_fields(fields)
-    request = RankRequest(
-        user=parse_id(user, "--user"),
-        as_of_ms=as_of if as_of is not None else time.time_ns() // 1_000_000,
-        candidates=Candidates.by_id(np.array([parse_id(candidate, "--candidate")], np.uint64)),
-        targets=tuple(target or ()),
-        candidate_fields=given.candidate,
-        user_fields=given.user,
-        context_fields=given.context,
-    )
-    with _naming(fields):
+    request = request_of(user, [candidate], as_of, fields, target or ())
+    with naming(fields):
         if server is not None:
             explained = _ask(server, request, deadline_s)
         elif store is not None and bundle is not None:
@@ -89,17 +66,6 @@ def explain_command(
     write_json(json_file, _content(explained, user, request))
     if plot is not None:
         plot_explanation(plot, explained, request.as_of_ms)
-
-
-@contextmanager
-def _naming(fields: Path | None) -> Iterator[None]:
-    """Names the file where the ranker refuses a field of it."""
-    try:
-        yield
-    except InvalidRequestError as exc:
-        if _OF_A_FIELD.match(str(exc)) is None:
-            raise
-        raise InvalidRequestError(f"{fields}: {exc}") from exc
 
 
 def _ask(server: str, request: RankRequest, deadline_s: float) -> ExplainResult:

@@ -195,8 +195,8 @@ def test_what_is_missing_to_one_is_said(ranker):
     assert attention_lines(replace(explained, behaviors=())) == ["no behavior was retrieved: there is no attention"]
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(app, ["explain", *map(str, arguments)], env={"COLUMNS": "200"})
+def invoke(*arguments, command="explain"):
+    return CliRunner().invoke(app, [command, *map(str, arguments)], env={"COLUMNS": "200"})
 
 
 def test_the_command_says_the_same_in_process_and_of_a_server(world, ranking, tmp_path):
@@ -245,6 +245,32 @@ def test_the_command_takes_fields_of_the_request(world, ranking, ranker, tmp_pat
         assert logit == pytest.approx(expected.logit, abs=1e-5)
         invoke(*asked, *where)
         assert json.loads((tmp_path / "out.json").read_text())["logit"] != pytest.approx(expected.logit, abs=1e-4)
+
+
+def test_the_rank_command_says_of_each_candidate_what_the_file_says_of_the_candidate(ranking, ranker, tmp_path):
+    fields = tmp_path / "fields.json"
+    content = {"candidate": {"price": 3, "tags": ["new"]}, "user": {"segment": "s1"}, "context": {"hour": 7}}
+    fields.write_text(json.dumps(content), encoding="utf-8")
+    ads = ("a1", "c1", "a2")
+    expected = ranker.rank(
+        replace(
+            REQUEST,
+            candidate_fields={
+                "price": np.full(3, 3, np.float32),
+                "tags": Lists(values=np.full(3, parse_id("new"), np.uint64), offsets=np.arange(4)),
+            },
+            user_fields={"segment": np.array([parse_id("s1")], np.uint64)},
+        )
+    )
+    asked = ("--user", "u3", "--as-of", AS_OF_MS, "--deadline-s", 60, "--server", f"127.0.0.1:{ranking.port}")
+    given = invoke(*asked, *(f"--candidate={ad}" for ad in ads), "--fields", fields, command="rank")
+    assert given.exit_code == 0, given.output
+    for ad, chances in zip(ads, expected.probability, strict=True):
+        numbers = r"\s*│\s*".join(f"{chance:.4f}" for chance in chances)
+        assert re.search(rf"{ad}\s*│\s*{numbers}", given.output), given.output
+    fields.write_text('{"context": {"minute": 7}}', encoding="utf-8")
+    refused = invoke(*asked, "--candidate=a1", "--fields", fields, command="rank")
+    assert str(refused.exception).startswith(f"{fields}: context_fields['minute']: no such context field")
 
 
 @pytest.mark.parametrize(
