@@ -20,7 +20,7 @@ from store.errors import InputError
 from store.serving.admission import Admission
 from store.serving.edge import Edge, Service
 from store.serving.limits import LARGEST_MESSAGE_BYTES
-from store.serving.memory import return_large_blocks
+from store.serving.memory import pass_over_libraries, return_large_blocks
 from store.serving.page import open_page
 from store.serving.place import WorkerReport, write_whole
 from store.serving.siblings import Siblings
@@ -188,6 +188,7 @@ def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    pass_over_libraries()
     with make() as server:
         ended.wait()
         if not server.drain():

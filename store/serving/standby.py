@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import select
 import socket
@@ -13,6 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from store.serving.memory import pass_over_libraries
 from store.serving.processes import ForkedProcess, reason, start_program
 
 if TYPE_CHECKING:
@@ -136,8 +136,7 @@ def serve_orders(control: int, log: FilteringBoundLogger) -> str:
     if threads > 1:
         log.error("cannot stand by: it has more than one thread; is OMP_NUM_THREADS above 1?", threads=threads)
         sys.exit(CANNOT_FORK)
-    gc.collect()
-    gc.freeze()  # else the first collection of each worker would copy all that they share
+    pass_over_libraries()
     with socket.socket(fileno=control) as orders:
         log.info("standing by", worker_pid=os.getpid())
         with suppress(BrokenPipeError):

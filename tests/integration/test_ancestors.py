@@ -185,10 +185,10 @@ def test_without_the_call_the_answer_is_there_says_so_and_is_counted(grown, sear
         for count in (1, 2):
             result = client.rank(REQUEST)
             assert not result.degraded
-            assert result.ancestors_reason == "the search stage answered UNIMPLEMENTED"
+            assert result.ancestors_reason.startswith("the search stage answered UNIMPLEMENTED")
             np.testing.assert_allclose(result.probability, zero.probability, atol=SAME, rtol=0)
             assert metric(ranking, "lookback_ancestors_unknown_total") == count
-        assert client.explain(REQUEST).ancestors_reason == "the search stage answered UNIMPLEMENTED"
+        assert client.explain(REQUEST).ancestors_reason.startswith("the search stage answered UNIMPLEMENTED")
         shown = ranking_table(client.rank(REQUEST), ["?"] * len(ADS)).title
         assert "count as unknown: the search stage answered UNIMPLEMENTED" in shown
         arguments = ("--user", "u3", "--candidate", "h1", "--as-of", AS_OF_MS, "--server", f"127.0.0.1:{ranking.port}")
