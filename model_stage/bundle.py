@@ -24,19 +24,19 @@ from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
 from model_stage.calibration import CALIBRATION_FILE, Calibration, read_calibration
-from model_stage.encoder import RequestEncoder
+from model_stage.config.schema import Schema, load_yaml
+from model_stage.config.targets import Targets
+from model_stage.encoding.encoder import RequestEncoder
+from model_stage.encoding.vocabulary import IdRows, TreeVocabulary, Vocabularies
 from model_stage.errors import BundleError
 from model_stage.networks import NetworkConfig, RankingNetwork
-from model_stage.schema import Schema, load_yaml
-from model_stage.targets import Targets
-from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
-from store.generation import GenerationWriter, open_generation
+from store.publishing.generation import GenerationWriter, open_generation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from store.generation import OpenedGeneration
+    from store.publishing.generation import OpenedGeneration
 
 KIND: Final = "model"
 ATTENTION_EXPORT = "attention.safetensors"

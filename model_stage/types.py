@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from store.reading.retrieval import SearchRequest
+from store.retrieval import SearchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from serving.deadline import Deadline
     from store.lists import FieldColumn
-    from store.reading.retrieval import Ancestors, Candidates, SearchResult
-    from store.serving.deadline import Deadline
+    from store.retrieval import Ancestors, Candidates, SearchResult
     from store.types import F32, U32, U64
 
 MAX_CANDIDATES = 1000
@@ -131,7 +131,7 @@ class Contribution:
     """
 
     part: str
-    """`behaviors`, `statistics`, or a kind of field: see `model_stage.ablation`."""
+    """`behaviors`, `statistics`, or a kind of field: see `model_stage.ranking.ablation`."""
     logit: tuple[float, ...]
     """Per target."""
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from scripts.index_bench.report import write_report
 from scripts.index_bench.work import control, make_roots, rebuild
 from scripts.store_bench.machine import describe_machine
-from search_stage.faiss_module import load_faiss
+from search_stage.index.faiss_module import load_faiss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

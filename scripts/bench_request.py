@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from model_stage.bundle import load_bundle
-from model_stage.encoder import collate
+from model_stage.encoding.encoder import collate
 from model_stage.progress import progress_bars
-from model_stage.rank_client import RankClient
-from model_stage.ranker import Ranker
-from model_stage.search_client import SearchClient
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving.rank_client import RankClient
+from model_stage.serving.search_client import SearchClient
 from model_stage.training.impressions import load_impressions
 from model_stage.types import RankRequest
 from scripts.generate import Settings, generate
@@ -34,9 +34,9 @@ from scripts.servers import running
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from store.reading.behavior_store import BehaviorStore
-from store.reading.retrieval import Candidates
-from store.serving.deadline import Deadline
+from serving.deadline import Deadline
+from store.behavior_store import BehaviorStore
+from store.retrieval import Candidates
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("model_stage", "protos", "search_stage", "store")
+PACKAGES = ("model_stage", "protos", "search_stage", "serving", "store")
 REQUIRED = (
     "protos/lookback/ranking/v1/ranking.proto",
     "protos/lookback/ranking/v1/ranking_pb2.pyi",

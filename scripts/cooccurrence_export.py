@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from scipy.sparse import coo_matrix, diags
 from sklearn.decomposition import TruncatedSVD
 
-from store.reading.behavior_store import BehaviorStore
+from store.behavior_store import BehaviorStore
 
 EXPORT_FILE = "attention.safetensors"
 SEED = 0

@@ -24,7 +24,7 @@ from scripts.cost_sheet.world import make_batch, make_network
 from scripts.store_bench.machine import describe_machine
 
 if TYPE_CHECKING:
-    from model_stage.encoder import Batch
+    from model_stage.encoding.encoder import Batch
     from model_stage.networks import RankingNetwork
 
 LENGTHS = (200, 1_000, 2_000, 10_000)

@@ -22,9 +22,9 @@ from rich.table import Table
 
 from model_stage.bundle import load_bundle
 from model_stage.evaluation.report import report_by_target
-from model_stage.evaluation.show import explanation_table, ranking_table
+from model_stage.evaluation.tables import explanation_table, ranking_table
 from model_stage.progress import progress_bars
-from model_stage.rank_client import RankClient
+from model_stage.serving.rank_client import RankClient
 from model_stage.training.impressions import requests_of
 from model_stage.training.pipeline import Recipe
 from scripts.datasets import complete_journey
@@ -32,8 +32,8 @@ from scripts.datasets.output import print_counts
 from scripts.generate import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, score_test
 from scripts.servers import CHECKOUT, Roots, running
-from store.reading.behavior_store import BehaviorStore
-from store.serving.deadline import Deadline
+from serving.deadline import Deadline
+from store.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

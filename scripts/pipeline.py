@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_stage.bundle import load_bundle
+from model_stage.config.schema import load_yaml
 from model_stage.networks.preset import load_preset
-from model_stage.schema import load_yaml
 from model_stage.training.impressions import load_impressions
 from model_stage.training.pipeline import Recipe, Splits, retrieve_examples, train_bundle
 from model_stage.training.scoring import probabilities
@@ -21,8 +21,8 @@ from search_stage.config import SearchConfig
 from search_stage.index.build import build_index
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
+from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
-from store.reading.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from model_stage.progress import OnProgress

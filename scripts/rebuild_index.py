@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from search_stage.cli import told
-from search_stage.cli_index import build_index_command
+from search_stage.cli.index import build_index_command
 
 if __name__ == "__main__":
     with told():

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled
-from search_stage.distinct import number_distinct
-from store.reading.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from search_stage.kernels.compiled import compiled
+from search_stage.kernels.distinct import number_distinct
+from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:
-    from search_stage.hard import HardMatches
+    from search_stage.hard.hard import HardMatches
     from store.types import I32, I64, U8, U32, U64, Bool
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.soft import score_pairs
-from store.reading.retrieval import (
+from search_stage.soft.base import score_pairs
+from store.retrieval import (
     NO_LEVEL,
     SOURCE_HARD,
     SOURCE_RECENT,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from search_stage.config import SearchConfig, SoftConfig
     from search_stage.index.generation import IndexGeneration
-    from store.reading.behavior_store import Snapshot
-    from store.reading.retrieval import SearchRequest
+    from store.behavior_store import Snapshot
+    from store.retrieval import SearchRequest
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import I32, Vocabulary
 

@@ -7,16 +7,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.levels import ResolvedCandidates
 from search_stage.ragged import expand_ranges
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from store.generations.tables import CoverTable
-    from store.reading.behavior_store import Snapshot
-    from store.reading.retrieval import Candidates
+    from store.base.tables import CoverTable
+    from store.behavior_store import Snapshot
+    from store.retrieval import Candidates
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import I64, U32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedCandidates:
+    """Candidates as nodes of one store generation's taxonomy."""
+
+    item_node: U32
+    """Node of the ad; `Taxonomy.unmapped` = unknown. (C,)"""
+    category_node: U32
+    """Nodes of the categories the ads are searched under, one list after another, the main one first; none is unknown,
+    no list has one twice. (X,)"""
+    main_category: U32
+    """Node of each ad's main category; `Taxonomy.unmapped` = unknown. (C,)"""
+    category_offsets: I64
+    """Where each list starts, and the end. (C + 1,)"""
+    own_node: U32
+    """Nodes of the ads themselves and of the products they cover, one list after another, no list has one twice;
+    unknown ones may occur. (M,)"""
+    own_offsets: I64
+    """Where each list starts, and the end. (C + 1,)"""
+
+    def __len__(self) -> int:
+        return len(self.item_node)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import read_only
-from search_stage.distinct import number_distinct
-from search_stage.engines import key_search_of
-from search_stage.hard import HardPolicies, hard_search
+from search_stage.hard.hard import HardPolicies, hard_search
+from search_stage.hard.levels import match_levels
 from search_stage.history import History
-from search_stage.levels import match_levels
+from search_stage.kernels.compiled import read_only
+from search_stage.kernels.distinct import number_distinct
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver
-from search_stage.scoring import score_listed
-from search_stage.soft import Keys, soft_search
+from search_stage.soft.base import Keys, soft_search
+from search_stage.soft.engines import key_search_of
+from search_stage.soft.scoring import score_listed
+from search_stage.soft.time_term import bands_of, search_bands
 from search_stage.statistics import match_statistics
-from search_stage.time_term import bands_of, search_bands
 from search_stage.validate import check_answer_size, lower
-from store.reading.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
+from store.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
 from store.types import Section, UserColumns
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from search_stage.config import SearchConfig
     from search_stage.index.generation import IndexGeneration
-    from search_stage.levels import ResolvedCandidates
     from search_stage.merge import Merged
-    from search_stage.soft import KeySearch
-    from search_stage.time_term import Band
-    from store.reading.behavior_store import Snapshot
+    from search_stage.resolve import ResolvedCandidates
+    from search_stage.soft.base import KeySearch
+    from search_stage.soft.time_term import Band
+    from store.behavior_store import Snapshot
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I32, I64, U64
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from search_stage.config import SearchConfig
 from search_stage.errors import DeadlineExceededError
 from search_stage.index.generation import IndexGeneration
-from search_stage.rehearsal import rehearse
 from search_stage.retrieve import Serving, retrieve
 from search_stage.validate import check_categories, check_request
-from store.generation import current_name
-from store.reading.behavior_store import BehaviorStore
-from store.reading.retrieval import Ancestors
+from search_stage.warm_up import rehearse
+from store.behavior_store import BehaviorStore
+from store.publishing.generation import current_name
+from store.retrieval import Ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.reading.behavior_store import Snapshot
-    from store.reading.retrieval import SearchRequest, SearchResult
-    from store.serving.deadline import Deadline
+    from serving.deadline import Deadline
+    from store.behavior_store import Snapshot
+    from store.retrieval import SearchRequest, SearchResult
     from store.types import U64
 
 _log = logging.getLogger(__name__)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled
-from store.reading.retrieval import MatchStatistics
+from search_stage.kernels.compiled import compiled
+from store.retrieval import MatchStatistics
 
 if TYPE_CHECKING:
-    from search_stage.level_kernels import Intervals, OwnRows
-    from search_stage.levels import LevelMatches
+    from search_stage.hard.level_kernels import Intervals, OwnRows
+    from search_stage.hard.levels import LevelMatches
     from store.types import I32, I64, U32
 
 _STEP_COST = 8

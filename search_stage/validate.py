@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search_stage.errors import InvalidRequestError
-from store.reading.retrieval import MAX_CATEGORIES_ASKED
+from store.retrieval import MAX_CATEGORIES_ASKED
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from search_stage.config import LimitsConfig, SearchConfig
-    from store.reading.retrieval import SearchRequest
+    from store.retrieval import SearchRequest
 
 
 def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from store.base.tables import CoverTable, FieldTable
+from store.behavior_store import BehaviorStore, Snapshot
 from store.errors import (
     CorruptGenerationError,
     CorruptRecordError,
@@ -16,15 +18,13 @@ from store.errors import (
     StoreIOError,
     TooManyBadRowsError,
 )
-from store.generations.tables import CoverTable, FieldTable
-from store.reading.behavior_store import BehaviorStore, Snapshot
 from store.taxonomy.taxonomy import Taxonomy
 from store.types import NO_ID, Section, UserColumns, Vocabulary, parse_id
 
 if TYPE_CHECKING:
     from store.building.ingest import ingest, rebuild
     from store.building.options import BuildReport
-    from store.operations.verify import verify
+    from store.operations.verify.verify import verify
 
 __all__ = [
     "NO_ID",
@@ -56,7 +56,7 @@ _HOMES = {
     "BuildReport": "store.building.options",
     "ingest": "store.building.ingest",
     "rebuild": "store.building.ingest",
-    "verify": "store.operations.verify",
+    "verify": "store.operations.verify.verify",
 }
 """What is imported when it is first asked for: a server that only reads has no use for what builds."""
 

@@ -16,10 +16,7 @@ StoreError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from store.inputs.bad_rows import BadRow
+from dataclasses import dataclass
 
 
 class StoreError(Exception):
@@ -32,6 +29,21 @@ class InputError(StoreError):
 
 class UnknownFieldError(InputError):
     """The store has no such side-info field of behaviors; the message names it and those there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """One refused row."""
+
+    file: str
+    """Name of the file in the dataset folder."""
+    line: int
+    """CSV: physical line, the header is line 1. Parquet: row, the first is 1."""
+    reason: str
+    """What is wrong, starting with the name of the column."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
 
 
 class TooManyBadRowsError(InputError):

@@ -1,18 +1,20 @@
-"""Events as columns, in the order of the input: what files, the base and the delta give to a build."""
+"""Events as columns, in the order of the input: rows for a build, and batches on their way into the delta."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
+from store.errors import InputError
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from store.types import F32, I64, U16, U64, AnyArray, Bool
+    from store.types import F32, I64, U16, U64, AnyArray, Bool, NameKind
 
 FieldKind = Literal["id", "number"]
 """Kind of a side-info field: ids (uint64, `NO_ID` = missing) or numbers (float32, NaN = missing)."""
@@ -107,3 +109,48 @@ def _field(parts: Sequence[EventRows], at: int) -> U64 | F32:
 
 def _keys(part: EventRows) -> U64:
     return np.full(len(part), NO_ID, np.uint64) if part.key is None else part.key
+
+
+_DTYPES = {"user": "uint64", "item": "uint64", "category": "uint64", "timestamp_ms": "int64", "key": "uint64"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventBatch:
+    """Events in the order in which they happened to arrive, columns of length N.
+
+    Values that break the contract of docs/data.md are refused row by row when the batch is appended, not here.
+    """
+
+    user: U64
+    item: U64
+    category: U64
+    """In the tree of the event's domain if that has one, else of the ads'; `NO_ID` = none. (N,)"""
+    timestamp_ms: I64
+    """Milliseconds UTC. (N,)"""
+    domain: Sequence[str]
+    action: Sequence[str]
+    scene: Sequence[str]
+    """Empty = none. (N,)"""
+    key: U64
+    """Event id; `NO_ID` = none. (N,)"""
+    fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    """Side-info by name: uint64 ids, `NO_ID` = missing, or float32, NaN = missing. Each (N,)"""
+    names: Mapping[NameKind, Mapping[int, str]] = field(default_factory=lambda: MappingProxyType({}))
+    """Names of ids that are not the decimal form of the id; kept for the ids of accepted events."""
+    refused: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Rows that are already known to be bad, with the reason; their values are of no account."""
+
+    def __post_init__(self) -> None:
+        for name, dtype in _DTYPES.items():
+            if getattr(self, name).dtype != dtype:
+                raise InputError(f"{name}: must be {dtype}, is {getattr(self, name).dtype}")
+        for name, column in self.fields.items():
+            if column.dtype not in (np.uint64, np.float32):
+                raise InputError(f"{name}: must be uint64 or float32, is {column.dtype}")
+        columns = {name: getattr(self, name) for name in (*_DTYPES, "domain", "action", "scene")}
+        for name, column in {**columns, **self.fields}.items():
+            if len(column) != len(self.user):
+                raise InputError(f"{name}: {len(column)} values for {len(self.user)} events")
+
+    def __len__(self) -> int:
+        return len(self.user)

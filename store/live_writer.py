@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from store.delta.appender import Appender
+from store.base.sequence import smallest_sequence
+from store.delta.group_commit import Appender
 from store.delta.writer import MAX_SKEW_MS, DeltaWriter, system_time_ms
 from store.errors import OutdatedGenerationError
-from store.generations.kept import smallest_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from store.delta.append_types import AppendResult, EventBatch
-    from store.reading.behavior_store import BehaviorStore
+    from store.behavior_store import BehaviorStore
+    from store.delta.batch import AppendResult
+    from store.events import EventBatch
 
 
 class LiveWriter:

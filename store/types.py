@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ AnyArray = npt.NDArray[Any]
 
 NO_ID = 2**64 - 1
 """The id that means "none" in every id column; refused as an id of anything."""
+NameKind = Literal["user", "item", "category", "value"]
+"""What has a name; "value" = a value of a side-info field of behaviors that was a string."""
+
 MAX_TIMESTAMP_MS = 253_402_300_799_999
 """End of the year 9999: a larger number is in micro- or nanoseconds."""
 

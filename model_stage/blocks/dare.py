@@ -38,7 +38,7 @@ from model_stage.blocks.position import PositionTables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,13 @@ from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.ragged import (
+    buckets_of,
+    lengths_to_offsets,
+    offsets_to_segments,
+    segment_softmax,
+    segment_sum,
+)
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -34,18 +41,11 @@ from model_stage.blocks.sequence import (
     read_lists,
     weights_of,
 )
-from model_stage.ragged import (
-    buckets_of,
-    lengths_to_offsets,
-    offsets_to_segments,
-    segment_softmax,
-    segment_sum,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 MINUTE_MS = 60_000
 

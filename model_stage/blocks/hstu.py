@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather
 from model_stage.blocks.sequence import Keys, LayerNorm, ListInput, ListInterest, contract, lists_of, weights_of
-from model_stage.ragged import Bucket, buckets_of, from_cells, gather
-from model_stage.targets import IntervalPosition, RankPosition
+from model_stage.config.targets import IntervalPosition, RankPosition
 
 MINUTE_MS = 60_000
 ROWS_AT_ONCE = 256

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_precision
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.ragged import buckets_of, from_cells, gather
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -32,12 +33,11 @@ from model_stage.blocks.sequence import (
     transformer_layers,
     weights_of,
 )
-from model_stage.ragged import buckets_of, from_cells, gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 EPS = 1e-6
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.longer_tokens import LongerConfig, Tokens
+from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, lengths_to_offsets
 from model_stage.blocks.sequence import (
     Keys,
     LayerNorm,
@@ -40,7 +41,6 @@ from model_stage.blocks.sequence import (
     transformer_layers,
     weights_of,
 )
-from model_stage.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, lengths_to_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

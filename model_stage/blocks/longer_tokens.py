@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.position import position_buckets
+from model_stage.blocks.ragged import lengths_to_offsets, offsets_to_segments
 from model_stage.blocks.sequence import TransformerLayer, lists_of, scaled_dot_product
-from model_stage.ragged import lengths_to_offsets, offsets_to_segments
-from model_stage.targets import IntervalPosition, RankPosition
+from model_stage.config.targets import IntervalPosition, RankPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_linear, full_precision, list_pairs, pair_softmax, pooled_rows
 from model_stage.blocks.position import PositionTables
-from model_stage.ragged import offsets_to_segments
+from model_stage.blocks.ragged import offsets_to_segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.sequence import ListInput
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 class MemoryBank(nn.Module):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from model_stage.ragged import segment_softmax, segment_sum
+from model_stage.blocks.ragged import segment_softmax, segment_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from model_stage.targets import (
+from model_stage.config.targets import (
     PERIOD_MS,
     CalendarPosition,
     IntervalPosition,

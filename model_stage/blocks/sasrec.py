@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_precision
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.ragged import buckets_of
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -39,12 +40,11 @@ from model_stage.blocks.sequence import (
     read_lists,
     weights_of,
 )
-from model_stage.ragged import buckets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_precision, list_pairs
+from model_stage.blocks.ragged import offsets_to_segments, segment_sum
 from model_stage.blocks.simhash import SimHash
-from model_stage.ragged import offsets_to_segments, segment_sum
 
 if TYPE_CHECKING:
     from model_stage.blocks.sequence import ListInput

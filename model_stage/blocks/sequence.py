@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_precision, layer_norm
-from model_stage.ragged import Bucket, buckets_of, from_cells, gather, lengths_to_offsets
+from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather, lengths_to_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

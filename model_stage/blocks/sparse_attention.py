@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, offsets_to_segments
 from model_stage.blocks.sequence import (
     Keys,
     LayerNorm,
@@ -39,12 +40,11 @@ from model_stage.blocks.sequence import (
     transformer_layers,
     weights_of,
 )
-from model_stage.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, offsets_to_segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

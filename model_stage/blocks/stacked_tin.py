@@ -28,7 +28,7 @@ from model_stage.blocks.tin import temporal_pool, temporal_scores
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 class NextQuestion(nn.Module):

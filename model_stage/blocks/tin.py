@@ -34,7 +34,7 @@ from model_stage.blocks.position import PositionTables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 class TIN(nn.Module):

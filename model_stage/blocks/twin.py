@@ -37,7 +37,7 @@ from model_stage.blocks.pairs import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.targets import Position
+    from model_stage.config.targets import Position
 
 
 class TWIN(nn.Module):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_stage.bundle import KIND, load_bundle
-from model_stage.schema import NumericField
-from store.generation import open_generation
+from model_stage.config.schema import NumericField
+from store.publishing.generation import open_generation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_stage.encoder import collate
-from model_stage.inspection.made_up import made_up, some_categories
-from model_stage.targets import PERIOD_MS, CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
-from store.reading.retrieval import NO_LEVEL
+from model_stage.config.targets import PERIOD_MS, CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
+from model_stage.encoding.encoder import collate
+from model_stage.inspection.synthetic_request import made_up, some_categories
+from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from model_stage.bundle import Bundle
-    from model_stage.targets import Position, Target
+    from model_stage.config.targets import Position, Target
 
 DAY_MS = 86_400_000
 MAX_CATEGORIES = 64

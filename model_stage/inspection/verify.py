@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 
 from model_stage.bundle import ATTENTION_EXPORT, KIND, attention_export, load_bundle
-from model_stage.encoder import collate
+from model_stage.encoding.encoder import collate
 from model_stage.errors import BundleError, ConfigError
-from model_stage.inspection.made_up import made_up, some_categories
-from store.generation import open_generation
-from store.reading.retrieval import NO_LEVEL
+from model_stage.inspection.synthetic_request import made_up, some_categories
+from store.publishing.generation import open_generation
+from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

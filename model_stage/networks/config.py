@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from model_stage.config.schema import StrictModel
 from model_stage.networks.heads import Heads, TowerHeads
 from model_stage.networks.preset import Preset, load_preset
-from model_stage.schema import StrictModel
 
 
 def _named(value: object) -> object:

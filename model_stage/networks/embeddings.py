@@ -13,8 +13,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.schema import EmbeddedField, MultiValuedField, Schema
-    from model_stage.vocabulary import Vocabularies
+    from model_stage.config.schema import EmbeddedField, MultiValuedField, Schema
+    from model_stage.encoding.vocabulary import Vocabularies
 
 NODE = "node"
 """Name of the part that is the taxonomy path: item and categories."""

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.schema import StrictModel
+from model_stage.config.schema import StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights
 from model_stage.errors import ConfigError
+from model_stage.networks.block_input import Evidence, Interest, InterestBlock, Shape
 from model_stage.networks.conditional import joint_logits
 from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table, fuse
-from model_stage.networks.evidence import Evidence, Interest, InterestBlock, Shape
 from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
 
 if TYPE_CHECKING:
-    from model_stage.encoder import Batch
+    from model_stage.config.schema import Part, Schema
+    from model_stage.config.targets import Position, Targets
+    from model_stage.encoding.encoder import Batch
+    from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks.config import NetworkConfig
     from model_stage.networks.preset import Block
-    from model_stage.schema import Part, Schema
-    from model_stage.targets import Position, Targets
-    from model_stage.vocabulary import Vocabularies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

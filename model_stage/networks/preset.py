@@ -13,7 +13,8 @@ import torch
 import yaml
 from pydantic import Field
 
-from model_stage.networks.over_lists import (
+from model_stage.config.schema import StrictModel, parse_config
+from model_stage.networks.list_blocks import (
     HierarchyBlock,
     HstuBlock,
     LinearBlock,
@@ -23,7 +24,7 @@ from model_stage.networks.over_lists import (
     SdimBlock,
     SparseBlock,
 )
-from model_stage.networks.over_pairs import (
+from model_stage.networks.pair_blocks import (
     DareBlock,
     DinBlock,
     EtaBlock,
@@ -34,8 +35,7 @@ from model_stage.networks.over_pairs import (
     TinBlock,
     TwinBlock,
 )
-from model_stage.schema import StrictModel, parse_config
-from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from model_stage.blocks.dare import DARE, WholeHistories
 from model_stage.blocks.position import position_buckets
 from model_stage.networks.network import table_sets
-from store.reading.retrieval import NO_LEVEL
+from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.encoder import Batch
+    from model_stage.config.schema import Schema
+    from model_stage.config.targets import Targets
+    from model_stage.encoding.encoder import Batch
     from model_stage.networks import NetworkConfig, RankingNetwork
-    from model_stage.schema import Schema
-    from model_stage.targets import Targets
     from model_stage.training.history import EncodedHistory
 
 _TIME_DIM = 8

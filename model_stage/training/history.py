@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from model_stage.encoder import RequestEncoder
+    from model_stage.encoding.encoder import RequestEncoder
     from model_stage.types import RankRequest
-    from store.reading.behavior_store import Snapshot
+    from store.behavior_store import Snapshot
     from store.types import I32, I64
 
 

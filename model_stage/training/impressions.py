@@ -13,15 +13,15 @@ import numpy as np
 
 from model_stage.errors import ConfigError
 from model_stage.types import RankRequest
-from store.building.impressions import read_impressions
+from store.dataset.impressions import read_impressions
 from store.lists import holds_of
-from store.reading.retrieval import Candidates
+from store.retrieval import Candidates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from model_stage.schema import Schema
+    from model_stage.config.schema import Schema
     from store.lists import FieldColumn
     from store.types import F32, I64, U64
 

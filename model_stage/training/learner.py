@@ -18,9 +18,9 @@ from torch import nn
 from model_stage.training.average import RunningAverage
 
 if TYPE_CHECKING:
+    from model_stage.config.train import TrainConfig
     from model_stage.networks import RankingNetwork
     from model_stage.training.auxiliary import AuxiliaryModel
-    from model_stage.training.config import TrainConfig
 
 _LARGE = ("attention.", "representation.", "categorical.", "multi_valued.")
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from model_stage.agreement import find_field_problem
-from model_stage.ancestors import AncestorEncoder
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
-from model_stage.encoder import RequestEncoder
+from model_stage.config.schema import NumericField, Schema, StrictModel, load_yaml
+from model_stage.config.targets import Targets
+from model_stage.config.train import TrainConfig
+from model_stage.encoding.ancestors import AncestorEncoder
+from model_stage.encoding.encoder import RequestEncoder
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
-from model_stage.schema import NumericField, Schema, StrictModel, load_yaml
-from model_stage.targets import Targets
+from model_stage.ranking.compatibility import find_field_problem
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
-from model_stage.training.config import TrainConfig
 from model_stage.training.history import HistoryReader
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.scoring import calibrated_report, logits_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from model_stage.bundle import Bundle
     from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
-    from store.reading.behavior_store import Snapshot
+    from store.behavior_store import Snapshot
 
 SPLITS = ("train", "validation", "test")
 

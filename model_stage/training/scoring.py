@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model_stage.calibration import Calibration
-from model_stage.encoder import collate
+from model_stage.encoding.encoder import collate
 from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.training.trainer import batches
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.bundle import Bundle
+    from model_stage.config.targets import Targets
     from model_stage.networks import RankingNetwork
-    from model_stage.targets import Targets
     from model_stage.training.impressions import Impressions
     from model_stage.training.trainer import Example
     from store.types import F32

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model_stage.config.schema import BucketedField, MultiValuedField, NumericField
+from model_stage.encoding.values import known_lists, known_values
+from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
 from model_stage.errors import ConfigError
-from model_stage.field_values import known_lists, known_values
-from model_stage.schema import BucketedField, MultiValuedField, NumericField
-from model_stage.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
 from store.events import missing_field
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from model_stage.schema import AnyField, Schema
+    from model_stage.config.schema import AnyField, Schema
     from model_stage.training.impressions import Impressions
+    from store.behavior_store import Snapshot
     from store.lists import Holds
-    from store.reading.behavior_store import Snapshot
     from store.types import U64, AnyArray
 
 MIN_COUNT = 2

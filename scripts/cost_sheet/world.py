@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.bundle import new_network
-from model_stage.encoder import EncodedRequest, RequestEncoder, collate
+from model_stage.config.schema import CategoricalField, NumericField, Schema
+from model_stage.config.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
+from model_stage.encoding.encoder import EncodedRequest, RequestEncoder, collate
+from model_stage.encoding.vocabulary import IdRows, TreeVocabulary, Vocabularies
 from model_stage.networks import NetworkConfig
-from model_stage.schema import CategoricalField, NumericField, Schema
-from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
-from model_stage.vocabulary import IdRows, TreeVocabulary, Vocabularies
-from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:
-    from model_stage.encoder import Batch
+    from model_stage.encoding.encoder import Batch
     from model_stage.networks import RankingNetwork
 
 WIDTH = 16

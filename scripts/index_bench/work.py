@@ -19,7 +19,7 @@ from search_stage.index.kmeans import ITERATIONS, POINTS_PER_CENTROID, SEED, num
 from search_stage.index.nearest import nearest_centroid
 from search_stage.index.representatives import representatives
 from store import ingest
-from store.reading.behavior_store import BehaviorStore
+from store.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from scripts.servers import CHECKOUT
-from store.serving.place import write_whole
+from serving.place import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from model_stage.search_client import SearchClient, request_to_proto
+from model_stage.serving.search_client import SearchClient, request_to_proto
 from scripts.search_bench.echo import echo
 from scripts.search_bench.workers import measure_workers
 from scripts.search_bench.world import AS_OF_MS, FIRST_USER
 from scripts.servers import started
 from scripts.store_bench.machine import describe_machine
-from search_stage.approximate import ClusterKeySearch
 from search_stage.config import SearchConfig
-from search_stage.convert import result_to_proto
-from search_stage.faiss_soft import calibrate
-from search_stage.hard import hard_search
+from search_stage.hard.hard import hard_search
+from search_stage.hard.levels import match_levels
 from search_stage.history import History
 from search_stage.index.generation import IndexGeneration
 from search_stage.index.layout import TABLE_FILE
-from search_stage.levels import match_levels
 from search_stage.retrieve import Serving
 from search_stage.searcher import Searcher
-from search_stage.soft import Keys, soft_search
-from store.reading.behavior_store import BehaviorStore
-from store.reading.retrieval import SOURCE_SOFT, SearchRequest
-from store.serving.deadline import Deadline
+from search_stage.serving.convert import result_to_proto
+from search_stage.soft.base import Keys, soft_search
+from search_stage.soft.clusters import ClusterKeySearch
+from search_stage.soft.faiss_search import calibrate
+from serving.deadline import Deadline
+from store.behavior_store import BehaviorStore
+from store.retrieval import SOURCE_SOFT, SearchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from scripts.search_bench.world import World
-    from store.reading.retrieval import SearchResult
+    from store.retrieval import SearchResult
     from store.types import F32, I64
 
 TOP_K = 50

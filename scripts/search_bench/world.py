@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from search_stage.index.build import build_index
+from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
-from store.reading.behavior_store import BehaviorStore
-from store.reading.retrieval import Candidates
+from store.retrieval import Candidates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

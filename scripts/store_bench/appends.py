@@ -12,17 +12,18 @@ import numpy as np
 
 from scripts.store_bench.bulk import disk_bytes
 from scripts.store_bench.timing import Spread
+from store.behavior_store import BehaviorStore
 from store.delta.delta import Delta
 from store.delta.layout import META_SEQUENCE, NUMBER, split_event_keys
 from store.files.environment import open_shared
 from store.live_writer import LiveWriter
-from store.reading.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from store.delta.append_types import AppendResult, EventBatch
+    from store.delta.batch import AppendResult
+    from store.events import EventBatch
 
 CALLERS = 16
 _ROUNDS = 5

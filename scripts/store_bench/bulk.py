@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scripts.store_bench.timing import StepTimes, one_core, peak_rss_mib
+from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest, rebuild
 from store.files.environment import create
-from store.generation import current_name
 from store.keys import user_key
-from store.reading.behavior_store import BehaviorStore
+from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
     from pathlib import Path

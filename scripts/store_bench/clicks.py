@@ -14,8 +14,8 @@ from scripts.datasets.globo_news import CONTEXT
 from scripts.datasets.output import write_dataset
 from scripts.store_bench.appends import measure_appends
 from scripts.store_bench.world import cut, no_ids
-from store.delta.append_types import EventBatch
-from store.operations.verify import verify
+from store.events import EventBatch
+from store.operations.verify.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from scripts.store_bench.world import FIRST_EXACT_USER
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from store.reading.behavior_store import BehaviorStore, Snapshot
+    from store.behavior_store import BehaviorStore, Snapshot
 
 KINDS = {
     "read": "the whole user, every byte of the record read: `columns(user, check=True)`",

@@ -13,8 +13,8 @@ from scripts.store_bench.clicks import append_clicks, read_content, split_clicks
 from scripts.store_bench.reads import STEADY, Reads, measure_reads
 from scripts.store_bench.timing import in_child, in_this_process
 from scripts.store_bench.world import FIRST_EXACT_USER, World
+from store.behavior_store import BehaviorStore
 from store.live_writer import LiveWriter
-from store.reading.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.delta.append_types import EventBatch
+from store.events import EventBatch
 from store.types import NO_ID
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import torch
 
-from model_stage.training.config import TrainConfig
+from model_stage.config.train import TrainConfig
 from model_stage.training.trainer import Example, train
 from scripts.cost_sheet.world import TARGETS, make_network, make_request
 from scripts.store_bench.timing import peak_rss_mib

@@ -27,15 +27,15 @@ from search_stage.index.rows import fill_table, find_sources
 from search_stage.index.selfcheck import check_norms, check_recall, measure
 from store.errors import StoreError
 from store.files.arrays import save_array
-from store.files.lock import FileLock
-from store.generation import GenerationWriter, translate_os_errors
-from store.generations.kept import LOCK_FILE, remove_generations, remove_leftovers, roll_back
+from store.publishing.generation import GenerationWriter, translate_os_errors
+from store.publishing.kept import LOCK_FILE, remove_generations, remove_leftovers, roll_back
+from store.publishing.lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from store.reading.behavior_store import BehaviorStore, Snapshot
+    from store.behavior_store import BehaviorStore, Snapshot
     from store.types import AnyArray
 
     Progress = Callable[[str, float], None]
@@ -142,7 +142,7 @@ def roll_back_index(root: Path, name: str | None = None) -> str:
         store.errors.LockedError: Somebody else publishes or removes generations there.
     """
     with FileLock(root / LOCK_FILE, "roll back"):
-        return roll_back(root, name, "index", IndexGeneration.open)
+        return roll_back(root, "index", IndexGeneration.open, name)
 
 
 def _make(

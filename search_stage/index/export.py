@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from search_stage.errors import ExportError
 from search_stage.index.vectors import LARGEST_NORM, norms
-from store.generation import CURRENT_FILE, open_generation
+from store.publishing.generation import CURRENT_FILE, open_generation
 from store.types import NO_ID
 
 if TYPE_CHECKING:

@@ -30,14 +30,14 @@ from search_stage.index.layout import (
     read_meta,
 )
 from search_stage.index.vectors import LARGEST_NORM, STORED_AS, norms, to_float32
-from store.generation import open_generation
+from store.publishing.generation import open_generation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from store.reading.behavior_store import Snapshot
+    from store.behavior_store import Snapshot
     from store.types import F32, U32, U64, AnyArray, Bool
 
 _ROWS_AT_ONCE = 1 << 16

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.faiss_module import load_faiss
+from search_stage.index.faiss_module import load_faiss
 from search_stage.index.layout import MAX_CLUSTERS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search_stage.errors import CorruptIndexError
 
 if TYPE_CHECKING:
-    from store.generation import OpenedGeneration
+    from store.publishing.generation import OpenedGeneration
 
 INDEX_FORMAT: Final = 1
 """Version of the files of an index generation."""

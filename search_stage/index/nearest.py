@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled, read_only
-from search_stage.vector_ops import BEST_LANES, BEST_ROWS, BEST_VECTORS, keep_best
+from search_stage.kernels.compiled import compiled, read_only
+from search_stage.kernels.vector_ops import BEST_LANES, BEST_ROWS, BEST_VECTORS, keep_best
 
 if TYPE_CHECKING:
     import numpy.typing as npt

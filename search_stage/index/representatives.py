@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.compiled import compiled, read_only
 from search_stage.index.vectors import words
-from search_stage.vector_ops import prefetch
+from search_stage.kernels.compiled import compiled, read_only
+from search_stage.kernels.vector_ops import prefetch
 
 if TYPE_CHECKING:
     from store.types import U32, U64, AnyArray

@@ -14,43 +14,43 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.building.build_work import Work, encode_partitions, partition_bits, spill_pieces
+from store.base.files import BaseReader, BaseWriter
+from store.base.meta import StoreMeta, read_meta
 from store.building.clean_up import clean_up
 from store.building.delta_part import spill_delta
 from store.building.event_files import BehaviorFiles, join_kinds
+from store.building.names import NAME_KINDS, merge_names, sorted_names, spilled_names
 from store.building.options import BuildReport
 from store.building.partition import BaseSource, PartSource, Plan, by_domain
-from store.building.recoding import join_vocabularies, recode, used_words
-from store.building.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
+from store.building.spill import used_words
 from store.building.widths import widths_of
+from store.building.work import Work, encode_partitions, partition_bits, spill_pieces
+from store.dataset.readers import find_files
+from store.dataset.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
+from store.dataset.table_reader import TableReader
 from store.delta.delta import Delta
 from store.delta.writer import DeltaWriter
 from store.errors import GenerationError, InputError, MissingGenerationError
-from store.files.lock import FileLock
-from store.generation import GenerationWriter, current_name, open_generation, translate_os_errors
-from store.generations.base import BaseReader, BaseWriter
-from store.generations.kept import LOCK_FILE, remove_leftovers
-from store.generations.meta import StoreMeta, read_meta
-from store.generations.names import NAME_KINDS, merge_names, sorted_names, spilled_names
-from store.inputs.readers import find_files
-from store.inputs.table_reader import TableReader
+from store.publishing.generation import GenerationWriter, current_name, open_generation, translate_os_errors
+from store.publishing.kept import LOCK_FILE, remove_leftovers
+from store.publishing.lock import FileLock
 from store.taxonomy.numbering import build_taxonomy
+from store.vocabulary import join_vocabularies, recode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from store.base.tables import FieldTable
     from store.building.options import BuildOptions, Progress
     from store.building.partition import Counts
     from store.building.spill import SpillPart
+    from store.dataset.bad_rows import BadRows
     from store.delta.delta import DeltaTransaction, Tombstone
     from store.events import FieldKinds
-    from store.generation import OpenedGeneration
-    from store.generations.base import NameKind
-    from store.generations.tables import FieldTable
-    from store.inputs.bad_rows import BadRows
+    from store.publishing.generation import OpenedGeneration
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import U64
+    from store.types import U64, NameKind
 
 _NO_FILES = BehaviorFiles(pieces=(), kinds=(), estimated_rows=0)
 _TABLES = "tables"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from store.base.meta import read_meta
+from store.base.sequence import smallest_sequence
 from store.delta.writer import DeltaWriter
 from store.errors import GenerationError, LockedError, StoreError
-from store.generation import open_generation
-from store.generations.kept import kept_generations, remove_generations, smallest_sequence
-from store.generations.meta import read_meta
+from store.publishing.generation import open_generation
+from store.publishing.kept import kept_generations, remove_generations
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -12,30 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from store.building.side_tables import side_fields
+from store.building.names import NameSpill
 from store.building.spill import SpillPart, SpillWriter, finished_part
+from store.dataset.bad_rows import BadRows
+from store.dataset.parsing import IdPool, WordPool, id_field, number_field, times
+from store.dataset.readers import empty_batch, estimated_rows, find_files, read_batches, row_groups_of
+from store.dataset.side_tables import side_fields
 from store.errors import InputError
 from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds, field_kind, missing_field
-from store.generations.names import NameSpill
-from store.inputs.bad_rows import BadRows
-from store.inputs.parsing import IdPool, WordPool, id_field, number_field, times
-from store.inputs.readers import empty_batch, estimated_rows, find_files, read_batches, row_groups_of
 from store.lists import Lists
+from store.vocabulary import MAX_CODES, MAX_SCENES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from store.generations.base import NameKind
-    from store.inputs.batch import Batch
-    from store.inputs.readers import RowGroups
-    from store.types import F32, U64
+    from store.dataset.batch import Batch
+    from store.dataset.readers import RowGroups
+    from store.types import F32, U64, NameKind
 
 _REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
 _OPTIONAL = {"scene", "event_id"}
 _WORDS = ("domain", "action", "scene")
-_MAX_CODES = 256
-_MAX_SCENES = 65_536
 _PIECE_ROWS = 4_000_000
 
 
@@ -160,9 +158,9 @@ class _Reader:
     def __init__(self, kinds: FieldKinds, bad_rows: BadRows) -> None:
         self._kinds = kinds
         self._bad_rows = bad_rows
-        self._domains = WordPool("domain", _MAX_CODES)
-        self._actions = WordPool("action", _MAX_CODES)
-        self._scenes = WordPool("scene", _MAX_SCENES)
+        self._domains = WordPool("domain", MAX_CODES)
+        self._actions = WordPool("action", MAX_CODES)
+        self._scenes = WordPool("scene", MAX_SCENES)
         self._users, self._items = IdPool("user"), IdPool("item")
         self._categories, self._values = IdPool("category"), IdPool("side-info value")
 

@@ -9,8 +9,8 @@ from store.building.build import build
 from store.building.event_files import find_behavior_files
 from store.building.options import BuildOptions, BuildReport
 from store.building.retention import Retention
-from store.generation import current_name
-from store.inputs.bad_rows import BadRows
+from store.dataset.bad_rows import BadRows
+from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
     from pathlib import Path

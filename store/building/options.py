@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from store.base.meta import StoreMeta
     from store.building.event_files import BehaviorFiles
     from store.building.partition import Counts
     from store.building.retention import Retention
-    from store.generations.meta import StoreMeta
-    from store.inputs.bad_rows import BadRow
+    from store.errors import BadRow
 
 
 class Progress(Protocol):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.base.files import BaseReader
 from store.building.arrange import arrange
 from store.building.spill import SpillReader
 from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds
-from store.generations.base import BaseReader
 from store.records.base_rows import base_rows
 from store.records.codec import encode_block
 from store.taxonomy.resolve import NodeResolver
@@ -24,21 +24,8 @@ if TYPE_CHECKING:
     from store.building.widths import Widths
     from store.records.codec import EncodedBlock
     from store.records.rows import UserBlock
-    from store.types import I64, U16, Bool, Vocabulary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recode:
-    """Codes of one source as codes of the build."""
-
-    stream: U16
-    """By the source's stream, (65536,)."""
-    scene: U16
-    """By the source's scene code."""
-
-    def apply(self, rows: EventRows) -> EventRows:
-        """Gives the rows with the build's codes."""
-        return replace(rows, stream=self.stream[rows.stream], scene=self.scene[rows.scene])
+    from store.types import I64, Bool, Vocabulary
+    from store.vocabulary import Recode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

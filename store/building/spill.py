@@ -19,11 +19,11 @@ import numpy as np
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from store.events import EventRows, FieldKind
+from store.errors import BadRow
+from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKind
 from store.files.arrays import write_npy
-from store.generation import translate_os_errors
-from store.inputs.bad_rows import BadRow
 from store.keys import mix
+from store.publishing.generation import translate_os_errors
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
@@ -271,4 +271,13 @@ def _rows(columns: list[AnyArray], *, keyed: bool) -> EventRows:
         scene=scene,
         key=rest[0] if keyed else None,
         fields=tuple(rest[1 if keyed else 0 :]),
+    )
+
+
+def used_words(part: SpillPart) -> Vocabulary:
+    """Gives the words that the rows of a part use; those of refused rows are left out."""
+    return Vocabulary(
+        domains=tuple(part.domains[code] for code in sorted({s // STREAMS_PER_DOMAIN for s in part.streams})),
+        actions=tuple(part.actions[code] for code in sorted({s % STREAMS_PER_DOMAIN for s in part.streams})),
+        scenes=tuple(part.scenes[code] for code in part.used_scenes),
     )

@@ -10,9 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from store.base.meta import StoreMeta
     from store.building.spill import SpillPart
     from store.events import FieldKinds
-    from store.generations.meta import StoreMeta
     from store.types import Vocabulary
 
 _WIDTHS = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64))

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from store.base.sequence import roll_back_store
 from store.building.ingest import KEPT, MEMORY_BYTES
 from store.building.ingest import ingest as run_ingest
 from store.building.ingest import rebuild as run_rebuild
 from store.building.retention import Retention
 from store.cli.shared import StoreOption, add_row, console, errors, facts, say, steps
-from store.files.lock import FileLock
-from store.generations.kept import LOCK_FILE, roll_back
+from store.publishing.kept import LOCK_FILE
+from store.publishing.lock import FileLock
 
 if TYPE_CHECKING:
     from store.building.options import BuildReport
@@ -90,7 +91,7 @@ def rollback(
 ) -> None:
     """Makes an older generation current again; live events stay visible."""
     with FileLock(store / LOCK_FILE, "roll back"):
-        say(f"current is {roll_back(store, to)}; servers follow when they reload")
+        say(f"current is {roll_back_store(store, to)}; servers follow when they reload")
 
 
 def print_report(report: BuildReport) -> None:

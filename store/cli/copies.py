@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from store.behavior_store import BehaviorStore
 from store.cli.shared import StoreOption, add_row, bar, console, facts, size_text
 from store.operations.backup import backup as run_backup
 from store.operations.export import export as run_export
-from store.reading.behavior_store import BehaviorStore
 
 ToOption = Annotated[Path, typer.Option("--to", help="Folder to write; must be empty or not exist.")]
 

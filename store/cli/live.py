@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from store.behavior_store import BehaviorStore
 from store.cli.shared import CALLER, StoreOption, console, errors, facts, say
-from store.delta.append_rows import parse_rows
+from store.dataset.json_rows import parse_rows
 from store.errors import InputError
 from store.live_writer import LiveWriter
-from store.reading.behavior_store import BehaviorStore
 from store.sources import FileLogSource, FollowReport, KafkaSource
 from store.sources import follow as run_follow
 from store.types import parse_id

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from store.behavior_store import BehaviorStore
 from store.cli.shared import (
     OPERATOR,
     JsonOption,
@@ -25,8 +26,7 @@ from store.cli.shared import (
 )
 from store.operations.stats import stats as run_stats
 from store.operations.trace import trace_user
-from store.operations.verify import verify as run_verify
-from store.reading.behavior_store import BehaviorStore
+from store.operations.verify.verify import verify as run_verify
 from store.types import parse_id
 
 if TYPE_CHECKING:

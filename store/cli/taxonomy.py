@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from store.behavior_store import BehaviorStore
 from store.cli.shared import (
     OPERATOR,
     JsonOption,
@@ -23,14 +24,13 @@ from store.cli.shared import (
     share_text,
 )
 from store.errors import InputError
-from store.reading.behavior_store import BehaviorStore
-from store.taxonomy_check.category_use import snapshot_use
-from store.taxonomy_check.check import check_dataset, check_tables
+from store.operations.taxonomy_check.category_use import snapshot_use
+from store.operations.taxonomy_check.check import check_dataset, check_tables
 from store.types import parse_id
 
 if TYPE_CHECKING:
-    from store.reading.behavior_store import Snapshot
-    from store.taxonomy_check.report import Finding, TaxonomyReport
+    from store.behavior_store import Snapshot
+    from store.operations.taxonomy_check.report import Finding, TaxonomyReport
     from store.types import I64
 
 app = typer.Typer(no_args_is_help=True, help="Checks and shows the category trees.")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.delta.check import check_delta, check_head
+from store.delta.integrity.check import check_delta, check_head
 from store.delta.layout import (
     ADVICE,
     DELTA_FOLDER,

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.delta.seals import SealedNumber, seal, unseal
+from store.delta.checksum import SealedNumber, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from store.events import FieldKind, FieldKinds
     from store.files.environment import Database, Environment
-    from store.generations.base import NameKind
-    from store.types import U64
+    from store.types import U64, NameKind
 
 DELTA_FOLDER = "delta"
 LOCK_FILE = "writer.lock"

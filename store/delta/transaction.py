@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from store.delta.checksum import unseal
 from store.delta.layout import (
     ADVICE,
     META_FORMAT,
@@ -25,7 +26,6 @@ from store.delta.layout import (
     split_event_keys,
 )
 from store.delta.rows import NO_ROWS, decode_rows
-from store.delta.seals import unseal
 from store.delta.segments import SegmentReader, next_users
 from store.errors import CorruptRecordError
 from store.files.environment import DATA_FILE, translate
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from store.delta.rows import DeltaRows
     from store.events import FieldKind
     from store.files.environment import Cursor, Database
-    from store.generations.base import NameKind
-    from store.types import U64
+    from store.types import U64, NameKind
 
 _FIRST_VALUES = 8
 _GROWTH = 2

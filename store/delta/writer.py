@@ -7,9 +7,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from store.delta.append import Append
+from store.delta.checksum import seal
+from store.delta.commit import Append
+from store.delta.dedupe import SeenEvents
 from store.delta.delta import Delta
-from store.delta.intake import take_in
 from store.delta.layout import (
     ADVICE,
     DELTA_FOLDER,
@@ -23,15 +24,14 @@ from store.delta.layout import (
     NUMBER,
     Tombstone,
 )
-from store.delta.removal import drop_events, number_of, remove_user, trim_some
-from store.delta.repeats import SeenEvents
 from store.delta.rows import peek_rows
-from store.delta.seals import seal
-from store.delta.words import WriterWords
+from store.delta.trim import drop_events, number_of, remove_user, trim_some
+from store.delta.validate import take_in
+from store.delta.vocabulary import WriterWords
 from store.errors import OutdatedGenerationError, StoreClosedError
 from store.files.environment import translate
-from store.files.lock import FileLock
 from store.keys import user_key
+from store.publishing.lock import FileLock
 from store.types import MAX_TIMESTAMP_MS
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from store.delta.append_types import AppendResult, BaseView, EventBatch
+    from store.delta.batch import AppendResult, BaseView
+    from store.events import EventBatch
     from store.files.environment import Transaction
 
 MAX_SKEW_MS = 300_000

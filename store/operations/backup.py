@@ -6,13 +6,13 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from store.base.meta import read_meta
 from store.delta.delta import Delta
 from store.delta.layout import DELTA_FOLDER
 from store.errors import MissingGenerationError, StoreIOError
 from store.files import environment
-from store.files.folders import building_folder, size_of
-from store.generation import current_name, open_generation, swap_current
-from store.generations.meta import read_meta
+from store.publishing.folder import building_folder, size_of
+from store.publishing.generation import current_name, open_generation, swap_current
 
 if TYPE_CHECKING:
     from pathlib import Path

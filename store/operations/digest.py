@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
+    from store.behavior_store import Snapshot
     from store.events import EventRows, FieldKinds
-    from store.reading.behavior_store import Snapshot
     from store.types import U64, Vocabulary
 
 TABLES = ("taxonomy", "bridges", "items", "users")

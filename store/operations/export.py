@@ -17,18 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from store.events import STREAMS_PER_DOMAIN
-from store.files.folders import building_folder
-from store.generations.base import NameKind
 from store.operations.digest import TABLES, hidden_users, table_batches
+from store.publishing.folder import building_folder
 from store.reading.scan import scan, user_bounds
-from store.types import NO_ID, parse_id
+from store.types import NO_ID, NameKind, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from store.behavior_store import Snapshot
     from store.events import EventRows
-    from store.reading.behavior_store import Snapshot
     from store.types import U64, AnyArray
 
 _ID_COLUMNS: tuple[NameKind, ...] = ("user", "item", "category")

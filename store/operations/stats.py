@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.behavior_store import BehaviorStore
 from store.delta.layout import DELTA_FOLDER, LOCK_FILE
 from store.events import STREAMS_PER_DOMAIN
-from store.files.folders import size_of
-from store.files.lock import lock_holder
-from store.generations.kept import kept_generations
-from store.reading.behavior_store import BehaviorStore
+from store.publishing.folder import size_of
+from store.publishing.kept import kept_generations
+from store.publishing.lock import lock_holder
 from store.reading.scan import scan, user_bounds
 from store.taxonomy.resolve import NodeResolver
 from store.types import NO_ID
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from store.behavior_store import Snapshot
     from store.events import EventRows
-    from store.reading.behavior_store import Snapshot
     from store.types import I64, U64
 
 _PERCENTILES = (50, 90, 99)

@@ -9,9 +9,9 @@ import numpy as np
 
 from store.delta.delta import Delta
 from store.files.arrays import find_sorted
-from store.generation import current_name, open_generation
-from store.generations.kept import kept_generations
 from store.operations.digest import table_batches
+from store.publishing.generation import current_name, open_generation
+from store.publishing.kept import kept_generations
 from store.reading.loaded import LoadedGeneration
 from store.records.codec import num_rows
 from store.types import parse_id

@@ -12,9 +12,8 @@ from store.records.codec import decode_extras, decode_user
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from store.delta.append_types import EventBatch
-    from store.events import FieldKinds
-    from store.generations.base import BaseTransaction
+    from store.base.files import BaseTransaction
+    from store.events import EventBatch, FieldKinds
     from store.reading.loaded import LoadedGeneration
     from store.types import I64, Bool, UserColumns, Vocabulary
 

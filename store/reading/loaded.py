@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from store.base.files import FILES, RECORDS_FILE, BaseReader
+from store.base.meta import read_meta
+from store.base.tables import CoverTable, FieldTable
 from store.errors import CorruptGenerationError
-from store.events import STREAMS_PER_DOMAIN
-from store.generations.base import FILES, RECORDS_FILE, BaseReader
-from store.generations.meta import read_meta
-from store.generations.tables import CoverTable, FieldTable
 from store.taxonomy.resolve import NodeResolver
 from store.taxonomy.taxonomy import Taxonomy
 from store.types import Vocabulary
+from store.vocabulary import extend_vocabulary, recode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from store.delta.layout import DeltaWords
-    from store.generation import OpenedGeneration
-    from store.types import U16
+    from store.publishing.generation import OpenedGeneration
+    from store.vocabulary import Recode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +28,8 @@ class LiveWords:
     """Of the delta's words."""
     vocabulary: Vocabulary
     resolver: NodeResolver
-    stream: U16
-    """By the delta's stream, (65536,)."""
-    scene: U16
-    """By the delta's scene code."""
+    recode: Recode
+    """The delta's codes as those of `vocabulary`."""
 
 
 class LoadedGeneration:
@@ -81,26 +75,10 @@ class LoadedGeneration:
         return live
 
     def _join(self, version: int, live: Vocabulary) -> LiveWords:
-        own = self.vocabulary
-        domains, domain = _extended(own.domains, live.domains)
-        actions, action = _extended(own.actions, live.actions)
-        scenes, scene = _extended(own.scenes, live.scenes)
-        stream = np.zeros(STREAMS_PER_DOMAIN * STREAMS_PER_DOMAIN, np.uint16)
-        for code, position in enumerate(domain.tolist()):
-            start = code * STREAMS_PER_DOMAIN
-            stream[start : start + len(action)] = position * STREAMS_PER_DOMAIN + action
+        vocabulary = extend_vocabulary(self.vocabulary, live)
         return LiveWords(
             version=version,
-            vocabulary=Vocabulary(domains=domains, actions=actions, scenes=scenes),
-            resolver=NodeResolver(self.taxonomy, domains),
-            stream=stream,
-            scene=scene,
+            vocabulary=vocabulary,
+            resolver=NodeResolver(self.taxonomy, vocabulary.domains),
+            recode=recode(live, vocabulary),
         )
-
-
-def _extended(own: Sequence[str], more: Sequence[str]) -> tuple[tuple[str, ...], U16]:
-    """Gives some words with others behind them, none twice, and the position of each of the others."""
-    position = {word: at for at, word in enumerate(own)}
-    for word in more:
-        position.setdefault(word, len(position))
-    return tuple(position), np.array([position[word] for word in more], np.uint16)

@@ -14,7 +14,7 @@ from store.records.codec import num_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.reading.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.types import I64
 
 _BLOCK_ROWS = 1 << 17

@@ -11,11 +11,11 @@ from store.errors import CorruptRecordError, InputError, StoreClosedError, Unkno
 from store.events import STREAMS_PER_DOMAIN
 from store.keys import mix_one
 from store.reading.merge import LiveRows, live_only, merge_columns
-from store.reading.retrieval import BehaviorColumns
 from store.reading.side_info import side_info_at
 from store.reading.subtree import OpenUser
 from store.reading.user_events import UserEvents, join_events
 from store.records.codec import decode_extras, decode_user
+from store.retrieval import BehaviorColumns
 from store.types import NO_ID, UserColumns
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from store.base.files import BaseTransaction
+    from store.base.meta import StoreMeta
+    from store.base.tables import CoverTable, FieldTable
     from store.delta.rows import DeltaRows
     from store.delta.transaction import DeltaTransaction
-    from store.generations.base import BaseTransaction, NameKind
-    from store.generations.meta import StoreMeta
-    from store.generations.tables import CoverTable, FieldTable
     from store.lists import FieldColumn
     from store.reading.loaded import LiveWords, LoadedGeneration
     from store.reading.subtree import Subtree
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import F32, I64, U64, Vocabulary
+    from store.types import F32, I64, U64, NameKind, Vocabulary
 
 
 class Snapshot:
@@ -344,13 +344,13 @@ class Snapshot:
 
     def _resolved(self, rows: DeltaRows) -> LiveRows:
         words = self._live_words()
-        stream = words.stream[rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action]
+        stream = words.recode.stream[rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action]
         return LiveRows(
             stream=stream,
             node=words.resolver.nodes(rows.item, rows.category, stream),
             timestamp_ms=rows.timestamp_ms,
             item=rows.item,
-            scene=words.scene[rows.scene],
+            scene=words.recode.scene[rows.scene],
         )
 
     def _live_words(self) -> LiveWords:

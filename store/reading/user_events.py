@@ -83,14 +83,14 @@ class UserEvents:
             codes: The delta's code of each side-info field.
             kinds: Side-info fields of the generation.
         """
-        stream = words.stream[rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action]
+        stream = words.recode.stream[rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action]
         return UserEvents(
             item=rows.item,
             category=rows.category,
             timestamp_ms=rows.timestamp_ms,
             domain=(stream // STREAMS_PER_DOMAIN).astype(np.uint8),
             action=(stream % STREAMS_PER_DOMAIN).astype(np.uint8),
-            scene=words.scene[rows.scene],
+            scene=words.recode.scene[rows.scene],
             key=rows.key,
             fields={
                 name: rows.fields[codes[name]] if codes.get(name, -1) in rows.fields else missing_field(kind, len(rows))

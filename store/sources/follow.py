@@ -7,16 +7,16 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from store.delta.append_rows import parse_rows
+from store.dataset.json_rows import parse_rows
 from store.errors import InputError
-from store.generation import translate_os_errors
+from store.publishing.generation import translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from store.delta.append_types import AppendResult, EventBatch
-    from store.events import FieldKinds
+    from store.delta.batch import AppendResult
+    from store.events import EventBatch, FieldKinds
     from store.sources.base import EventSource, SourceBatch
 
 MAX_EVENTS = 10_000

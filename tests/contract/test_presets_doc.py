@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
+from model_stage.config.targets import Targets
 from model_stage.networks.preset import load_preset, preset_names
-from model_stage.targets import Targets
 from model_stage.training.pipeline import ModelConfig
 from tests.contract.test_readme import CHECKOUT
 

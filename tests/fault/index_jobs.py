@@ -9,9 +9,9 @@ from safetensors.numpy import save_file
 
 from search_stage.index.build import BuildOptions, build_index
 from search_stage.index.generation import IndexGeneration
-from store.generations.kept import kept_generations
-from store.reading.behavior_store import BehaviorStore
-from tests.helpers import build_store
+from store.behavior_store import BehaviorStore
+from store.publishing.kept import kept_generations
+from tests.worlds.datasets import build_store
 
 CATEGORIES = 20
 

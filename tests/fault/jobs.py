@@ -15,10 +15,11 @@ import numpy as np
 import numpy.ma
 
 from store import BehaviorStore, ingest, rebuild, verify
-from store.files.lock import FileLock
-from store.generations.kept import LOCK_FILE, roll_back
+from store.base.sequence import roll_back_store
 from store.live_writer import LiveWriter
-from tests.fault import world
+from store.publishing.kept import LOCK_FILE
+from store.publishing.lock import FileLock
+from tests.worlds import fault_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def inspect(root: Path) -> Found:
             events = snapshot.events(user)
             columns = snapshot.columns(user)
             numbers.append(events.item)
-            wrong += world.wrong_rows(user, events, snapshot.vocabulary)
+            wrong += fault_store.wrong_rows(user, events, snapshot.vocabulary)
             wrong += not np.array_equal(columns.item[columns.order].astype(np.uint64), events.item)
         generation = snapshot.generation
         others = (*snapshot.names("item"), *snapshot.names("user"))
@@ -111,7 +112,7 @@ class Journal:
     def append(self, writer: LiveWriter, first: int, stop: int) -> None:
         """Appends events [first, stop)."""
         task = self._note(f"+ {{}} {first} {stop}\n")
-        writer.append(world.batch(np.arange(first, stop)))
+        writer.append(fault_store.batch(np.arange(first, stop)))
         os.write(self._descriptor, f"! {task}\n".encode())
 
     def delete(self, writer: LiveWriter, user: int) -> None:
@@ -131,14 +132,14 @@ class Journal:
 def append_some(root: Path, first: int, stop: int) -> None:
     """Appends events [first, stop)."""
     with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
-        writer.append(world.batch(np.arange(first, stop)))
+        writer.append(fault_store.batch(np.arange(first, stop)))
 
 
 def append_named(root: Path, first: int, stop: int) -> None:
     """Appends events [first, stop) with names for their ids, one call each, and how far their source is taken in."""
     with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
         for number in range(first, stop):
-            events = world.batch([number])
+            events = fault_store.batch([number])
             names = {"item": {number: f"item {number}"}, "user": {int(events.user[0]): f"user {events.user[0]}"}}
             writer.append_from(f"log/{number % 3}", replace(events, names=names), b"%d" % number)
 
@@ -161,7 +162,7 @@ def append_for_ever(root: Path, journal: Path, first: int, seed: int, threads: i
             if rng.random() < 0.1:
                 log.append(writer, start, stop)
             if rng.random() < 0.01:
-                log.delete(writer, rng.randrange(world.NUM_USERS))
+                log.delete(writer, rng.randrange(fault_store.NUM_USERS))
 
     def guarded(number: int) -> None:
         try:
@@ -194,4 +195,4 @@ def rebuild_at(root: Path, now_ns: int) -> str:
 def roll_back_it(root: Path) -> str:
     """Goes back to the generation before."""
     with FileLock(root / LOCK_FILE, "go back"):
-        return roll_back(root)
+        return roll_back_store(root)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.fault import world
+from tests.worlds import fault_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Ledger:
 
     @staticmethod
     def _alive(numbers, deleted: set[int]):
-        return numbers[~np.isin(world.users_of(numbers), list(deleted))] if len(deleted) else numbers
+        return numbers[~np.isin(fault_store.users_of(numbers), list(deleted))] if len(deleted) else numbers
 
 
 def _read(journals: Sequence[Path]):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from tests.fault.search_world import Caller
+from tests.worlds.fault_search import Caller
 
 if TYPE_CHECKING:
-    from tests.fault.search_world import SearchWorld
+    from tests.worlds.fault_search import SearchWorld
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,17 @@ import time
 
 import numpy as np
 
-from tests.fault import jobs, traffic, world
+from tests.fault import jobs, traffic
 from tests.fault.children import Child, run_child
 from tests.fault.ledger import Ledger
+from tests.worlds import fault_store
 
 BASE = np.arange(400)
 
 
 def test_reads_see_a_prefix(folder, scale, rng, tally):
     """While some threads append in group commits, and rebuilds publish, trim and remove generations."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     journals, stop = [folder / f"journal-{number}" for number in range(3)], folder / "stop"
     readers = [Child(traffic.read_steadily, root, journals, stop, rng.randrange(2**32), 4) for _ in range(scale(2, 3))]
     appender = Child(traffic.append_steadily, root, journals, stop)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from store.generation import CURRENT_FILE, current_name
-from tests.fault import jobs, world
+from store.publishing.generation import CURRENT_FILE, current_name
+from tests.fault import jobs
 from tests.fault.children import run_child
 from tests.fault.damage import Damage, attempt_open, attempt_reload, random_flips, try_all
-from tests.helpers import bits_of_structure
+from tests.worlds import fault_store
+from tests.worlds.datasets import bits_of_structure
 
 BASE = np.arange(1000)
 
@@ -17,9 +18,11 @@ BASE = np.arange(1000)
 @pytest.fixture
 def published(folder):
     """A store with two generations, what the newer one holds, and the name of the older one."""
-    root = world.make_store(folder, BASE, items=600)
+    root = fault_store.make_store(folder, BASE, items=600)
     good = current_name(root, "store")
-    run_child(jobs.ingest_into, root, world.write_events(folder / "more", np.arange(900, 2000), items=600)).unwrap()
+    run_child(
+        jobs.ingest_into, root, fault_store.write_events(folder / "more", np.arange(900, 2000), items=600)
+    ).unwrap()
     return root, run_child(jobs.inspect, root).unwrap(), good
 
 
@@ -43,7 +46,7 @@ def test_flipped_bits_of_a_generation(published, folder, scale, rng, tally):
 
 def test_flipped_bits_of_the_delta(folder, scale, rng, tally):
     """Half of them anywhere, half in what LMDB itself believes."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     run_child(jobs.append_some, root, 5000, 6000).unwrap()
     run_child(jobs.append_named, root, 7000, 7100).unwrap()
     run_child(jobs.delete_some, root, [3, 5]).unwrap()
@@ -56,7 +59,7 @@ def test_flipped_bits_of_the_delta(folder, scale, rng, tally):
 
 
 def test_a_delta_cut_short(folder, scale, rng, tally):
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     run_child(jobs.append_some, root, 5000, 6000).unwrap()
     expected = run_child(jobs.inspect, root).unwrap()
     data = root / "delta" / "data.mdb"

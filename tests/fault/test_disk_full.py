@@ -10,11 +10,12 @@ import pytest
 
 from store.errors import StoreIOError
 from store.files.arrays import save_array
-from tests.fault import jobs, trouble, world
+from tests.fault import jobs, trouble
 from tests.fault.children import Outcome, run_child
 from tests.fault.lanes import in_lanes
 from tests.fault.ledger import Ledger
 from tests.fault.mounts import free_all, leave_free, small_disk
+from tests.worlds import fault_store
 
 DISK_BYTES = 16 << 20
 BASE = np.arange(300)
@@ -31,9 +32,9 @@ def was_refused(outcome: Outcome) -> bool:
 
 @pytest.mark.parametrize("job", ["ingest", "rebuild"])
 def test_disk_full_during(job, folder, scale, rng, tally):
-    template = world.make_store(folder, BASE, items=ITEMS)
+    template = fault_store.make_store(folder, BASE, items=ITEMS)
     run_child(jobs.append_some, template, 5000, 5400).unwrap()
-    more = world.write_events(folder / "more", np.arange(200, 3000), files=2, items=ITEMS)
+    more = fault_store.write_events(folder / "more", np.arange(200, 3000), files=2, items=ITEMS)
     whole = shutil.copytree(template, folder / "whole")
     before = run_child(jobs.inspect, whole).unwrap()
     args = (jobs.ingest_into, more, {"memory_bytes": 1 << 20}) if job == "ingest" else (jobs.rebuild_it,)
@@ -68,7 +69,7 @@ def test_disk_full_during(job, folder, scale, rng, tally):
 
 def test_disk_full_during_append(folder, scale, rng, tally):
     """The writer that was refused goes on as soon as there is room again, and the same batch succeeds."""
-    template = world.make_store(folder, BASE)
+    template = fault_store.make_store(folder, BASE)
 
     def run(tally, place, seed):
         with small_disk(place / "disk", DISK_BYTES) as disk:
@@ -88,7 +89,7 @@ def test_disk_full_during_append(folder, scale, rng, tally):
 
 def test_readers_of_a_full_disk(folder, tally):
     """Nothing at all is free: reading needs no room that is not there yet, and a lock that does says so."""
-    template = world.make_store(folder, BASE)
+    template = fault_store.make_store(folder, BASE)
     run_child(jobs.append_some, template, 5000, 5050).unwrap()
     with small_disk(folder / "disk", DISK_BYTES) as disk:
         for was_open in (True, False):

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protos.lookback.search.v1 import search_pb2 as pb
-from tests.fault.search_world import make_search_world
-from tests.integration.world import server_process
+from tests.worlds.fault_search import make_search_world
+from tests.worlds.services import server_process
 
 SEARCH = "/lookback.search.v1.SearchService/"
 ADMIN = "/lookback.admin.v1.AdminService/"

@@ -8,11 +8,12 @@ import time
 
 import numpy as np
 
-from tests.fault import jobs, traffic, world
+from tests.fault import jobs, traffic
 from tests.fault.children import KILL, TEAR, Child, Fault, count_calls, run_child
 from tests.fault.lanes import in_lanes
 from tests.fault.ledger import Ledger
-from tests.integration.workers import runs
+from tests.worlds import fault_store
+from tests.worlds.workers import runs
 
 BASE = np.arange(600)
 
@@ -29,9 +30,9 @@ def killed(rng, num_calls, duration_s, root, function, *args):
 
 def test_kill_during_ingest(folder, scale, rng, tally):
     """A killed ingest leaves the store as it was or has published; run again, it comes to the same end."""
-    template = world.make_store(folder, BASE)
+    template = fault_store.make_store(folder, BASE)
     run_child(jobs.append_some, template, 5000, 5100).unwrap()
-    more = world.write_events(folder / "more", np.arange(500, 1800), files=3)
+    more = fault_store.write_events(folder / "more", np.arange(500, 1800), files=3)
     options = {"memory_bytes": 1 << 20}
     whole = shutil.copytree(template, folder / "whole")
     before = run_child(jobs.inspect, whole).unwrap()
@@ -59,7 +60,7 @@ def test_kill_during_ingest(folder, scale, rng, tally):
 
 def test_kill_during_append(folder, scale, rng, tally):
     """What was acknowledged is there, once, after every kill, and what was under way is there whole or not at all."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     ledger = Ledger(BASE)
     for at in range(scale(5, 200)):
         journal = folder / f"journal-{at}"
@@ -78,7 +79,7 @@ def test_kill_during_append(folder, scale, rng, tally):
 
 def test_kill_during_rebuild(folder, scale, rng, tally):
     """Rebuilds are killed while one process appends and another one reads: neither notices."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     calls = len(count_calls(root, jobs.rebuild_it, root))
     duration_s = run_child(jobs.rebuild_it, root).duration_s
     journals, stop = [folder / "journal"], folder / "stop"
@@ -108,7 +109,7 @@ def test_kill_during_rebuild(folder, scale, rng, tally):
 
 def test_kill_of_an_ingest_in_several_processes(folder, scale, rng, tally):
     """The workers of a killed ingest end with it: they would write on into the parts that the next run makes."""
-    more = world.write_events(folder / "more", np.arange(30_000), files=3)
+    more = fault_store.write_events(folder / "more", np.arange(30_000), files=3)
     whole = folder / "whole"
     options = {"processes": 2}
     run_child(jobs.ingest_into, whole, more).unwrap()

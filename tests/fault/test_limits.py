@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from store.errors import LockedError, StoreIOError
-from store.generation import current_name
-from tests.fault import jobs, trouble, world
+from store.publishing.generation import current_name
+from tests.fault import jobs, trouble
 from tests.fault.children import Child, run_child
 from tests.fault.ledger import Ledger
 from tests.fault.mounts import read_only, small_disk
+from tests.worlds import fault_store
 
 BASE = np.arange(300)
 
@@ -22,7 +23,7 @@ BASE = np.arange(300)
 def test_a_full_map(folder, scale, rng, tally):
     """Appends are refused when the delta's address space is used up, lose nothing, and succeed after a rebuild."""
     for at in range(scale(2, 30)):
-        root = world.make_store(folder / str(at), BASE)
+        root = fault_store.make_store(folder / str(at), BASE)
         pages = rng.randint(60, 400)
         outcome = run_child(trouble.fill_map, root, pages * 4096, 5000, rng.randrange(2**32))
         tally.runs += 1
@@ -38,7 +39,7 @@ def test_readers_killed_with_an_open_transaction(folder, scale, rng, tally):
     """Their places in the table are cleared, and the pages that they saw are used again: the file does not grow."""
     sizes = {}
     for name, killed in (("without", 0), ("with", scale(6, 60))):
-        root = world.make_store(folder / name, BASE)
+        root = fault_store.make_store(folder / name, BASE)
         stop = 5000
         for _ in range(scale(3, 10)):
             for _ in range(killed):
@@ -59,7 +60,7 @@ def test_readers_killed_with_an_open_transaction(folder, scale, rng, tally):
 
 def test_a_reader_killed_beside_a_writer_that_stays_open(folder, scale, tally):
     """Nobody opens the delta again, and still what the dead reader saw does not pin every page written since."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     run_child(jobs.append_some, root, 5000, 6000).unwrap()
     count = scale(600, 6000)
     reader = Child(trouble.hold_a_snapshot, root)
@@ -79,7 +80,7 @@ def test_a_reader_killed_beside_a_writer_that_stays_open(folder, scale, tally):
 
 def test_two_writers(folder, tally):
     """The second one is told who the first one is; when that is killed, it may write at once."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     for hold, take in ((trouble.hold_the_writer, jobs.append_some), (trouble.hold_the_build, jobs.rebuild_it)):
         args = (root, 5000, 5100) if take is jobs.append_some else (root,)
         held = folder / f"held-{take.__name__}"
@@ -96,16 +97,16 @@ def test_two_writers(folder, tally):
         run_child(take, *args).unwrap()
         if take is jobs.append_some:
             Ledger(np.concatenate((BASE, np.arange(*args[1:])))).settle(tally, run_child(jobs.inspect, root).unwrap())
-            run_child(jobs.delete_some, root, list(range(world.NUM_USERS))).unwrap()
-            root = world.make_store(folder / "other", BASE)
+            run_child(jobs.delete_some, root, list(range(fault_store.NUM_USERS))).unwrap()
+            root = fault_store.make_store(folder / "other", BASE)
     tally.check()
 
 
 @pytest.mark.parametrize("how", ["bind", "remount"])
 def test_a_read_only_file_system(how, folder, tally):
     """Reads go on; whatever would write is refused with an error of the store, and nothing changes."""
-    root = world.make_store(folder, BASE)
-    more = world.write_events(folder / "more", np.arange(200, 500))
+    root = fault_store.make_store(folder, BASE)
+    more = fault_store.write_events(folder / "more", np.arange(200, 500))
     run_child(jobs.append_some, root, 5000, 5100).unwrap()
     expected = run_child(jobs.inspect, root).unwrap()
     if how == "bind":
@@ -145,7 +146,7 @@ def _check_read_only(tally, root, more, expected):
 def test_a_clock_that_jumps_under_the_writer(folder, scale, rng, tally):
     """Times of events, of deletions and of the clock are not in the same order: what is deleted never comes back."""
     for at in range(scale(2, 40)):
-        root = world.make_store(folder / str(at), BASE)
+        root = fault_store.make_store(folder / str(at), BASE)
         tally.runs += 1
         result = run_child(trouble.append_by_a_jumping_clock, root, rng.randrange(2**32), 60).unwrap()
         tally.injected += result.jumps
@@ -156,7 +157,7 @@ def test_a_clock_that_jumps_under_the_writer(folder, scale, rng, tally):
 
 def test_a_clock_that_jumps_between_generations(folder, scale, rng, tally):
     """Later generations have later names, whatever the clock says, and the last one is current."""
-    root = world.make_store(folder, BASE)
+    root = fault_store.make_store(folder, BASE)
     names = [current_name(root, "store")]
     for _ in range(scale(6, 60)):
         tally.runs += 1

@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 
 from store.errors import StoreIOError
-from tests.fault import jobs, world
+from tests.fault import jobs
 from tests.fault.children import KILL, REFUSE, TEAR, Fault, count_calls, run_child
 from tests.fault.lanes import in_lanes
 from tests.fault.ledger import Ledger
+from tests.worlds import fault_store
 
 BASE = np.arange(300)
 FAULTS = ((KILL, True), (TEAR, True), (REFUSE, True), (REFUSE, False))
@@ -20,10 +21,10 @@ FAULTS = ((KILL, True), (TEAR, True), (REFUSE, True), (REFUSE, False))
 def test_every_step_of_publish(folder, scale, rng, tally):
     """After each the store is as before or as it is to be, the error is of the store, and a second run succeeds."""
     # With a generation that is to be removed, and with events to be merged and trimmed.
-    template = world.make_store(folder, BASE)
+    template = fault_store.make_store(folder, BASE)
     run_child(jobs.rebuild_it, template).unwrap()
     run_child(jobs.append_some, template, 5000, 5050).unwrap()
-    more = world.write_events(folder / "more", np.arange(200, 500))
+    more = fault_store.write_events(folder / "more", np.arange(200, 500))
     options = {"keep": 2}
     whole = shutil.copytree(template, folder / "whole")
     before = run_child(jobs.inspect, whole).unwrap()

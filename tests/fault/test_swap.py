@@ -11,12 +11,12 @@ import grpc
 
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from search_stage.index.layout import TABLE_FILE
-from store.generation import CURRENT_FILE, swap_current
-from store.manifest import Manifest
-from tests.fault.search_world import FORGERIES, forge, make_search_world, percentile_ms
+from store.publishing.generation import CURRENT_FILE, swap_current
+from store.publishing.manifest import Manifest
 from tests.fault.searching import Callers
-from tests.integration.workers import by_worker, value_of, wait_until, worker_pids
-from tests.integration.world import server_process
+from tests.worlds.fault_search import FORGERIES, forge, make_search_world, percentile_ms
+from tests.worlds.services import server_process
+from tests.worlds.workers import by_worker, value_of, wait_until, worker_pids
 
 REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS}
 

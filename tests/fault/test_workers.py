@@ -10,10 +10,10 @@ from datetime import datetime
 
 import grpc
 
-from tests.fault.search_world import make_search_world
 from tests.fault.searching import Callers
-from tests.integration.workers import events_of, wait_until, worker_pids
-from tests.integration.world import server_process
+from tests.worlds.fault_search import make_search_world
+from tests.worlds.services import server_process
+from tests.worlds.workers import events_of, wait_until, worker_pids
 
 WORKERS = 2
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from store import BehaviorStore
 from store.live_writer import LiveWriter
-from tests.fault import world
 from tests.fault.jobs import Journal
+from tests.worlds import fault_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,9 @@ def read_steadily(root: Path, journals: Sequence[Path], stop_file: Path, seed: i
     lock = threading.Lock()
     with BehaviorStore.open(root) as store:
         with store.snapshot() as snapshot:
-            base = {user: int(np.count_nonzero(snapshot.columns(user).item < LANE)) for user in range(world.NUM_USERS)}
+            base = {
+                user: int(np.count_nonzero(snapshot.columns(user).item < LANE)) for user in range(fault_store.NUM_USERS)
+            }
 
         def read(number: int) -> None:
             rng = random.Random(seed + number)
@@ -94,12 +96,12 @@ def read_steadily(root: Path, journals: Sequence[Path], stop_file: Path, seed: i
             seen = Seen()
             while not stop_file.exists():
                 seen.reloads += rng.random() < 0.1 and store.reload()
-                user = rng.randrange(world.NUM_USERS)
+                user = rng.randrange(fault_store.NUM_USERS)
                 acknowledged = [position.read()[0] for position in positions]
                 with store.snapshot() as snapshot:
                     events = snapshot.events(user)
                     columns = snapshot.columns(user)
-                    wrong = world.wrong_rows(user, events, snapshot.vocabulary)
+                    wrong = fault_store.wrong_rows(user, events, snapshot.vocabulary)
                 numbers = np.sort(events.item)
                 wrong += not np.array_equal(np.sort(columns.item).astype(np.uint64), numbers)
                 wrong += np.count_nonzero(numbers < LANE) != base[user]
@@ -133,7 +135,7 @@ class Position:
         self._offset = 0
         self._ends: dict[str, int] = {}
         self._acknowledged = self._written = self._sorted = self.lane * LANE
-        self._events = [np.empty(0, np.uint64)] * world.NUM_USERS
+        self._events = [np.empty(0, np.uint64)] * fault_store.NUM_USERS
 
     def read(self) -> tuple[int, int]:
         """Gives the first event that is not acknowledged, and the first that nobody set out to write, as of now."""
@@ -155,7 +157,7 @@ class Position:
         """Gives the events of a user that the thread had set out to write at the last `read`, in order."""
         if self._written > self._sorted:
             numbers = np.arange(self._sorted, self._written, dtype=np.uint64)
-            users = world.users_of(numbers)
+            users = fault_store.users_of(numbers)
             for each in np.unique(users).tolist():
                 self._events[each] = np.concatenate((self._events[each], numbers[users == np.uint64(each)]))
             self._sorted = self._written

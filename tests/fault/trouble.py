@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store import BehaviorStore, rebuild
-from store.delta.append_types import ACCEPTED
+from store.base.sequence import smallest_sequence
+from store.delta.batch import ACCEPTED
 from store.delta.delta import Delta
 from store.delta.writer import DeltaWriter
 from store.errors import MapFullError, StoreIOError
-from store.generations.kept import smallest_sequence
 from store.live_writer import LiveWriter
-from tests.fault import world
 from tests.fault.jobs import inspect
 from tests.fault.mounts import free_all, leave_free
+from tests.worlds import fault_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def append_until_refused(root: Path, disk: Path, first: int, seed: int) -> Refus
             while refused < 3:  # more than once: the first refusal must not spoil the writer
                 stop = start + rng.choice((1, 10, 100))
                 try:
-                    result = writer.append(world.batch(np.arange(start, stop)))
+                    result = writer.append(fault_store.batch(np.arange(start, stop)))
                 except StoreIOError:
                     refused += 1
                     continue
@@ -55,7 +55,7 @@ def append_until_refused(root: Path, disk: Path, first: int, seed: int) -> Refus
             refusals += refused
             lost += _count(store) != _count_base(store) + start - first
             free_all(disk)
-            result = writer.append(world.batch(np.arange(start, start + 100)))
+            result = writer.append(fault_store.batch(np.arange(start, start + 100)))
             start += 100
             lost += result.num_accepted != 100
             leave_free(disk, 100 << 10)
@@ -88,7 +88,7 @@ def read_with_many_threads(root: Path, count: int) -> int:
             failures.append(exc)
 
     with BehaviorStore.open(root) as store:
-        threads = [threading.Thread(target=read, args=(at % world.NUM_USERS,)) for at in range(count)]
+        threads = [threading.Thread(target=read, args=(at % fault_store.NUM_USERS,)) for at in range(count)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -130,7 +130,7 @@ def append_one_by_one(root: Path, first: int, count: int, go: Path) -> int:
         while not go.exists():
             time.sleep(0.01)
         for number in range(first, first + count):
-            writer.append(world.batch([number]))
+            writer.append(fault_store.batch([number]))
     return (root / "delta" / "data.mdb").stat().st_size
 
 
@@ -154,7 +154,7 @@ def fill_map(root: Path, map_size_bytes: int, first: int, seed: int) -> Refusals
                 stop = start + rng.choice((1, 10, 100))
                 try:
                     with store.base_view() as view:
-                        (result,) = writer.append([world.batch(np.arange(start, stop))], view)
+                        (result,) = writer.append([fault_store.batch(np.arange(start, stop))], view)
                 except MapFullError:
                     refused += 1
                     continue
@@ -184,22 +184,22 @@ def append_by_a_jumping_clock(root: Path, seed: int, steps: int) -> Jumps:
     """Appends and deletes by a clock that jumps, and compares the store with a model after each step."""
     rng = random.Random(seed)
     result = Jumps()
-    now_ms = world.FIRST_MS
+    now_ms = fault_store.FIRST_MS
     skew_ms = 1000
     deleted_ms: dict[int, int] = {}
-    held = {user: set() for user in range(world.NUM_USERS)}
+    held = {user: set() for user in range(fault_store.NUM_USERS)}
     for number, user in zip(*(columns := _base_of(root)), strict=True):
         held[user].add(number)
-    times = dict(zip(columns[0], world.columns(np.array(columns[0]))["timestamp_ms"].tolist(), strict=True))
+    times = dict(zip(columns[0], fault_store.columns(np.array(columns[0]))["timestamp_ms"].tolist(), strict=True))
     with BehaviorStore.open(root) as store, LiveWriter(store, now_ms=lambda: now_ms, max_skew_ms=skew_ms) as writer:
         for step in range(steps):
-            now_ms = world.FIRST_MS + rng.randrange(-world.SPAN_MS // 10, world.SPAN_MS)
+            now_ms = fault_store.FIRST_MS + rng.randrange(-fault_store.SPAN_MS // 10, fault_store.SPAN_MS)
             result.jumps += 1
             numbers = np.arange(5000 + step * 20, 5020 + step * 20)
             if rng.random() < 0.3:
                 numbers = np.array(rng.choices(range(5000 + step * 20), k=20))  # some of long ago, and of deleted users
-            events = world.columns(numbers)
-            accepted = writer.append(world.batch(numbers)).result == ACCEPTED
+            events = fault_store.columns(numbers)
+            accepted = writer.append(fault_store.batch(numbers)).result == ACCEPTED
             for at, (item, user, moment) in enumerate(
                 zip(events["item"].tolist(), events["user"].tolist(), events["timestamp_ms"].tolist(), strict=True)
             ):
@@ -209,7 +209,7 @@ def append_by_a_jumping_clock(root: Path, seed: int, steps: int) -> Jumps:
                     held[user].add(item)
                     times[item] = moment
             if rng.random() < 0.2:
-                user = rng.randrange(world.NUM_USERS)
+                user = rng.randrange(fault_store.NUM_USERS)
                 writer.delete_user(user)
                 newest = max((times[item] for item in held[user]), default=-1)
                 deleted_ms[user] = max(now_ms, newest, deleted_ms.get(user, -1))
@@ -228,4 +228,4 @@ def append_by_a_jumping_clock(root: Path, seed: int, steps: int) -> Jumps:
 
 def _base_of(root: Path) -> tuple[list[int], list[int]]:
     numbers = inspect(root).numbers
-    return numbers.tolist(), world.users_of(numbers).tolist()
+    return numbers.tolist(), fault_store.users_of(numbers).tolist()

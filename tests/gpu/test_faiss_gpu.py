@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search_stage.faiss_gpu import GpuKeySearch
-from search_stage.soft import Keys, NumpyKeySearch
+from search_stage.soft.base import Keys, NumpyKeySearch
+from search_stage.soft.faiss_gpu import GpuKeySearch
 from tests.property.test_search_soft import index_of, vectors
 
 pytestmark = pytest.mark.gpu

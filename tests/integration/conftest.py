@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from model_stage.rank_client import RankClient
-from model_stage.search_client import SearchClient
-from model_stage.server import ranking_server
+from model_stage.serving.rank_client import RankClient
+from model_stage.serving.search_client import SearchClient
+from model_stage.serving.server import ranking_server
 from search_stage.config import SearchConfig
-from search_stage.server import search_server
-from store.serving import ServeOptions
-from tests.integration.world import make_world
+from search_stage.serving.server import search_server
+from serving import ServeOptions
+from tests.worlds.services import make_world
 
 OPTIONS = ServeOptions(reflection=True, metrics_port=0)
 

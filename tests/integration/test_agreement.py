@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from model_stage.errors import BundleMismatchError, InvalidRequestError, RankingUnavailableError
-from model_stage.rank_client import RankClient
-from model_stage.ranker import Ranker
-from model_stage.search_client import SearchClient
-from model_stage.server import ranking_server
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving.rank_client import RankClient
+from model_stage.serving.search_client import SearchClient
+from model_stage.serving.server import ranking_server
 from model_stage.types import RankRequest
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from search_stage.server import search_server
+from search_stage.serving.server import search_server
+from serving import ServeOptions
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.errors import UnknownFieldError
-from store.generation import current_name
-from store.serving import ServeOptions
+from store.publishing.generation import current_name
 from store.types import parse_id
-from tests.integration.world import AS_OF_MS, candidates, publish_bundle, publish_index
+from tests.worlds.services import AS_OF_MS, candidates, publish_bundle, publish_index
 
 REQUEST = RankRequest(user=parse_id("u3"), as_of_ms=AS_OF_MS, candidates=candidates("a1", "a2"))
 

@@ -11,31 +11,31 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model_stage.ancestors import AncestorEncoder
 from model_stage.bundle import load_bundle
 from model_stage.cli import app
+from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.errors import SearchUnavailableError
-from model_stage.evaluation.show import ranking_table
-from model_stage.rank_client import RankClient
-from model_stage.ranker import Ranker
-from model_stage.search_client import SearchClient
-from model_stage.server import ranking_server
+from model_stage.evaluation.tables import ranking_table
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving.rank_client import RankClient
+from model_stage.serving.search_client import SearchClient
+from model_stage.serving.server import ranking_server
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import retrieve_examples
 from model_stage.training.scoring import probabilities
 from model_stage.types import RankRequest
 from protos.lookback.search.v1 import search_pb2_grpc
-from search_stage import convert
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from search_stage.server import search_server
+from search_stage.serving import convert
+from search_stage.serving.server import search_server
+from serving import ServeOptions
 from store import BehaviorStore
 from store.building.ingest import ingest
-from store.serving import ServeOptions
 from store.types import parse_id
 from tests.integration.test_services import metric
-from tests.integration.world import AS_OF_MS, DAY_MS, candidates, make_world, publish_index
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, make_world, publish_index
 
 TEA, INFUSIONS, HERBAL, GARDEN = (parse_id(name) for name in ("tea", "infusions", "herbal", "garden"))
 STANDS_FOR = {INFUSIONS: TEA, HERBAL: TEA}

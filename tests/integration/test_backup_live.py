@@ -7,8 +7,8 @@ from pathlib import Path
 
 from store import verify
 from store.operations.backup import backup
-from tests.helpers import build_store
-from tests.unit.store import sample
+from tests.worlds import sample
+from tests.worlds.datasets import build_store
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NUM_BACKUPS = 3
@@ -16,7 +16,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from store import BehaviorStore, rebuild
-from store.delta.append_rows import parse_rows
+from store.dataset.json_rows import parse_rows
 from store.live_writer import LiveWriter
 
 root, number = Path(sys.argv[1]), 0

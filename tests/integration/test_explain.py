@@ -11,17 +11,17 @@ import pytest
 from typer.testing import CliRunner
 
 from model_stage.cli import app
-from model_stage.convert import explanation_from_proto, explanation_to_proto
 from model_stage.errors import InvalidRequestError
-from model_stage.evaluation.show import attention_lines, contribution_table, explanation_table
-from model_stage.ranker import Ranker
+from model_stage.evaluation.tables import attention_lines, contribution_table, explanation_table
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving.convert import explanation_from_proto, explanation_to_proto
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.lists import Lists
 from store.types import NO_ID, parse_id
-from tests.integration.world import AS_OF_MS, DAY_MS, candidates
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates
 
 REQUEST = RankRequest(
     user=parse_id("u3"),

@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 from model_stage.errors import DeadlineExceededError, RankingUnavailableError, SearchUnavailableError
-from model_stage.rank_client import RankClient
-from model_stage.search_client import SearchClient
-from model_stage.server import ranking_server
+from model_stage.serving.rank_client import RankClient
+from model_stage.serving.search_client import SearchClient
+from model_stage.serving.server import ranking_server
 from model_stage.types import RankRequest
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.config import SearchConfig
-from search_stage.server import search_server
+from search_stage.serving.server import search_server
+from serving import ServeOptions, Server, ServerMetrics, Service, StatusTable, current_call, make_logger
+from serving.deadline import Deadline
 from store.errors import CorruptGenerationError
-from store.reading.retrieval import SearchRequest
-from store.serving import ServeOptions, Server, ServerMetrics, Service, StatusTable, current_call, make_logger
-from store.serving.deadline import Deadline
+from store.retrieval import SearchRequest
 from store.types import parse_id
 from tests.integration.test_services import metric
-from tests.integration.world import AS_OF_MS, candidates, ingest, publish_bundle, publish_index, write_dataset
+from tests.worlds.services import AS_OF_MS, candidates, ingest, publish_bundle, publish_index, write_dataset
 
 ADS = candidates("a1", "a2", "c1")
 REQUEST = RankRequest(user=parse_id("u3"), as_of_ms=AS_OF_MS, candidates=ADS)

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model_stage.bundle import load_bundle
-from model_stage.encoder import collate
-from model_stage.ranker import Ranker
+from model_stage.encoding.encoder import collate
+from model_stage.ranking.ranker import Ranker
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import retrieve_examples
 from model_stage.training.scoring import probabilities
@@ -22,7 +22,7 @@ from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.types import parse_id
-from tests.integration.world import AS_OF_MS, DAY_MS, candidates, make_world, write_dataset
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, make_world, write_dataset
 
 NAMES = ("a1", "a2", "a3", "t1", "t2", "c1", "s1", "x9", "never seen")
 SAME = 1e-6

@@ -8,18 +8,18 @@ import grpc
 import numpy as np
 import pytest
 
-from model_stage.search_client import SearchClient
+from model_stage.serving.search_client import SearchClient
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.config import SearchConfig
-from search_stage.server import search_server
-from search_stage.service import LARGEST_APPEND
+from search_stage.serving.server import search_server
+from search_stage.serving.service import LARGEST_APPEND
+from serving import ServeOptions
 from store import BehaviorStore, parse_id, rebuild, verify
 from store.errors import LockedError
-from store.reading.retrieval import SearchRequest
-from store.serving import ServeOptions
+from store.retrieval import SearchRequest
 from store.types import NO_ID
-from tests.integration.world import AS_OF_MS, candidates
+from tests.worlds.services import AS_OF_MS, candidates
 
 USER = parse_id("u3")
 NEWCOMER = parse_id("somebody new")

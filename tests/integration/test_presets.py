@@ -11,10 +11,10 @@ import pytest
 from model_stage.bundle import load_bundle
 from model_stage.networks import NetworkConfig
 from model_stage.networks.preset import load_preset, preset_names
-from model_stage.rank_client import RankClient
-from model_stage.ranker import Ranker
-from model_stage.search_client import SearchClient
-from model_stage.server import ranking_server
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving.rank_client import RankClient
+from model_stage.serving.search_client import SearchClient
+from model_stage.serving.server import ranking_server
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import Recipe, train_bundle
 from scripts.generate import Settings, generate
@@ -23,11 +23,11 @@ from search_stage.config import SearchConfig
 from search_stage.index.build import build_index
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from search_stage.server import search_server
+from search_stage.serving.server import search_server
+from serving import ServeOptions
+from serving.deadline import Deadline
 from store import BehaviorStore
 from store.building.ingest import ingest
-from store.serving import ServeOptions
-from store.serving.deadline import Deadline
 
 OPTIONS = ServeOptions(metrics_port=0)
 

@@ -14,15 +14,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from model_stage import convert as ranking_convert
-from model_stage.search_client import SearchClient, request_to_proto
+from model_stage.serving import convert as ranking_convert
+from model_stage.serving.search_client import SearchClient, request_to_proto
 from model_stage.types import RankRequest
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
-from store.reading.retrieval import SearchRequest
-from store.serving.deadline import Deadline
+from serving.deadline import Deadline
+from store.retrieval import SearchRequest
 from store.types import parse_id
-from tests.integration.world import AS_OF_MS, CHECKOUT, candidates, server_process
+from tests.worlds.services import AS_OF_MS, CHECKOUT, candidates, server_process
 
 USER = parse_id("u3")
 ADS = candidates(*["a1", "a2", "c1"] * 100)

@@ -7,7 +7,7 @@ import pytest
 from scripts.datasets import complete_journey, globo_news, movielens
 from store import BehaviorStore, ingest, verify
 from store.operations.export import export
-from store.taxonomy_check.check import check_dataset
+from store.operations.taxonomy_check.check import check_dataset
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SETS = {

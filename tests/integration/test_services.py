@@ -11,25 +11,25 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from model_stage import convert as ranking_convert
 from model_stage.bundle import load_bundle
 from model_stage.errors import InvalidRequestError, SearchUnavailableError
-from model_stage.ranker import Ranker
-from model_stage.search_client import request_to_proto
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving import convert as ranking_convert
+from model_stage.serving.search_client import request_to_proto
 from model_stage.types import RankRequest
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
+from serving.deadline import Deadline
 from store import BehaviorStore
-from store.generation import current_name
 from store.lists import Lists
-from store.reading.retrieval import SearchRequest, TopK
-from store.serving.deadline import Deadline
+from store.publishing.generation import current_name
+from store.retrieval import SearchRequest, TopK
 from store.types import NO_ID, parse_id
-from tests import wire
-from tests.integration.world import AS_OF_MS, DAY_MS, candidates
+from tests.worlds import wire
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates
 
 USER = parse_id("u3")
 ADS = candidates("a1", "a2", "a3", "c1", "zz", "", categories=("tea", "saws", "coffee", "coffee", "tea", "nowhere"))

@@ -18,8 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
-from store.errors import CorruptRecordError, InputError
-from store.serving import (
+from serving import (
     NotOfferedError,
     ServeOptions,
     Server,
@@ -29,7 +28,8 @@ from store.serving import (
     current_call,
     make_logger,
 )
-from store.serving.admission import Admission
+from serving.server.admission import Admission
+from store.errors import CorruptRecordError, InputError
 
 NAME = "lookback.search.v1.SearchService"
 

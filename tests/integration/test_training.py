@@ -11,19 +11,19 @@ from typer.testing import CliRunner
 
 from model_stage.bundle import load_bundle, new_network
 from model_stage.cli import app
-from model_stage.encoder import RequestEncoder
+from model_stage.config.schema import BucketedField, CategoricalField, Schema, load_yaml
+from model_stage.encoding.encoder import RequestEncoder
+from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
 from model_stage.errors import ConfigError
-from model_stage.ranker import Ranker
-from model_stage.schema import BucketedField, CategoricalField, Schema, load_yaml
+from model_stage.ranking.ranker import Ranker
 from model_stage.training.history import HistoryReader
 from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
 from model_stage.types import RankRequest
-from model_stage.vocabulary import TreeVocabulary, Vocabularies
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.types import parse_id
-from tests.integration.world import AS_OF_MS, DAY_MS, candidates, write_dataset
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, write_dataset
 
 ADS = ("a1", "a2", "a3", "c1")
 FIRST_MS, CUT_MS = AS_OF_MS, AS_OF_MS + 5 * DAY_MS

@@ -9,23 +9,23 @@ from pathlib import Path
 import grpc
 import pytest
 
-import search_stage.workers
-from model_stage.search_client import request_to_proto
+import search_stage.serving.workers
+from model_stage.serving.search_client import request_to_proto
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.config import SearchConfig
-from search_stage.server import search_server
-from search_stage.workers import WorkerSpec
+from search_stage.serving.server import search_server
+from search_stage.serving.workers import WorkerSpec
+from serving import ServeOptions, WorkerPlace
 from store.building.ingest import ingest
 from store.errors import GenerationError
-from store.generation import current_name, swap_current
-from store.reading.retrieval import SearchRequest
-from store.serving import ServeOptions, WorkerPlace
+from store.publishing.generation import current_name, swap_current
+from store.retrieval import SearchRequest
 from store.types import parse_id
 from tests.integration.test_live import events, history_of, results
 from tests.integration.test_processes import Load, assert_drains_without_loss
-from tests.integration.workers import by_worker, connections, events_of, runs, wait_until, worker_pids, workers_process
-from tests.integration.world import AS_OF_MS, candidates, make_world, publish_index, write_dataset
+from tests.worlds.services import AS_OF_MS, candidates, make_world, publish_index, write_dataset
+from tests.worlds.workers import by_worker, connections, events_of, runs, wait_until, worker_pids, workers_process
 
 USER = parse_id("u3")
 ADS = candidates(*["a1", "a2", "c1"] * 20)
@@ -147,11 +147,11 @@ def test_a_worker_that_cannot_serve_says_why_in_one_line(world, tmp_path, monkey
         append=False,
     )
     *_, module, file = spec.command(spec.options)
-    assert (module, WorkerSpec.model_validate_json(Path(file).read_bytes())) == ("search_stage.workers", spec)
+    assert (module, WorkerSpec.model_validate_json(Path(file).read_bytes())) == ("search_stage.serving.workers", spec)
     monkeypatch.setattr(sys, "argv", [module, file])
-    monkeypatch.setattr(search_stage.workers, "end_with_supervisor", lambda: None)
+    monkeypatch.setattr(search_stage.serving.workers, "end_with_supervisor", lambda: None)
     with pytest.raises(SystemExit) as caught:
-        search_stage.workers.main()
+        search_stage.serving.workers.main()
     assert caught.value.code == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import BehaviorStore
-from store.operations.audit import find_columns_problem, find_extras_problem, stream_of_rows
-from store.operations.audit_block import BlockAudit
+from store.operations.verify.block import BlockAudit
+from store.operations.verify.records import find_columns_problem, find_extras_problem, stream_of_rows
 from store.records.codec import decode_extras, decode_user, encode_user
 from store.taxonomy.resolve import NodeResolver
 from store.types import Section
-from tests.helpers import build_store
-from tests.unit.store import living
+from tests.worlds import living
+from tests.worlds.datasets import build_store
 
 COLUMNS = ("node", "timestamp_ms", "item", "scene", "rank", "order")
 

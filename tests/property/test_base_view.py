@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from store.reading.base_view import GenerationView
 from store.records.codec import encode_user
 from store.types import NO_ID, Section, UserColumns, UserExtras, Vocabulary
-from tests.unit.store.appends import batch, event
+from tests.worlds.appends import batch, event
 
 VOCABULARY = Vocabulary(domains=("ads", "content"), actions=("click", "view"), scenes=("",))
 

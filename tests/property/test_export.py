@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from store import BehaviorStore, ingest, parse_id
 from store.operations.digest import digest
 from store.operations.export import export
-from tests.helpers import write_table
-from tests.unit.store import living
+from tests.worlds import living
+from tests.worlds.datasets import write_table
 
 IDS = st.one_of(st.integers(0, 6).map(str), st.integers(2**63, 2**64 - 2).map(str), st.sampled_from(["a", "007", "ü"]))
 WORDS = st.sampled_from(["ads", "content", "[x]", "ü"])

@@ -16,9 +16,9 @@ from search_stage.index.build import BuildOptions
 from search_stage.index.nearest import nearest_centroid
 from search_stage.index.representatives import representatives, representatives_by_bytes
 from search_stage.index.vectors import to_float32, to_stored
-from store.reading.behavior_store import BehaviorStore
-from tests.helpers import build_store
-from tests.search_world import behavior, write_export
+from store.behavior_store import BehaviorStore
+from tests.worlds.datasets import build_store
+from tests.worlds.search import behavior, write_export
 
 CATEGORIES = range(1, 7)
 ITEMS = range(100, 112)

@@ -15,7 +15,7 @@ from store.records.codec import decode_extras, decode_user, encode_user
 from store.records.record_block import decode_block, first_damaged
 from store.records.rows import widen
 from store.types import NO_ID
-from tests.unit.store.blocks import random_block, user_of
+from tests.worlds.blocks import random_block, user_of
 
 WIDTHS = [np.uint8, np.uint16, np.uint32, np.uint64]
 

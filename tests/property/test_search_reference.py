@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from search_stage import SearchConfig, Searcher
 from search_stage.reference import reference_search
-from store.reading.retrieval import SearchRequest, TopK
+from store.retrieval import SearchRequest, TopK
 from store.types import NO_ID
-from tests.search_world import (
+from tests.worlds.search import (
     World,
     assert_equal_results,
     behavior,

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from search_stage.approximate import ClusterKeySearch
-from search_stage.faiss_module import load_faiss
-from search_stage.faiss_soft import FaissKeySearch, calibrate
 from search_stage.history import History
+from search_stage.index.faiss_module import load_faiss
 from search_stage.index.vectors import to_float32, to_stored
-from search_stage.scoring import score
-from search_stage.soft import Keys, NumpyKeySearch, ScanKeySearch, score_pairs, soft_search
+from search_stage.soft.base import Keys, NumpyKeySearch, ScanKeySearch, score_pairs, soft_search
+from search_stage.soft.clusters import ClusterKeySearch
+from search_stage.soft.faiss_search import FaissKeySearch, calibrate
+from search_stage.soft.scoring import score
 from store.types import Section, UserColumns
 
 QUICK = settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ from store.reading.subtree import OpenUser
 from store.records import block_codec
 from store.records.codec import decode_extras, decode_nodes, decode_user, encode_block, encode_user, num_rows
 from store.types import NO_ID, parse_id
-from tests.unit.store.blocks import random_block, user_of
+from tests.worlds.blocks import random_block, user_of
 
 WIDTHS = [np.uint8, np.uint16, np.uint32, np.uint64]
 

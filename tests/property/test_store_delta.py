@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-import store.delta.removal
-import store.delta.repeats
+import store.delta.dedupe
 import store.delta.transaction
-from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED
+import store.delta.trim
+from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED
+from store.delta.dedupe import HashFilter, SeenEvents, event_hashes, event_identities
 from store.delta.delta import Delta
 from store.delta.layout import META_SEQUENCE, NUMBER, event_key, event_keys, split_event_keys
-from store.delta.repeats import HashFilter, SeenEvents, event_hashes, event_identities
 from store.delta.rows import DeltaRows, decode_rows, encode_rows
 from store.delta.writer import DeltaWriter
 from store.keys import mix_one, user_key
 from store.types import NO_ID
-from tests.unit.store.appends import NOW_MS, EmptyBase, batch, event
+from tests.worlds.appends import NOW_MS, EmptyBase, batch, event
 
 USERS = range(5)
 IDS = st.sampled_from([0, 1, 2**63, NO_ID - 1])
@@ -70,10 +70,10 @@ class DeltaMachine(RuleBasedStateMachine):
         self.patches = [
             patch.object(store.delta.transaction, "_BLOCK_ROWS", 3),
             patch.object(store.delta.transaction, "_FIRST_VALUES", 1),
-            patch.object(store.delta.removal, "_TRIM_ROWS", 3),
-            patch.object(store.delta.repeats, "_BLOCK_ROWS", 4),
-            patch.object(store.delta.repeats, "_FEW", 2),
-            patch.object(store.delta.repeats, "_MANY", 4),
+            patch.object(store.delta.trim, "_TRIM_ROWS", 3),
+            patch.object(store.delta.dedupe, "_BLOCK_ROWS", 4),
+            patch.object(store.delta.dedupe, "_FEW", 2),
+            patch.object(store.delta.dedupe, "_MANY", 4),
         ]
         for each in self.patches:
             each.start()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from store import BehaviorStore, ingest, parse_id, verify
 from store.taxonomy.ordering import stable_order
-from tests.helpers import build_store, write_dataset, write_table
+from tests.worlds.datasets import build_store, write_dataset, write_table
 
 TAXONOMY = [
     {"category": 1, "parent": None, "domain": None},

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from store import BehaviorStore, ingest, rebuild, verify
-from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED, EventBatch
-from store.generations.kept import kept_generations, roll_back
+from store.base.sequence import roll_back_store
+from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED
+from store.events import EventBatch
 from store.live_writer import LiveWriter
+from store.publishing.kept import kept_generations
 from store.types import NO_ID
-from tests.helpers import write_dataset
+from tests.worlds.datasets import write_dataset
 
 TAXONOMY = [
     {"category": 1, "parent": None},
@@ -204,7 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def roll_back(self, data):
         name = data.draw(st.sampled_from(kept_generations(self.root)))
-        assert roll_back(self.root, name) == name
+        assert roll_back_store(self.root, name) == name
         self.model.current = name
         self.store.reload()
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.operations.verify import find_taxonomy_problem
+from store.operations.verify.verify import find_taxonomy_problem
 from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, build_taxonomy
 from store.types import NO_ID
 

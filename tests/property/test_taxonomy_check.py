@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.errors import InputError
+from store.operations.taxonomy_check.bridge_check import Place, join_trees
+from store.operations.taxonomy_check.category_use import UseCounter
+from store.operations.taxonomy_check.tree_check import TreeRows, check_tree, cycles, depths
 from store.taxonomy.numbering import BridgeRows, CategoryRows, build_taxonomy, no_items
 from store.taxonomy.tree import build_forest
-from store.taxonomy_check.bridge_check import Place, join_trees
-from store.taxonomy_check.category_use import UseCounter
-from store.taxonomy_check.tree_check import TreeRows, check_tree, cycles, depths
 from store.types import NO_ID
 
 IDS = st.integers(0, 7)

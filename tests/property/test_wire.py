@@ -10,14 +10,14 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_stage import convert as ranking_convert
-from model_stage import search_client
+from model_stage.serving import convert as ranking_convert
+from model_stage.serving import search_client
 from protos.lookback.ranking.v1 import ranking_pb2
 from protos.lookback.search.v1 import search_pb2
-from search_stage import convert as search_convert
+from search_stage.serving import convert as search_convert
 from store.errors import InputError
-from store.reading.retrieval import SearchRequest
-from tests import wire
+from store.retrieval import SearchRequest
+from tests.worlds import wire
 
 lean = settings(deadline=None, max_examples=50)  # a shared machine is too uneven for a time limit per example
 

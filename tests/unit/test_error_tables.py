@@ -8,12 +8,12 @@ import pytest
 from grpc import StatusCode
 
 import model_stage.errors
-import model_stage.service
+import model_stage.serving.service
 import search_stage.errors
-import search_stage.service
+import search_stage.serving.service
+import serving.errors
+import serving.server.status
 import store.errors
-import store.serving.errors
-import store.serving.status
 
 
 def error_classes(*modules):
@@ -25,10 +25,10 @@ def error_classes(*modules):
     }
 
 
-COMMON = (store.errors, store.serving.errors)
+COMMON = (store.errors, serving.errors)
 SERVICES = {
-    "search": (search_stage.service, search_stage.errors),
-    "ranking": (model_stage.service, model_stage.errors),
+    "search": (search_stage.serving.service, search_stage.errors),
+    "ranking": (model_stage.serving.service, model_stage.errors),
 }
 
 
@@ -40,14 +40,14 @@ def test_every_error_class_has_a_row(service, errors):
 @pytest.mark.parametrize(
     ("module", "rows"),
     [
-        (store.serving.status, store.serving.status.COMMON_ROWS),
+        (serving.server.status, serving.server.status.COMMON_ROWS),
         *((service, service.STATUS_TABLE.rows.values()) for service, _ in SERVICES.values()),
     ],
 )
 def test_the_table_in_the_docstring_says_the_same(module, rows):
     lines = [line for line in module.__doc__.splitlines() if line.startswith("|")]
-    common = {row.error for row in store.serving.status.COMMON_ROWS}
-    own = [row for row in rows if module is store.serving.status or row.error not in common]
+    common = {row.error for row in serving.server.status.COMMON_ROWS}
+    own = [row for row in rows if module is serving.server.status or row.error not in common]
     assert own
     for row in own:
         found = [line for line in lines if row.error.__name__ in line.split("|")[1].replace(",", " ").split()]
@@ -58,7 +58,7 @@ def test_the_table_in_the_docstring_says_the_same(module, rows):
 
 
 def test_an_error_without_a_row_is_internal_and_says_nothing():
-    table = store.serving.status.StatusTable()
+    table = serving.server.status.StatusTable()
     assert table.row(KeyError("secret")).code is StatusCode.INTERNAL
     assert "secret" not in table.details(KeyError("secret"), "id7")
     assert "id7" in table.details(KeyError("secret"), "id7")
@@ -68,4 +68,4 @@ def test_an_error_takes_the_row_of_its_nearest_class():
     class Odd(store.errors.CorruptRecordError):
         pass
 
-    assert store.serving.status.StatusTable().row(Odd()).code is StatusCode.DATA_LOSS
+    assert serving.server.status.StatusTable().row(Odd()).code is StatusCode.DATA_LOSS

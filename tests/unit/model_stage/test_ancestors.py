@@ -9,19 +9,19 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from model_stage import ancestors as ancestors_module
-from model_stage.ancestors import PATIENCE_S, PAUSE_S, AncestorEncoder
-from model_stage.encoder import RequestEncoder
+from model_stage.encoding import ancestors as ancestors_module
+from model_stage.encoding.ancestors import PATIENCE_S, PAUSE_S, AncestorEncoder
+from model_stage.encoding.encoder import RequestEncoder
+from model_stage.encoding.vocabulary import IdRows
 from model_stage.errors import SearchUnavailableError
-from model_stage.inspection.made_up import AS_OF_MS, made_up
-from model_stage.ranker import Ranker
+from model_stage.inspection.synthetic_request import AS_OF_MS, made_up
+from model_stage.ranking.ranker import Ranker
 from model_stage.types import RankRequest
-from model_stage.vocabulary import IdRows
+from serving.deadline import Deadline
 from store.lists import Lists
-from store.reading.retrieval import Ancestors, Candidates, Names
-from store.serving.deadline import Deadline
+from store.retrieval import Ancestors, Candidates, Names
 from store.types import NO_ID
-from tests.unit.model_stage.bundles import SCHEMA, VOCABULARIES, opened
+from tests.worlds.bundles import SCHEMA, VOCABULARIES, opened
 
 ABOVE = {21: [20, 10], 22: [21, 20, 10], 31: [30, 10], 11: [10], 50: [], 51: [50], 20: [10]}
 """What the store says. The bundle knows 10 > (20, 30) and 40 (rows 1 to 4), and item 7 of 20 (row 5)."""

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import AuxiliaryLoss, load_preset, preset_names
 from model_stage.training.auxiliary import AuxiliaryModel
-from model_stage.training.config import TrainConfig
 from model_stage.training.history import EncodedHistory
 from model_stage.training.trainer import Example, log_loss, train
-from tests.unit.model_stage.networks import (
+from tests.worlds.networks import (
     BUY,
     CLICK,
     DAY_MS,

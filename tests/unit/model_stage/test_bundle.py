@@ -11,16 +11,16 @@ import torch
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from model_stage.agreement import check_agreement, check_retriever
 from model_stage.bundle import Provenance, load_bundle
 from model_stage.errors import BundleError, BundleMismatchError, SearchUnavailableError
 from model_stage.inspection.diff import differences
-from model_stage.inspection.made_up import made_up, some_categories
+from model_stage.inspection.synthetic_request import made_up, some_categories
 from model_stage.inspection.verify import verify_bundle
 from model_stage.json_file import write_json
+from model_stage.ranking.compatibility import check_agreement, check_retriever
 from store.errors import GenerationError
-from store.generation import GenerationWriter
-from tests.unit.model_stage.bundles import SCHEMA, opened, publish
+from store.publishing.generation import GenerationWriter
+from tests.worlds.bundles import SCHEMA, opened, publish
 
 
 def edited(root, edit):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from model_stage.config.schema import Schema, load_yaml
+from model_stage.config.targets import Targets
 from model_stage.errors import ConfigError
 from model_stage.networks.preset import preset_names
-from model_stage.schema import Schema, load_yaml
-from model_stage.targets import Targets
 from model_stage.training.pipeline import ModelConfig
-from tests.unit.model_stage.networks import SCHEMA, TARGETS, config_of, make_network
+from tests.worlds.networks import SCHEMA, TARGETS, config_of, make_network
 
 
 def load(tmp_path, text, model):
@@ -196,6 +196,6 @@ def test_a_preset_may_stand_in_the_file_itself(tmp_path):
 
 def test_a_preset_that_the_schema_cannot_carry_is_refused_with_the_reason(monkeypatch):
     narrow = SCHEMA.model_copy(update={"representation_dim": 7})
-    monkeypatch.setattr("tests.unit.model_stage.networks.SCHEMA", narrow)
+    monkeypatch.setattr("tests.worlds.networks.SCHEMA", narrow)
     with pytest.raises(ConfigError, match=r"preset 'sasrec': block 'sasrec' .*representation_dim 7.*heads: 2"):
         make_network(config_of("sasrec"), TARGETS)

@@ -12,7 +12,7 @@ from torch import nn
 
 from model_stage.blocks.dare import DARE, WholeHistories
 from model_stage.blocks.pairs import AttentionInput, top_k_reference
-from tests.unit.model_stage.pair_blocks import DIM, POSITIONS, make_block, make_input
+from tests.worlds.pair_blocks import DIM, POSITIONS, make_block, make_input
 
 
 def test_equals_an_independent_numpy_implementation_of_the_paper():

@@ -12,21 +12,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_stage.agreement import find_field_problem
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
-from model_stage.encoder import RequestEncoder, collate
+from model_stage.config.schema import BucketedField, CategoricalField, MultiValuedField, Schema
+from model_stage.encoding.encoder import RequestEncoder, collate
+from model_stage.encoding.values import known_lists
+from model_stage.encoding.vocabulary import bucket_rows, fit_boundaries, hashed_rows
 from model_stage.errors import ConfigError
-from model_stage.field_values import known_lists
-from model_stage.inspection.made_up import made_up, some_categories
+from model_stage.inspection.synthetic_request import made_up, some_categories
 from model_stage.networks import NetworkConfig
-from model_stage.schema import BucketedField, CategoricalField, MultiValuedField, Schema
+from model_stage.ranking.compatibility import find_field_problem
 from model_stage.training.vocabularies import known_ids
-from model_stage.vocabulary import bucket_rows, fit_boundaries, hashed_rows
 from store.lists import Lists
 from store.types import NO_ID, parse_id
-from tests.unit.model_stage.bundles import SCHEMA, TARGETS, VOCABULARIES, opened
-from tests.unit.model_stage.networks import batch_of, config_of, gradient_of, make_network, make_request
+from tests.worlds.bundles import SCHEMA, TARGETS, VOCABULARIES, opened
+from tests.worlds.networks import batch_of, config_of, gradient_of, make_network, make_request
 
 PRICE = BucketedField(kind="bucketed", name="price", part="candidate", buckets=4, dim=3)
 SHOP = CategoricalField(kind="categorical", name="shop", part="candidate", rows=50)

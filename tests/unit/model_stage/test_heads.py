@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from model_stage.config.targets import Target, Targets
 from model_stage.networks.conditional import joint_logits, logit_of_product
 from model_stage.networks.heads import (
     MixtureOfExperts,
@@ -20,9 +21,8 @@ from model_stage.networks.heads import (
     SharedBottom,
     SharedBottomHeads,
 )
-from model_stage.targets import Target, Targets
 from model_stage.training.trainer import log_loss
-from tests.unit.model_stage.networks import BUY, CLICK, TARGETS, config_of, make_network, make_request, run
+from tests.worlds.networks import BUY, CLICK, TARGETS, config_of, make_network, make_request, run
 
 HEADS = {
     "shared_bottom": lambda: SharedBottom(5, 3, SharedBottomHeads(kind="shared_bottom", width=4)),

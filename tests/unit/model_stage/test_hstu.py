@@ -11,9 +11,9 @@ from torch import nn
 
 from model_stage.blocks import hstu
 from model_stage.blocks.hstu import HSTU, HSTUConfig, interval_buckets
-from model_stage.ragged import buckets_of
-from model_stage.targets import IntervalPosition
-from tests.unit.model_stage.list_blocks import DIM, MINUTE_MS, make_lists
+from model_stage.blocks.ragged import buckets_of
+from model_stage.config.targets import IntervalPosition
+from tests.worlds.list_blocks import DIM, MINUTE_MS, make_lists
 
 DAY_MS = 24 * 60 * MINUTE_MS
 

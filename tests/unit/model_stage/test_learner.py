@@ -11,9 +11,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from model_stage.training.config import TrainConfig
+from model_stage.config.train import TrainConfig
 from model_stage.training.learner import Learner
-from tests.unit.model_stage.networks import batch_of, config_of, make_network, make_request
+from tests.worlds.networks import batch_of, config_of, make_network, make_request
 
 LARGE = ("attention.node.weight", "representation.node.weight", "categorical.0.weight", "categorical.1.weight")
 ROW_WISE = {"embedding", "_embedding_bag", "index", "index_select", "index_copy_", "index_fill_", "sparse_mask"}

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model_stage.blocks.pairs import list_pairs
-from tests.unit.model_stage.list_blocks import BLOCKS, choose, gradients, leaves_of, make_block, make_lists, ragged
+from tests.worlds.list_blocks import BLOCKS, choose, gradients, leaves_of, make_block, make_lists, ragged
 
 every_block = pytest.mark.parametrize("name", BLOCKS)
 OUTPUTS = ("representation_BD", "weight_M", "rest_B")

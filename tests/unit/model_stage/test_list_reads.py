@@ -14,7 +14,7 @@ from model_stage.blocks.memory_bank import MemoryBank
 from model_stage.blocks.pairs import list_pairs
 from model_stage.blocks.sdim import SDIM
 from model_stage.blocks.sequence import ListInput
-from model_stage.targets import RankPosition
+from model_stage.config.targets import RankPosition
 
 DIM = 4
 POSITIONS = (RankPosition(kind="rank", buckets=3), RankPosition(kind="rank", buckets=2))

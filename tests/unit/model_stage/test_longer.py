@@ -9,7 +9,7 @@ from torch import nn
 
 from model_stage.blocks.longer import Longer
 from model_stage.blocks.longer_tokens import LongerConfig, Tokens
-from tests.unit.model_stage.list_blocks import DIM, make_lists
+from tests.worlds.list_blocks import DIM, make_lists
 
 
 def make_block(**options):

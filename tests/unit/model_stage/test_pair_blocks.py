@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.model_stage.pair_blocks import (
+from tests.worlds.pair_blocks import (
     BLOCKS,
     TWO_TABLE_SETS,
     choose,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_stage.blocks.pairs import list_pairs, spread_weights, top_k_pairs, top_k_reference
-from tests.unit.model_stage.pair_blocks import make_input, ragged_lengths
+from tests.worlds.pair_blocks import make_input, ragged_lengths
 
 
 @settings(max_examples=40)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from model_stage.blocks.position import position_buckets
-from model_stage.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
+from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
 
 DAY = 86_400_000
 

@@ -12,10 +12,10 @@ import torch
 
 from model_stage.blocks.position import position_buckets
 from model_stage.blocks.tin import TIN
+from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition, Target
 from model_stage.inspection.positions import DAY_MS, MAX_CATEGORIES, grids_of, learned
 from model_stage.networks import NetworkOutput
-from model_stage.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition, Target
-from tests.unit.model_stage.bundles import TARGETS, opened, publish
+from tests.worlds.bundles import TARGETS, opened, publish
 
 
 def from_tables(bundle, grid, block_at):

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_stage.bundle import new_network
+from model_stage.config.schema import Schema
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
 from model_stage.networks.preset import Selection, load_preset, preset_names
-from model_stage.schema import Schema
-from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
-from tests.unit.model_stage.networks import TARGETS, config_of, make_request, run, vocabularies
+from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from tests.worlds.networks import TARGETS, config_of, make_request, run, vocabularies
 
 BITS = {"hard": SOURCE_HARD, "soft": SOURCE_SOFT, "recent": SOURCE_RECENT}
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from model_stage.bundle import Provenance, load_bundle, save_bundle
 from model_stage.calibration import Calibration
+from model_stage.config.targets import Targets
 from model_stage.networks.preset import load_preset, preset_names
-from model_stage.targets import Targets
-from tests.unit.model_stage.networks import (
+from tests.worlds.networks import (
     BUY,
     CLICK,
     SCHEMA,

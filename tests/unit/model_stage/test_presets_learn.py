@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from model_stage.bundle import new_network
-from model_stage.encoder import EncodedRequest
+from model_stage.config.train import TrainConfig
+from model_stage.encoding.encoder import EncodedRequest
 from model_stage.evaluation.metrics import auc
 from model_stage.networks.preset import preset_names
-from model_stage.training.config import TrainConfig
 from model_stage.training.trainer import Example, predict, train
-from tests.unit.model_stage.networks import SCHEMA, TARGETS, config_of, make_request, vocabularies, with_history
+from tests.worlds.networks import SCHEMA, TARGETS, config_of, make_request, vocabularies, with_history
 
 if TYPE_CHECKING:
     from model_stage.networks.network import RankingNetwork

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_stage.ragged import buckets_of, cells, distinct_lists, from_cells, gather, lengths_to_offsets
+from model_stage.blocks.ragged import buckets_of, cells, distinct_lists, from_cells, gather, lengths_to_offsets
 
 few = st.integers(0, 2)
 

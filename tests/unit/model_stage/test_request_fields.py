@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from model_stage.cli.request_fields import read_request_fields
 from model_stage.errors import InvalidRequestError
-from model_stage.request_fields import read_request_fields
 from store.errors import InputError
 from store.lists import Lists
 from store.types import parse_id

@@ -10,7 +10,7 @@ from torch import nn
 
 from model_stage.blocks.sasrec import TargetDecoupledSASRec
 from model_stage.blocks.sequence import TransformerLayer, causal_layers
-from tests.unit.model_stage.list_blocks import DIM, POSITIONS, make_lists
+from tests.worlds.list_blocks import DIM, POSITIONS, make_lists
 
 
 def make_block(layers=1):

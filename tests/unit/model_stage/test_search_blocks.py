@@ -14,7 +14,7 @@ from model_stage.blocks.eta import ETA
 from model_stage.blocks.pairs import top_k_reference
 from model_stage.blocks.sim_attention import SIMAttention
 from model_stage.blocks.simhash import MAX_BITS, SimHash, hamming, hamming_reference
-from tests.unit.model_stage.pair_blocks import DIM, POSITIONS, make_block, make_input, outputs_of
+from tests.worlds.pair_blocks import DIM, POSITIONS, make_block, make_input, outputs_of
 
 
 def test_twin_searches_with_the_scores_it_ranks_with():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model_stage.blocks.hierarchy import Hierarchy, HierarchyConfig, sessions_of
-from tests.unit.model_stage.list_blocks import DIM, MINUTE_MS, make_lists
+from tests.worlds.list_blocks import DIM, MINUTE_MS, make_lists
 
 
 def test_sessions_of_the_picture_in_the_docstring():

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_stage.blocks.pairs import AttentionInput
+from model_stage.blocks.ragged import offsets_to_segments, segment_softmax
 from model_stage.blocks.tin import TIN
-from model_stage.ragged import offsets_to_segments, segment_softmax
-from model_stage.targets import IntervalPosition, MatchLevelPosition, RankPosition
+from model_stage.config.targets import IntervalPosition, MatchLevelPosition, RankPosition
 
 POSITIONS = (
     RankPosition(kind="rank", buckets=4),

@@ -8,7 +8,7 @@ import torch
 
 from model_stage.blocks.decoupled_side_info import DecoupledSideInfoTIN, SubsetEmbedding
 from model_stage.blocks.stacked_tin import StackedTIN
-from tests.unit.model_stage.pair_blocks import DIM, POSITIONS, make_block, make_input, outputs_of
+from tests.worlds.pair_blocks import DIM, POSITIONS, make_block, make_input, outputs_of
 
 
 def check_is_tin(found, tin_found):

@@ -8,10 +8,10 @@ import torch
 from typer.testing import CliRunner
 
 from model_stage.cli import app
+from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import preset_names
-from model_stage.training.config import TrainConfig
 from model_stage.training.trainer import Example, train
-from tests.unit.model_stage.networks import TARGETS, config_of, make_network, make_request
+from tests.worlds.networks import TARGETS, config_of, make_network, make_request
 
 CONFIG = TrainConfig(max_epochs=1, batch_candidates=8, averaging=0.0)
 

@@ -13,8 +13,8 @@ from scripts.store_bench.reads import find_node
 from scripts.store_bench.run import LIVE_ROWS, Settings
 from scripts.store_bench.timing import Spread, StepTimes
 from scripts.store_bench.world import FIRST_EXACT_USER, World
+from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
-from store.reading.behavior_store import BehaviorStore
 
 LENGTHS = (20, 60)
 TINY = Settings(

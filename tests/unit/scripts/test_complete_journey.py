@@ -7,7 +7,7 @@ import pytest
 
 from scripts.datasets.complete_journey import convert
 from scripts.datasets.output import dataset_directory
-from tests.unit.scripts.tiny_journey import COUPON, OTHER_COUPON, write_originals
+from tests.worlds.journey import COUPON, OTHER_COUPON, write_originals
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "complete_journey"
 

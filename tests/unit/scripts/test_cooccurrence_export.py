@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from scripts.cooccurrence_export import EXPORT_FILE, cooccurrence_vectors, main
 from search_stage.index.export import Export
-from store.reading.behavior_store import BehaviorStore
-from tests.helpers import build_store
-from tests.search_world import behavior
+from store.behavior_store import BehaviorStore
+from tests.worlds.datasets import build_store
+from tests.worlds.search import behavior
 
 APP = typer.Typer()
 APP.command()(main)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from search_stage.index.build import build_index
-from store.reading.behavior_store import BehaviorStore
-from tests.search_world import write_export
-from tests.unit.search_stage.index_world import CATEGORY_VECTORS, ITEM_VECTORS, ITEMS, MODEL, store_of
+from store.behavior_store import BehaviorStore
+from tests.worlds.index import CATEGORY_VECTORS, ITEM_VECTORS, ITEMS, MODEL, store_of
+from tests.worlds.search import write_export
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.helpers import build_store
-from tests.search_world import behavior, write_export
+from tests.worlds.datasets import build_store
+from tests.worlds.search import behavior, write_export
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from search_stage.cli import app
 from search_stage.errors import IndexCheckError
-from store.generation import current_name
-from store.generations.kept import kept_generations
-from tests.search_world import write_export
+from store.publishing.generation import current_name
+from store.publishing.kept import kept_generations
+from tests.worlds.search import write_export
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import logging
 import numpy as np
 import pytest
 
-from search_stage import compiled
+from search_stage.kernels import compiled
 
 SOURCE = """
-from search_stage.compiled import compiled
+from search_stage.kernels.compiled import compiled
 
 @compiled
 def total(values):

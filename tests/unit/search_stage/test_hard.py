@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from search_stage import SearchConfig, Searcher
-from store.reading.retrieval import SOURCE_HARD, TopK
-from tests.search_world import World, behavior, candidates_of, listed, opened, request_of
+from store.retrieval import SOURCE_HARD, TopK
+from tests.worlds.search import World, behavior, candidates_of, listed, opened, request_of
 
 APPLE, PEAR, CARROT, LAMP, AD = 1001, 1002, 1003, 1004, 2001
 FOOD, FRUIT, VEGETABLES, HOME = 1, 2, 3, 4

@@ -12,13 +12,13 @@ from search_stage import IndexGeneration, build_index
 from search_stage.errors import ExportError, IndexCheckError
 from search_stage.index.build import BuildOptions, roll_back_index
 from search_stage.index.vectors import to_float32, to_stored
+from store.behavior_store import BehaviorStore
 from store.errors import LockedError, MissingGenerationError
-from store.files.lock import FileLock
-from store.generations.kept import LOCK_FILE, kept_generations
-from store.reading.behavior_store import BehaviorStore
-from tests.helpers import build_store
-from tests.search_world import behavior, write_export
-from tests.unit.search_stage.index_world import CATEGORY_VECTORS, ITEM_VECTORS, ITEMS, MODEL, TAXONOMY, store_of
+from store.publishing.kept import LOCK_FILE, kept_generations
+from store.publishing.lock import FileLock
+from tests.worlds.datasets import build_store
+from tests.worlds.index import CATEGORY_VECTORS, ITEM_VECTORS, ITEMS, MODEL, TAXONOMY, store_of
+from tests.worlds.search import behavior, write_export
 
 
 def vector_of(index, snapshot, *, item=None, category=None):

@@ -7,10 +7,10 @@ import pytest
 
 from search_stage import IndexGeneration, Searcher
 from search_stage.errors import CorruptIndexError, IndexMismatchError
+from store.behavior_store import BehaviorStore
 from store.errors import CorruptGenerationError, MissingGenerationError
-from store.generation import GenerationWriter, open_generation
-from store.reading.behavior_store import BehaviorStore
-from tests.unit.search_stage.index_world import ITEMS, MODEL, store_of
+from store.publishing.generation import GenerationWriter, open_generation
+from tests.worlds.index import ITEMS, MODEL, store_of
 
 FILES = ("attention.npy", "representative.npy", "cluster.npy", "centroids.npy", "ids.npy", "is_item.npy")
 

@@ -10,14 +10,14 @@ import pytest
 
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from search_stage.cli import main
-from search_stage.explain import explain
-from search_stage.named import find_candidate, find_user
+from search_stage.cli.explain import explain
+from search_stage.cli.lookup import find_candidate, find_user
+from store.behavior_store import BehaviorStore
 from store.errors import InputError
-from store.reading.behavior_store import BehaviorStore
-from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 from store.types import parse_id
-from tests.helpers import build_store
-from tests.search_world import behavior, candidates_of, request_of, write_export
+from tests.worlds.datasets import build_store
+from tests.worlds.search import behavior, candidates_of, request_of, write_export
 
 ANN = parse_id("ann")
 

@@ -13,22 +13,22 @@ import pytest
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from search_stage.cli import main
 from search_stage.config import HardPolicy
-from search_stage.recall import approximate
-from search_stage.recall.approximate import ApproximateMeasure, ApproximateRecall
-from search_stage.recall.association import Association
-from search_stage.recall.coverage import ClimbMeasure, OverlapMeasure
-from search_stage.recall.errors import SampleError
-from search_stage.recall.groups import CategoryGroups
-from search_stage.recall.lift import LiftMeasure
-from search_stage.recall.places import Lists, ranked_histories, wide
-from search_stage.recall.report import report_json, report_markdown
-from search_stage.recall.sample import draw_sample
-from search_stage.recall.study import SPEAKS, SPEAKS_FOR, Settings, measure
-from search_stage.recall.tables import report_tables
-from store.reading.retrieval import NO_LEVEL, MatchStatistics
-from tests.helpers import write_table
-from tests.search_world import candidates_of, request_of
-from tests.unit.search_stage.recall_world import LENGTH, NUM_USERS, TEST_FROM_MS, build_world
+from search_stage.study import approximate
+from search_stage.study.approximate import ApproximateMeasure, ApproximateRecall
+from search_stage.study.association import Association
+from search_stage.study.coverage import ClimbMeasure, OverlapMeasure
+from search_stage.study.errors import SampleError
+from search_stage.study.groups import CategoryGroups
+from search_stage.study.lift import LiftMeasure
+from search_stage.study.places import Lists, ranked_histories, wide
+from search_stage.study.report import report_json, report_markdown
+from search_stage.study.sample import draw_sample
+from search_stage.study.study import SPEAKS, SPEAKS_FOR, Settings, measure
+from search_stage.study.tables import report_tables
+from store.retrieval import NO_LEVEL, MatchStatistics
+from tests.worlds.datasets import write_table
+from tests.worlds.recall import LENGTH, NUM_USERS, TEST_FROM_MS, build_world
+from tests.worlds.search import candidates_of, request_of
 
 SETTINGS = Settings(num_users=12, seed=0, depth=1)
 CANDIDATES = candidates_of([100, 203, 501, 999])

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score, ndcg_score
 
-from search_stage.recall import reference
-from search_stage.recall.association import count_cells, learn_association, mutual_information
-from search_stage.recall.groups import NO_GROUP, NUM_BUCKETS, CategoryGroups, bucket_of
-from search_stage.recall.places import ndcg
-from search_stage.recall.sample import LabelledRows
-from tests.search_world import World, opened
+from search_stage.study import reference
+from search_stage.study.association import count_cells, learn_association, mutual_information
+from search_stage.study.groups import NO_GROUP, NUM_BUCKETS, CategoryGroups, bucket_of
+from search_stage.study.places import ndcg
+from search_stage.study.sample import LabelledRows
+from tests.worlds.search import World, opened
 
 NUM_GROUPS = 3
 ITEM_GROUPS = np.array([0, 1, 2, NO_GROUP])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-import store.reading.behavior_store as behavior_store
+import store.behavior_store as behavior_store
 from search_stage import Searcher
 from search_stage import searcher as searcher_module
+from store.behavior_store import BehaviorStore, Snapshot
 from store.errors import CorruptRecordError
 from store.live_writer import LiveWriter
-from store.reading.behavior_store import BehaviorStore, Snapshot
-from tests.helpers import build_store
-from tests.search_world import behavior, candidates_of, request_of
-from tests.unit.store.appends import batch, event
+from tests.worlds.appends import batch, event
+from tests.worlds.datasets import build_store
+from tests.worlds.search import behavior, candidates_of, request_of
 
 TAXONOMY = [{"category": 1, "parent": None}]
 ASKED = request_of(1, candidates_of([11]))

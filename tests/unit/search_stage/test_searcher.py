@@ -12,13 +12,13 @@ import pytest
 
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from search_stage.errors import DeadlineExceededError, FaissMissingError, IndexMismatchError, InvalidRequestError
-from search_stage.faiss_soft import FaissKeySearch
-from store.reading.behavior_store import BehaviorStore
-from store.reading.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
-from store.serving.deadline import Deadline
+from search_stage.soft.faiss_search import FaissKeySearch
+from serving.deadline import Deadline
+from store.behavior_store import BehaviorStore
+from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
 from store.types import NO_ID, parse_id
-from tests.helpers import build_store
-from tests.search_world import (
+from tests.worlds.datasets import build_store
+from tests.worlds.search import (
     World,
     assert_equal_results,
     behavior,

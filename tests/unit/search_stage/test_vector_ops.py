@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from search_stage.compiled import compiled
-from search_stage.soft import score_pairs
-from search_stage.vector_ops import (
+from search_stage.kernels.compiled import compiled
+from search_stage.kernels.vector_ops import (
     BEST_LANES,
     BEST_ROWS,
     BEST_VECTORS,
@@ -20,6 +19,7 @@ from search_stage.vector_ops import (
     lowest_bit,
     prefetch,
 )
+from search_stage.soft.base import score_pairs
 
 
 @compiled

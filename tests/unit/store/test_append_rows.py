@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import xxhash
 
-from store.delta.append_rows import parse_rows
-from store.delta.append_types import EventBatch
+from store.dataset.json_rows import parse_rows
 from store.errors import InputError
+from store.events import EventBatch
 from store.types import NO_ID
 
 GOOD = {"user": "anna", "item": 5, "category": "7", "domain": "ads", "action": "click", "timestamp_ms": 12}

@@ -5,12 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from store.delta.append_types import AppendResult
-from store.delta.appender import Appender
+from store.delta.batch import AppendResult
+from store.delta.group_commit import Appender
 from store.delta.writer import DeltaWriter
 from store.errors import MapFullError, StoreClosedError, StoreError
-
-from .appends import NOW_MS, EmptyBase, batch, event
+from tests.worlds.appends import NOW_MS, EmptyBase, batch, event
 
 
 class Log:

@@ -5,11 +5,11 @@ import pytest
 from store import BehaviorStore, InputError, MissingGenerationError, parse_id, rebuild, verify
 from store.delta.delta import Delta
 from store.errors import CorruptGenerationError, StoreIOError
-from store.generation import current_name
-from store.generations.kept import kept_generations
 from store.live_writer import LiveWriter
 from store.operations.backup import backup
-from tests.unit.store import living
+from store.publishing.generation import current_name
+from store.publishing.kept import kept_generations
+from tests.worlds import living
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import shutil
 import numpy as np
 import pytest
 
+from store.base.files import FILES, RECORDS_FILE, BaseReader, BaseWriter
 from store.errors import CorruptRecordError, MissingGenerationError, StoreIOError
-from store.generations.base import FILES, RECORDS_FILE, BaseReader, BaseWriter
 from store.keys import mix_one, user_key
 from store.records.codec import decode_user, encode_block, encode_user
-from tests.unit.store.blocks import random_block, user_of
+from tests.worlds.blocks import random_block, user_of
 
 
 @pytest.fixture

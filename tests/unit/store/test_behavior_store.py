@@ -14,12 +14,12 @@ from store import (
     StoreClosedError,
     parse_id,
 )
+from store.base.files import BaseReader, BaseWriter
 from store.errors import StoreIOError
-from store.generation import GenerationWriter, open_generation
-from store.generations.base import BaseReader, BaseWriter
 from store.keys import user_key
-from tests.helpers import build_store
-from tests.unit.store import sample
+from store.publishing.generation import GenerationWriter, open_generation
+from tests.worlds import sample
+from tests.worlds.datasets import build_store
 
 ANNA = parse_id("anna")
 

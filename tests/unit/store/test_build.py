@@ -14,19 +14,20 @@ from store import (
     rebuild,
     verify,
 )
+from store.base.meta import StoreMeta
+from store.base.sequence import roll_back_store
 from store.building.retention import Retention
-from store.delta.append_rows import parse_rows
-from store.delta.append_types import ACCEPTED, DUPLICATE
+from store.dataset.json_rows import parse_rows
+from store.delta.batch import ACCEPTED, DUPLICATE
 from store.errors import LockedError
-from store.files.lock import FileLock
-from store.generation import current_name
-from store.generations.kept import LOCK_FILE, kept_generations, roll_back
-from store.generations.meta import StoreMeta
 from store.live_writer import LiveWriter
+from store.publishing.generation import current_name
+from store.publishing.kept import LOCK_FILE, kept_generations
+from store.publishing.lock import FileLock
 from store.types import NO_ID
-from tests.helpers import build_store, write_dataset, write_table
-from tests.unit.store import sample
-from tests.unit.store.sample import event
+from tests.worlds import sample
+from tests.worlds.datasets import build_store, write_dataset, write_table
+from tests.worlds.sample import event
 
 TAXONOMY = [{"category": 1, "parent": None}, {"category": 2, "parent": 1}]
 DAY = 86_400_000
@@ -216,17 +217,17 @@ def test_generations_are_kept_and_gone_back_to(tmp_path):
     names = kept_generations(root)
     assert len(names) == 3
     assert first not in names
-    assert roll_back(root) == names[1]
+    assert roll_back_store(root) == names[1]
     assert current_name(root, "store") == names[1]
     with BehaviorStore.open(root) as store:
         assert store.history(1).timestamp_ms.tolist() == [3, 10, 11, 12]
-    assert roll_back(root, names[2]) == names[2]
+    assert roll_back_store(root, names[2]) == names[2]
     with pytest.raises(MissingGenerationError):
-        roll_back(root, first)
+        roll_back_store(root, first)
     rebuild(root, keep=1)
     assert len(kept_generations(root)) == 1
     with pytest.raises(MissingGenerationError, match="no generation before"):
-        roll_back(root)
+        roll_back_store(root)
 
 
 def test_only_one_builds_at_a_time(tmp_path):
@@ -248,7 +249,7 @@ def test_leftovers_of_killed_builds_are_removed(tmp_path):
 def test_a_clock_that_was_set_back_does_not_change_the_order(tmp_path, monkeypatch):
     root = build_store(tmp_path, taxonomy=TAXONOMY, behaviors=[event(1, 7, 2, 3)])
     before = current_name(root, "store")
-    monkeypatch.setattr("store.generation.time.time_ns", lambda: 10**18)
+    monkeypatch.setattr("store.publishing.generation.time.time_ns", lambda: 10**18)
     rebuild(root)
     assert current_name(root, "store") > before
     assert kept_generations(root) == [before, current_name(root, "store")]

@@ -8,9 +8,9 @@ import pytest
 from store import BehaviorStore, parse_id, rebuild, verify
 from store.cli import main
 from store.cli.shared import age_text, size_text
-from store.generation import current_name, open_generation
-from tests.helpers import write_dataset
-from tests.unit.store import living, sample
+from store.publishing.generation import current_name, open_generation
+from tests.worlds import living, sample
+from tests.worlds.datasets import write_dataset
 
 
 def run(monkeypatch, *arguments):

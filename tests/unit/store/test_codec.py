@@ -13,7 +13,7 @@ from store.reading.subtree import OpenUser
 from store.records import block_codec
 from store.records.codec import decode_extras, decode_nodes, decode_user, encode_block, encode_user, num_rows
 from store.types import NO_ID, Section, UserColumns, UserExtras
-from tests.unit.store.blocks import random_block, user_of
+from tests.worlds.blocks import random_block, user_of
 
 DATA = Path(__file__).parents[2] / "data"
 FORMAT = Path(block_codec.__file__).parents[1] / "FORMAT.md"

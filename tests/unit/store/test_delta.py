@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 
 import store.delta.delta
-from store.delta.check import find_delta_damage
+from store.delta.checksum import seal
 from store.delta.delta import Delta, Tombstone
+from store.delta.integrity.check import find_delta_damage
 from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER
-from store.delta.seals import seal
 from store.delta.writer import DeltaWriter
 from store.errors import CorruptGenerationError, CorruptRecordError, StoreIOError
 from store.files.environment import DATA_FILE, open_shared
 from store.keys import mix_one, user_key
 from store.types import NO_ID
-
-from .appends import NOW_MS, EmptyBase, batch, event
+from tests.worlds.appends import NOW_MS, EmptyBase, batch, event
 
 BASE = EmptyBase(fields=(("os", "id"), ("price", "number")))
 

@@ -4,14 +4,13 @@ import sys
 import numpy as np
 import pytest
 
-from store.delta.append_types import ACCEPTED, DUPLICATE, REFUSED
+from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED
 from store.delta.delta import Delta, Tombstone
 from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER
 from store.delta.writer import DeltaWriter
 from store.errors import CorruptGenerationError, GenerationError, LockedError, MapFullError, StoreClosedError
 from store.types import NO_ID, Vocabulary
-
-from .appends import NOW_MS, EmptyBase, batch, event
+from tests.worlds.appends import NOW_MS, EmptyBase, batch, event
 
 
 class Clock:
@@ -336,7 +335,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from store.delta.writer import DeltaWriter
-from tests.unit.store.appends import EmptyBase, batch, event
+from tests.worlds.appends import EmptyBase, batch, event
 with DeltaWriter(Path(sys.argv[1])) as writer:
     for at in range(10**6):
         events = batch(*[event(at, item) for item in range(3)])

@@ -5,12 +5,12 @@ import pytest
 import xxhash
 
 from store import BehaviorStore, parse_id, rebuild
-from store.generations.kept import roll_back
+from store.base.sequence import roll_back_store
 from store.keys import mix_one
 from store.operations.digest import EventDigest, digest, table_digest
 from store.reading.scan import scan
-from tests.helpers import build_store
-from tests.unit.store import living, sample
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store
 
 
 def digest_of(root, generation=None):
@@ -67,7 +67,7 @@ def test_an_older_generation_has_its_own_digest(tmp_path):
     after = digest_of(root)
     rebuild(root)
     assert digest_of(root) == after != before
-    roll_back(root)
+    roll_back_store(root)
     assert digest_of(root) == after  # what was appended is still behind the older generation
 
 

@@ -7,8 +7,8 @@ from store import BehaviorStore, InputError, ingest, parse_id, verify
 from store.errors import CorruptRecordError
 from store.operations.digest import digest
 from store.operations.export import export
-from tests.helpers import build_store
-from tests.unit.store import living, sample
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from store.errors import InputError, StoreIOError
-from store.files.folders import building_folder, size_of
+from store.publishing.folder import building_folder, size_of
 
 
 def test_a_folder_appears_whole_when_all_is_well(tmp_path):

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from store.errors import CorruptGenerationError, MissingGenerationError, StoreIOError
-from store.generation import GenerationWriter, current_name, open_generation
-from store.manifest import Manifest, name_of
+from store.publishing.generation import GenerationWriter, current_name, open_generation
+from store.publishing.manifest import Manifest, name_of
 
 
 class Unwritable:

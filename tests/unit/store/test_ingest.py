@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import NO_ID, BehaviorStore, InputError, TooManyBadRowsError, ingest, parse_id, verify
-from store.generation import open_generation
-from tests.helpers import build_store, write_dataset, write_table
-from tests.unit.store import sample
-from tests.unit.store.sample import event
+from store.publishing.generation import open_generation
+from tests.worlds import sample
+from tests.worlds.datasets import build_store, write_dataset, write_table
+from tests.worlds.sample import event
 
 TAXONOMY = [{"category": 1, "parent": None}]
 HEADER = "user,item,category,domain,action,timestamp_ms\n"

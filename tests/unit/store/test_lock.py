@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from store.errors import LockedError, StoreIOError
-from store.files.lock import FileLock, lock_holder
+from store.publishing.lock import FileLock, lock_holder
 
 HOLD = """
 import sys
 from pathlib import Path
-from store.files.lock import FileLock
+from store.publishing.lock import FileLock
 with FileLock(Path(sys.argv[1]), "test"):
     print("locked", flush=True)
     sys.stdin.read()

@@ -5,8 +5,8 @@ import random
 import lmdb
 import pytest
 
-from store.delta.page_check import find_head_damage, find_page_damage
-from tests.helpers import bits_of_structure
+from store.delta.integrity.page_check import find_head_damage, find_page_damage
+from tests.worlds.datasets import bits_of_structure
 
 LONG = b"long"
 

@@ -4,11 +4,11 @@ import pytest
 from store import BehaviorStore, parse_id, rebuild
 from store.events import STREAMS_PER_DOMAIN
 from store.keys import mix_one
+from store.operations.taxonomy_check.category_use import snapshot_use
 from store.reading.scan import scan, touched_users, user_bounds
-from store.taxonomy_check.category_use import snapshot_use
 from store.types import NO_ID
-from tests.helpers import build_store
-from tests.unit.store import living, sample
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store
 
 
 @pytest.fixture(params=["live", "rebuilt"])

@@ -1,6 +1,6 @@
 import pytest
 
-from store.delta.seals import SealedNumber, seal, unseal
+from store.delta.checksum import SealedNumber, seal, unseal
 from store.errors import CorruptRecordError
 
 

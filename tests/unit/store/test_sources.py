@@ -5,14 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from store.delta.append_rows import parse_rows
-from store.delta.append_types import AppendResult
+from store.dataset.json_rows import parse_rows
+from store.delta.batch import AppendResult
 from store.delta.writer import DeltaWriter
 from store.errors import InputError, StoreIOError
 from store.sources import FileLogSource, KafkaSource, follow
 from store.sources.file_log import MAX_LINE_BYTES
-
-from .appends import NOW_MS, EmptyBase
+from tests.worlds.appends import NOW_MS, EmptyBase
 
 GOOD = {"user": "anna", "item": 5, "domain": "ads", "action": "click", "timestamp_ms": 12}
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from store import BehaviorStore, rebuild
-from store.generation import current_name
-from store.generations.kept import kept_generations
 from store.live_writer import LiveWriter
 from store.operations.stats import stats
-from tests.helpers import build_store
-from tests.unit.store import living, sample
+from store.publishing.generation import current_name
+from store.publishing.kept import kept_generations
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from store.base.tables import CoverTable, FieldTable
 from store.errors import CorruptGenerationError, InputError
-from store.generations.tables import CoverTable, FieldTable
 from store.lists import Lists
 from store.types import NO_ID
 

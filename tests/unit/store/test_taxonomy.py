@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from store.errors import CorruptGenerationError, InputError
-from store.operations.verify import find_taxonomy_problem
+from store.operations.verify.verify import find_taxonomy_problem
 from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, build_taxonomy, no_bridges, no_items
 from store.taxonomy.taxonomy import Taxonomy
 from store.types import NO_ID

@@ -1,9 +1,9 @@
 import pytest
 
 from store.errors import InputError
-from store.taxonomy_check.check import check_dataset
-from tests.helpers import write_dataset, write_table
-from tests.unit.store import sample
+from store.operations.taxonomy_check.check import check_dataset
+from tests.worlds import sample
+from tests.worlds.datasets import write_dataset, write_table
 
 
 def category(key, parent=None, name=None, domain=None):

@@ -1,13 +1,13 @@
 import pytest
 
 from store import MissingGenerationError, parse_id, rebuild
+from store.delta.checksum import seal
 from store.delta.delta import Delta
-from store.delta.seals import seal
-from store.generation import current_name
-from store.generations.kept import kept_generations
 from store.operations.trace import trace_user
-from tests.helpers import build_store
-from tests.unit.store import living, sample
+from store.publishing.generation import current_name
+from store.publishing.kept import kept_generations
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store
 
 ANNA = parse_id("anna")
 

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 from store import BehaviorStore, CorruptGenerationError, CorruptRecordError, parse_id, rebuild, verify
-from store.generation import GenerationWriter, current_name, open_generation
-from store.generations.base import BaseWriter
-from store.generations.meta import read_meta
+from store.base.files import BaseWriter
+from store.base.meta import read_meta
 from store.keys import mix_one, user_key
-from store.operations.audit import find_columns_problem, find_extras_problem
-from store.operations.audit_block import BlockAudit
+from store.operations.verify.block import BlockAudit
+from store.operations.verify.records import find_columns_problem, find_extras_problem
+from store.publishing.generation import GenerationWriter, current_name, open_generation
 from store.records.codec import decode_extras, decode_user, encode_user
 from store.taxonomy.resolve import NodeResolver
 from store.types import Section, UserExtras
-from tests.helpers import build_store, write_table
-from tests.unit.store import living, sample
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store, write_table
 
 ANNA = parse_id("anna")
 

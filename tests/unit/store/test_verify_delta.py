@@ -7,9 +7,9 @@ from store.delta.layout import META_SEQUENCE, META_TRIMMED, NUMBER, Tombstone, e
 from store.delta.rows import encode_rows
 from store.errors import CorruptRecordError
 from store.keys import mix_one, user_key
-from store.operations.verify_delta import audit_delta
-from tests.helpers import build_store
-from tests.unit.store import living, sample
+from store.operations.verify.delta import audit_delta
+from tests.worlds import living, sample
+from tests.worlds.datasets import build_store
 
 ANNA = parse_id("anna")
 

@@ -1,0 +1,30 @@
+"""Where the command line joins the two stages: the searcher, in this process, over what is published."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from model_stage.types import Retriever
+    from store.behavior_store import BehaviorStore
+
+
+@contextmanager
+def open_searcher(
+    store: Path, index: Path | None, search_config: Path | None, model: str | None = None
+) -> Iterator[tuple[BehaviorStore, Retriever]]:
+    """Opens a store and an index; with a model, only an index of that model's vectors."""
+    from search_stage.config import SearchConfig
+    from search_stage.index.generation import IndexGeneration
+    from search_stage.searcher import Searcher
+    from store.behavior_store import BehaviorStore
+
+    with BehaviorStore.open(store) as opened:
+        table = IndexGeneration.open(index) if index is not None else None
+        if table is not None and model is not None:
+            table.check_model(model)
+        yield opened, Searcher(opened, table, SearchConfig.load(search_config))

@@ -1,0 +1,1 @@
+"""What schema.yaml, targets.yaml and train.yaml may say."""

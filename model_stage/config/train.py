@@ -1,0 +1,39 @@
+"""What `train:` in train.yaml may say."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from model_stage.config.schema import StrictModel
+
+
+class TrainConfig(StrictModel):
+    """How to train."""
+
+    seed: int = 0
+    """Of initial weights and of the order of requests; equal seeds give equal bundles on one machine."""
+    max_epochs: int = Field(default=8, ge=1)
+    patience: int = Field(default=2, ge=1)
+    """Epochs without a better validation AUC (mean over targets) before training stops."""
+    batch_candidates: int = Field(default=1024, ge=1)
+    """Candidates per step, about."""
+    request_candidates: int = Field(default=16, ge=1)
+    """Candidates of one request per step at most: they share a user, and a step should see many users."""
+    learning_rate: float = Field(default=2e-3, gt=0.0)
+    tables: Literal["dense", "touched"] = "dense"
+    """How Adam changes the large tables: tree nodes and categorical fields. `dense`: every row in every step.
+    `touched`: the rows that the step's batch reads, so that a step costs what it touches; L2 and the moments then act
+    on a row in those steps only. The results on Complete Journey were made with `dense`."""
+    weight_decay: float = Field(default=1.0, ge=0.0)
+    """Of the towers' weights (AdamW, decoupled from the gradient)."""
+    embedding_l2: float = Field(default=1e-3, ge=0.0)
+    """Penalty of every embedding table, part of the gradient; the small positional tables have none. Where there is
+    little data it wins, and pulls an item to its category and a category to its parent. A decoupled decay would not:
+    Adam takes full steps on rows that are seen once."""
+    attention_l2: float = Field(default=1e-4, ge=0.0)
+    """The same for the attention table, which has no other way into the score than the attention weights: as much as
+    the representation needs would shrink it to nothing, and soft search would be left without an opinion."""
+    averaging: float = Field(default=0.998, ge=0.0, lt=1.0)
+    """Decay of the running average of the weights, which is what is evaluated and kept; 0 = the last weights."""

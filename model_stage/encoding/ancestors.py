@@ -1,0 +1,123 @@
+"""Categories that a bundle's tree lacks, of a store whose taxonomy has grown: their nearest known ancestor stands in.
+
+Search answers ids and not what is above them, for nearly always the bundle knows them all. Where it does not, the
+search stage is asked for their ancestors, once: what it says is kept while answers come from the same store generation.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model_stage.errors import SearchUnavailableError
+from store.lists import Lists
+from store.retrieval import MAX_CATEGORIES_ASKED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model_stage.encoding.encoder import EncodedRequest, RequestEncoder
+    from model_stage.types import RankRequest, Retriever
+    from serving.deadline import Deadline
+    from store.lists import IdLists
+    from store.retrieval import SearchResult
+    from store.types import U64
+
+MAX_KEPT = 65_536
+"""Categories to keep ancestors of, some MiB; with more everything is forgotten and learned again."""
+
+PAUSE_S = 1.0
+"""Nobody is asked for so long after a failure: a search stage that hangs here would take each request's whole time."""
+PATIENCE_S = 0.1
+"""Who left less time than that learned nothing of the search stage, and the next one may ask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    store_generation: str
+    encoder: RequestEncoder
+    num_learned: int
+
+
+class AncestorEncoder:
+    """Encodes with encoders that know every category of an answer of search, or an ancestor of it. Thread-safe.
+
+    Args:
+        encoder: The bundle's.
+        retriever: What answered the searches.
+        clock_s: Seconds that only grow.
+    """
+
+    def __init__(
+        self, encoder: RequestEncoder, retriever: Retriever, *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._encoder, self._retriever, self._clock_s = encoder, retriever, clock_s
+        self._lock = threading.Lock()
+        self._asked_again_s, self._failure = 0.0, ""
+        self._kept = self._nothing_of("")
+
+    def known(self, store_generation: str) -> RequestEncoder:
+        """Gives the encoder with what is known of a store generation by now; asks nobody."""
+        return self._kept_of(store_generation).encoder
+
+    def encode(
+        self, request: RankRequest, found: SearchResult, deadline: Deadline | None = None, request_id: str = ""
+    ) -> tuple[EncodedRequest, RequestEncoder]:
+        """Encodes a request with what was retrieved for it; gives the encoder that did so, too.
+
+        Asks for the ancestors of categories that are seen for the first time. A category without an ancestor that the
+        bundle knows is none: its vector is zero.
+
+        Raises:
+            SearchUnavailableError: They could not be had within the deadline, or only those of another generation; or
+                that failed a moment ago.
+        """
+        encoder = self.known(found.store_generation)
+        encoded = encoder.encode(request, found)
+        lacking = encoder.lacking(encoded, found)
+        if not len(lacking) or not found.store_generation:  # where no store answered there is none to ask
+            return encoded, encoder
+        above = self._ask(found, lacking, deadline, request_id)
+        self._keep(found.store_generation, lacking, above)
+        encoder = encoder.with_categories(lacking, above)
+        return encoder.encode(request, found), encoder
+
+    def _ask(self, found: SearchResult, lacking: U64, deadline: Deadline | None, request_id: str) -> IdLists:
+        if self._clock_s() < self._asked_again_s:
+            raise SearchUnavailableError(f"{self._failure}; it is asked again after {PAUSE_S:g} s")
+        parts = []
+        for start in range(0, len(lacking), MAX_CATEGORIES_ASKED):
+            ids = lacking[start : start + MAX_CATEGORIES_ASKED]
+            is_patient = deadline is None or deadline.remaining_s() >= PATIENCE_S
+            try:
+                answer = self._retriever.ancestors(ids, deadline, request_id)
+            except SearchUnavailableError as error:
+                if is_patient:
+                    self._failure, self._asked_again_s = str(error), self._clock_s() + PAUSE_S
+                raise
+            if answer.store_generation != found.store_generation:
+                raise SearchUnavailableError(
+                    f"store {found.store_generation} answered the search, store {answer.store_generation} says what is "
+                    "above its categories"
+                )
+            parts.append(answer.above)
+        return Lists.join(parts)
+
+    def _keep(self, store_generation: str, ids: U64, above: IdLists) -> None:
+        with self._lock:
+            kept = self._kept_of(store_generation)
+            num_learned = kept.num_learned + len(ids)
+            if num_learned > MAX_KEPT:
+                self._kept = self._nothing_of(store_generation)
+            else:
+                encoder = kept.encoder.with_categories(ids, above)
+                self._kept = _Kept(store_generation=store_generation, encoder=encoder, num_learned=num_learned)
+
+    def _kept_of(self, store_generation: str) -> _Kept:
+        kept = self._kept
+        return kept if kept.store_generation == store_generation else self._nothing_of(store_generation)
+
+    def _nothing_of(self, store_generation: str) -> _Kept:
+        return _Kept(store_generation=store_generation, encoder=self._encoder, num_learned=0)

@@ -1,0 +1,290 @@
+"""From a request and what was retrieved for it to the arrays the network reads; the same code trains and serves.
+
+Legend: U behaviors of the union, M pairs, C candidates of one request; B candidates of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from model_stage.encoding.values import known_lists, known_values
+from store.lists import Lists, spans
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from model_stage.config.schema import AnyField, Part, Schema
+    from model_stage.encoding.vocabulary import Vocabularies
+    from model_stage.types import RankRequest
+    from store.lists import FieldColumn, IdLists
+    from store.retrieval import BehaviorColumns, SearchResult
+    from store.types import F32, I32, I64, U8, U64, AnyArray, Vocabulary
+
+_DAY_MS = 86_400_000.0
+_NEVER_DAYS = 730.0
+"""Age that stands for "no match": beyond any span we have data for, so that older and never meet smoothly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRequest:
+    """One request as arrays of rows and numbers."""
+
+    behavior_node: I32
+    """Row in the tree vocabulary. (U,)"""
+    behavior_side: I32
+    """Rows of the schema's behavior fields. (U, number of fields)"""
+    interval_ms: I64
+    """As-of time less the behavior's time. (U,)"""
+    pair_behavior: I32
+    """Row in U. (M,)"""
+    match_level: U8
+    """(M,)"""
+    source: U8
+    """Bits `SOURCE_HARD`, `SOURCE_SOFT`, `SOURCE_RECENT`. (M,)"""
+    offsets: I64
+    """Pairs of each candidate, oldest first. (C + 1,)"""
+    candidate_node: I32
+    """(C,)"""
+    categorical: I32
+    """Rows of the categorical and bucketed fields, user's and context's repeated. (C, number of fields)"""
+    multi_valued: tuple[Lists[np.int64], ...] = ()
+    """Rows of each multi-valued field, user's and context's repeated; C lists each."""
+    dense: F32
+    """Numeric fields, match statistics and totals, transformed, not standardised; NaN = missing. (C, S)"""
+
+    def take(self, chosen: I64) -> EncodedRequest:
+        """Gives the request with some of its candidates only, in the order asked."""
+        pairs, offsets = spans(self.offsets[chosen], np.diff(self.offsets)[chosen])
+        return EncodedRequest(
+            behavior_node=self.behavior_node,
+            behavior_side=self.behavior_side,
+            interval_ms=self.interval_ms,
+            pair_behavior=self.pair_behavior[pairs],
+            match_level=self.match_level[pairs],
+            source=self.source[pairs],
+            offsets=offsets,
+            candidate_node=self.candidate_node[chosen],
+            categorical=self.categorical[chosen],
+            multi_valued=tuple(lists[chosen] for lists in self.multi_valued),
+            dense=self.dense[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Requests put together for the network; ragged, without padding."""
+
+    behavior_node_U: Tensor
+    behavior_side_UF: Tensor
+    behavior_M: Tensor
+    candidate_M: Tensor
+    rank_M: Tensor
+    interval_ms_M: Tensor
+    match_level_M: Tensor
+    source_M: Tensor
+    request_B: Tensor
+    """Request of each candidate: candidates of one request share a user and a time."""
+    candidate_node_B: Tensor
+    categorical_BF: Tensor
+    multi_valued: tuple[tuple[Tensor, Tensor], ...]
+    """Of each multi-valued field: rows (X,), and where each candidate's list begins in them, and the end (B + 1,)."""
+    dense_BS: Tensor
+
+
+class RequestEncoder:
+    """Turns requests into arrays, after a schema and vocabularies. Thread-safe; changes nothing."""
+
+    def __init__(self, schema: Schema, vocabularies: Vocabularies) -> None:
+        self._schema = schema
+        self._vocabularies = vocabularies
+        parts: tuple[Part, ...] = ("candidate", "user", "context")
+        self._embedded = [field for part in parts for field in schema.embedded(part)]
+        self._multi_valued = [field for part in parts for field in schema.multi_valued(part)]
+        self._numeric = [field for part in parts for field in schema.numeric(part)]
+
+    def lacking(self, encoded: EncodedRequest, found: SearchResult) -> U64:
+        """Gives the categories that the tree lacks of behaviors and candidates without a row in it; ascending.
+
+        Args:
+            encoded: What `encode` gave: mostly all have a row, and there is nothing to look up.
+            found: What it was made of.
+        """
+        categories = np.concatenate(
+            (
+                found.behaviors.category[encoded.behavior_node == 0],
+                found.candidate_category[encoded.candidate_node == 0],
+            )
+        )
+        return self._vocabularies.tree.categories.lacking(categories) if len(categories) else categories
+
+    def with_categories(self, ids: U64, above: IdLists) -> RequestEncoder:
+        """Gives an encoder that takes some more categories for their nearest ancestor which the tree knows.
+
+        Args:
+            ids: Categories; those that the tree knows already stay what they are. (N,), ascending
+            above: The categories above each one, the nearest first. N lists.
+        """
+        tree = self._vocabularies.tree
+        new = np.isin(ids, tree.categories.lacking(ids))
+        more = tree.categories.with_more(ids[new], tree.nearest_rows(above)[new])
+        return RequestEncoder(self._schema, replace(self._vocabularies, tree=replace(tree, categories=more)))
+
+    @property
+    def side_info(self) -> tuple[str, ...]:
+        """Side-info fields of behaviors that the schema names."""
+        return self._schema.side_info
+
+    @property
+    def dense_names(self) -> list[str]:
+        """The columns of `EncodedRequest.dense`, in order."""
+        names = [field.name for field in self._numeric]
+        for measure in ("count", "age"):
+            for domain, action in self._vocabularies.streams:
+                names += [f"{measure}:{domain}/{action}:level{level}" for level in range(self._schema.match_levels)]
+        for measure in ("total_count", "total_age"):
+            names += [f"{measure}:{domain}/{action}" for domain, action in self._vocabularies.streams]
+        return names
+
+    def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
+        """Encodes one request with what was retrieved for it."""
+        behaviors, vocabularies = found.behaviors, self._vocabularies
+        behavior_node, behavior_side = self.behavior_rows(behaviors, found.vocabulary, found.behavior_fields)
+        candidates = request.candidates
+        count = len(candidates)
+        categorical = [
+            vocabularies.rows_of(f, known_values(f, *_columns_of(f, request, found), count)) for f in self._embedded
+        ]
+        lists = [(f, known_lists(*_columns_of(f, request, found), count)) for f in self._multi_valued]
+        return EncodedRequest(
+            behavior_node=behavior_node,
+            behavior_side=behavior_side,
+            interval_ms=request.as_of_ms - behaviors.timestamp_ms,
+            pair_behavior=found.index,
+            match_level=found.match_level,
+            source=found.source,
+            offsets=found.offsets,
+            candidate_node=vocabularies.tree.rows(candidates.item, found.candidate_category).astype(np.int32),
+            categorical=_columns(categorical, count, np.int32),
+            multi_valued=tuple(vocabularies.list_rows(field, values) for field, values in lists),
+            dense=self._dense(request, found),
+        )
+
+    def behavior_rows(
+        self, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, U64 | F32]
+    ) -> tuple[I32, I32]:
+        """Gives the rows of behaviors in the tree (U,), and those of the schema's behavior fields (U, fields).
+
+        Args:
+            behaviors: The behaviors.
+            names: What their codes of domain, action and scene stand for.
+            fields: Their side-info, as far as it is known, (U,) each.
+        """
+        side = [self._side_rows(name, behaviors, names, fields) for name in self._schema.behavior_fields]
+        node = self._vocabularies.tree.rows(behaviors.item, behaviors.category).astype(np.int32)
+        return node, _columns(side, len(behaviors), np.int32)
+
+    def _side_rows(
+        self, name: str, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, U64 | F32]
+    ) -> I64:
+        """Gives the row of each behavior in the table of one of the schema's behavior fields. (U,)."""
+        field = self._schema.behavior_field(name)
+        if field is not None:
+            return self._vocabularies.rows_of(field, known_values(field, fields.get(name), None, len(behaviors)))
+        codes: AnyArray = getattr(behaviors, name)
+        known = getattr(names, f"{name}s")
+        rows = self._vocabularies.behavior_rows(name, known)
+        return rows[codes] if len(known) else np.zeros(len(behaviors), np.int64)
+
+    def _dense(self, request: RankRequest, found: SearchResult) -> F32:
+        columns: list[AnyArray] = []
+        count = len(request.candidates)
+        for field in self._numeric:
+            values = known_values(field, *_columns_of(field, request, found), count)
+            columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
+        statistics, levels = found.statistics, self._schema.match_levels
+        position = {stream: at for at, stream in enumerate(statistics.streams)}
+        at = [position.get(stream, -1) for stream in self._vocabularies.streams]
+        for measure, absent, transform in (
+            (statistics.count, 0, _log_count),
+            (statistics.age_ms, -1, _log_age),
+        ):
+            columns += [transform(_level(measure, stream, level, absent)) for stream in at for level in range(levels)]
+        for totals, absent, transform in (
+            (statistics.total_count, 0, _log_count),
+            (statistics.total_age_ms, -1, _log_age),
+        ):
+            columns += [transform(np.full(count, totals[stream] if stream >= 0 else absent)) for stream in at]
+        return _columns(columns, count, np.float32)
+
+
+def collate(requests: Sequence[EncodedRequest]) -> Batch:
+    """Puts requests together; row numbers are shifted, nothing is padded."""
+    first_behavior = np.cumsum([0] + [len(r.behavior_node) for r in requests])
+    num_candidates = np.concatenate([np.diff(r.offsets) for r in requests])
+    ends = np.cumsum(num_candidates)
+    behavior = np.concatenate(
+        [r.pair_behavior.astype(np.int64) + first for r, first in zip(requests, first_behavior, strict=False)]
+    )
+    interval = np.concatenate([r.interval_ms for r in requests])
+    return Batch(
+        behavior_node_U=_tensor([r.behavior_node for r in requests], torch.int64),
+        behavior_side_UF=_tensor([r.behavior_side for r in requests], torch.int64),
+        behavior_M=torch.from_numpy(behavior),
+        candidate_M=torch.from_numpy(np.repeat(np.arange(len(num_candidates)), num_candidates)),
+        rank_M=torch.from_numpy(np.repeat(ends, num_candidates) - np.arange(len(behavior))),
+        interval_ms_M=torch.from_numpy(interval[behavior]),
+        match_level_M=_tensor([r.match_level for r in requests], torch.int64),
+        source_M=_tensor([r.source for r in requests], torch.int64),
+        request_B=torch.from_numpy(np.repeat(np.arange(len(requests)), [len(r.candidate_node) for r in requests])),
+        candidate_node_B=_tensor([r.candidate_node for r in requests], torch.int64),
+        categorical_BF=_tensor([r.categorical for r in requests], torch.int64),
+        multi_valued=tuple(_bags(lists) for lists in zip(*(r.multi_valued for r in requests), strict=True)),
+        dense_BS=_tensor([r.dense for r in requests], torch.float32),
+    )
+
+
+def _columns_of(
+    field: AnyField, request: RankRequest, found: SearchResult
+) -> tuple[FieldColumn | None, FieldColumn | None]:
+    """Gives what the request says of a field, and what the store knows of it."""
+    match field.part:
+        case "candidate":
+            return request.candidate_fields.get(field.name), found.candidate_fields.get(field.name)
+        case "user":
+            return request.user_fields.get(field.name), found.user_fields.get(field.name)
+        case "context" | "behavior":
+            return request.context_fields.get(field.name), None
+
+
+def _bags(lists: Sequence[Lists[np.int64]]) -> tuple[Tensor, Tensor]:
+    joined = Lists.join(lists)
+    return torch.from_numpy(joined.values), torch.from_numpy(joined.offsets)
+
+
+def _tensor(arrays: Sequence[AnyArray], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays)).to(dtype)
+
+
+def _columns(columns: Sequence[AnyArray], length: int, dtype: type) -> AnyArray:
+    return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((length, 0), dtype)
+
+
+def _level(values: I32 | I64, stream: int, level: int, absent: int) -> I64:
+    """Gives one level of one stream, (C,) int64; `absent` where the store has no such stream or level."""
+    if stream < 0 or level >= values.shape[1]:
+        return np.full(len(values), absent, dtype=np.int64)
+    return values[:, level, stream].astype(np.int64)
+
+
+def _log_count(count: AnyArray) -> F32:
+    return np.log1p(count).astype(np.float32)
+
+
+def _log_age(age_ms: AnyArray) -> F32:
+    return np.log1p(np.where(age_ms < 0, _NEVER_DAYS, age_ms / _DAY_MS)).astype(np.float32)

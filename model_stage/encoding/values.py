@@ -1,0 +1,51 @@
+"""The values of a field, from what is given and what the store knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.lists import Lists
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from model_stage.config.schema import AnyField
+    from store.lists import FieldColumn, IdLists
+    from store.types import AnyArray
+
+
+def known_values(field: AnyField, given: FieldColumn | None, stored: FieldColumn | None, count: int) -> AnyArray:
+    """Gives the values of a field with one value each: those given, else what the store knows, else missing.
+
+    Args:
+        field: Says whether they are ids (uint64, `NO_ID` = missing) or numbers (float32, NaN = missing).
+        given: Of length `count`, or of length 1 to stand for all; None = nothing. So is `stored`. A column of another
+            kind than the field's is passed over.
+        stored: See `given`.
+        count: Length of the answer.
+    """
+    numbers = field.holds == "numbers"
+    dtype, missing = (np.float32, np.nan) if numbers else (np.uint64, np.uint64(NO_ID))
+    values = np.full(count, missing, dtype=dtype)
+    for column in (stored, given):
+        if column is not None and not isinstance(column, Lists) and column.dtype == dtype:
+            present = ~np.isnan(column) if numbers else column != np.uint64(NO_ID)
+            values = np.where(present, column, values)
+    return values
+
+
+def known_lists(given: FieldColumn | None, stored: FieldColumn | None, count: int) -> IdLists:
+    """Gives the lists of a multi-valued field: those given, where they are empty what the store knows.
+
+    Arguments: as `known_values`.
+    """
+    parts: list[IdLists] = [Lists.empty(1, np.uint64)]
+    chosen, start = np.zeros(count, np.int64), 1
+    for column in (stored, given):
+        if isinstance(column, Lists):
+            rows = np.arange(count) if len(column) == count else np.zeros(count, np.int64)
+            chosen = np.where(column.lengths[rows] > 0, start + rows, chosen)
+            parts.append(column)
+            start += len(column)
+    return Lists.join(parts)[chosen]

@@ -1,0 +1,1 @@
+"""One request through retrieval, encoding and the network, in process."""

@@ -1,0 +1,88 @@
+"""Whether what search answers is what a bundle was made for; if not, ranking does without it and says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_stage.errors import BundleMismatchError, SearchUnavailableError
+from store.errors import UnknownFieldError
+from store.lists import holds_of
+from store.retrieval import Candidates, SearchRequest
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from model_stage.bundle import Bundle
+    from model_stage.config.schema import Schema
+    from model_stage.types import Retriever
+    from store.lists import FieldColumn
+    from store.retrieval import SearchResult
+
+
+def check_agreement(bundle: Bundle, found: SearchResult) -> None:
+    """Checks an answer of search against a bundle.
+
+    An answer without an index agrees with every bundle: soft search is off, and its scores are all 0.
+
+    Raises:
+        BundleMismatchError: The index holds the vectors of another model than the bundle's, or the store holds a field
+            of the schema as another kind.
+    """
+    if found.index_model and found.index_model != bundle.attention_model:
+        raise BundleMismatchError(
+            f"index {found.index_generation} holds the vectors of model {found.index_model}, bundle {bundle.name} has "
+            f"those of {bundle.attention_model}; publish an index built with its export, or the bundle of that index"
+        )
+    problem = find_field_problem(bundle.schema, found)
+    if problem:
+        raise field_mismatch(bundle, problem)
+
+
+def field_mismatch(bundle: Bundle, problem: str) -> BundleMismatchError:
+    """Gives the error of a bundle whose fields are not those of the store."""
+    return BundleMismatchError(
+        f"schema of bundle {bundle.name}: {problem}; ingest the table it was trained with, or train anew"
+    )
+
+
+def find_field_problem(schema: Schema, found: SearchResult) -> str:
+    """Says which field the store holds as another kind than a schema says, the first one; empty = there is none."""
+    for field in schema.fields:
+        if field.part == "context":
+            continue
+        known: Mapping[str, FieldColumn] = {
+            "user": found.user_fields,
+            "candidate": found.candidate_fields,
+            "behavior": found.behavior_fields,
+        }[field.part]
+        column = known.get(field.name)
+        if column is None and field.part == "behavior":
+            return f"behavior field {field.name!r} was asked for, and search answers without it; upgrade it"
+        holds = "" if column is None else holds_of(column)
+        if holds and holds != field.holds:
+            return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
+    return ""
+
+
+def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
+    """Asks a retriever for nothing, and checks the answer; one that does not answer now may agree later.
+
+    Raises:
+        BundleMismatchError: As `check_agreement`.
+    """
+    nothing = SearchRequest(
+        user=0,
+        as_of_ms=1,
+        candidates=Candidates.by_id(np.array([NO_ID], np.uint64)),
+        behavior_fields=bundle.schema.side_info,
+    )
+    try:
+        found = retriever.search(nothing)
+    except UnknownFieldError as exc:
+        raise field_mismatch(bundle, str(exc)) from exc
+    except SearchUnavailableError:
+        return
+    check_agreement(bundle, found)

@@ -1,0 +1,69 @@
+"""Stage two as a process: a bundle, a client of the search stage, and the ranking and admin services over them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from model_stage.serving.search_client import SearchClient
+from model_stage.serving.service import STATUS_TABLE, AdminServicer, CurrentRanker, RankingMetrics, RankingServicer
+from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
+from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from serving import ServeOptions
+
+RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+
+
+@contextmanager
+def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions) -> Iterator[Server]:
+    """Serves the published bundle within this process for the time of the block, and drains at its end.
+
+    The search stage need not be up: until it answers, rankings are degraded and say so.
+
+    Args:
+        bundle_root: Root that `lookback-model train` published to.
+        search_address: Host and port of the search stage.
+        options: Where to listen and how much to take.
+
+    Raises:
+        GenerationError, BundleError, ConfigError: The bundle cannot be served; names the file and what to run.
+        InputError: The port is taken.
+    """
+    log, metrics = make_logger("ranking"), ServerMetrics()
+    with SearchClient(search_address) as client:
+        current = CurrentRanker(bundle_root, client)
+        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log)
+        swaps = Swaps(current, metrics.registry, log)
+        admin = AdminServicer(current, swaps)
+        services = (
+            Service(
+                name=RANKING_SERVICE,
+                add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking),
+            ),
+            Service(
+                name=ADMIN_SERVICE, add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin), queued=False
+            ),
+        )
+        watching = nullcontext() if options.watch_s is None else swaps.watching(options.watch_s)
+        with Server(services, options, STATUS_TABLE, metrics, log) as server, watching:
+            yield server
+
+
+def serve(bundle_root: Path, search_address: str, options: ServeOptions) -> None:
+    """Serves until SIGTERM or SIGINT, as the only task of this process.
+
+    Raises:
+        ModelError, StoreError: As `ranking_server`.
+    """
+    torch.set_num_threads(1)  # requests run side by side: threads inside one of them would only fight for the cores
+    run_until_terminated(lambda: ranking_server(bundle_root, search_address, options))

@@ -1,0 +1,170 @@
+"""The ranking and admin servicers of stage two: messages in, one call of the ranker, messages out.
+
+| raised by the ranker | status | text on the wire |
+|---|---|---|
+| InvalidRequestError | INVALID_ARGUMENT | the message, which names the field |
+| ConfigError, BundleError | FAILED_PRECONDITION | the message, which names the file |
+| BundleMismatchError | FAILED_PRECONDITION (Explain only: Rank answers degraded) | the message, which names both |
+| SearchUnavailableError | UNAVAILABLE (Explain only: Rank answers degraded) | the message |
+| RankingUnavailableError | UNAVAILABLE | the message |
+| DeadlineExceededError | DEADLINE_EXCEEDED | the message |
+| ModelError | INTERNAL | the request id |
+
+What the store and the edge raise, and whatever is listed nowhere, is in the table of `serving.server.status`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from grpc import StatusCode
+from prometheus_client import Counter
+
+from model_stage import errors
+from model_stage.bundle import load_bundle
+from model_stage.ranking.ranker import Ranker
+from model_stage.serving import convert
+from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
+from protos.lookback.ranking.v1 import ranking_pb2 as pb
+from protos.lookback.ranking.v1 import ranking_pb2_grpc
+from serving import Row, StatusTable, current_call, software_version
+from store.publishing.generation import current_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import grpc
+    from prometheus_client import CollectorRegistry
+    from structlog.typing import FilteringBoundLogger
+
+    from model_stage.types import RankResult, Retriever
+    from serving import Swaps
+
+STATUS_TABLE = StatusTable(
+    Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
+    Row(errors.InvalidRequestError, StatusCode.INVALID_ARGUMENT),
+    Row(errors.ConfigError, StatusCode.FAILED_PRECONDITION),
+    Row(errors.BundleError, StatusCode.FAILED_PRECONDITION),
+    Row(errors.BundleMismatchError, StatusCode.FAILED_PRECONDITION),
+    Row(errors.SearchUnavailableError, StatusCode.UNAVAILABLE),
+    Row(errors.RankingUnavailableError, StatusCode.UNAVAILABLE),
+    Row(errors.DeadlineExceededError, StatusCode.DEADLINE_EXCEEDED),
+)
+
+
+class CurrentRanker:
+    """The ranker over the bundle that is published, and the switch to the next one. Thread-safe.
+
+    A request takes `ranker` once and keeps it: a reload never changes the bundle under it.
+    """
+
+    def __init__(self, bundle_root: Path, retriever: Retriever) -> None:
+        self._root = bundle_root
+        self._retriever = retriever
+        self._reloading = threading.Lock()
+        self.ranker = self._open()
+
+    def reload(self) -> None:
+        """Opens what is published now; on an error the old ranker stays."""
+        with self._reloading:
+            self.ranker = self._open()
+
+    def published(self) -> dict[str, str]:
+        """Gives the name of the bundle that `CURRENT` points at.
+
+        Raises:
+            store.errors.GenerationError: Nothing is published, or `CURRENT` cannot be read.
+        """
+        return {"bundle": current_name(self._root, "model")}
+
+    def served(self) -> dict[str, str]:
+        """Gives the name of the bundle in use."""
+        return {"bundle": self.ranker.bundle.name}
+
+    def _open(self) -> Ranker:
+        return Ranker(load_bundle(self._root), self._retriever)
+
+
+class RankingMetrics:
+    """What stage two counts beyond requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.degraded = Counter("lookback_degraded", "Rank answers made without history.", registry=registry)
+        self.candidates = Counter("lookback_candidates", "Candidates scored.", registry=registry)
+        self.empty_histories = Counter(
+            "lookback_empty_histories", "Rank answers for users with no behavior before the time.", registry=registry
+        )
+        self.nothing_retrieved = Counter(
+            "lookback_candidates_nothing_retrieved", "Candidates scored with no behavior.", registry=registry
+        )
+
+        self.ancestors_unknown = Counter(
+            "lookback_ancestors_unknown",
+            "Rank answers for which search did not say what is above categories that the bundle lacks.",
+            registry=registry,
+        )
+
+    def count(self, result: RankResult) -> None:
+        """Counts one answer."""
+        self.candidates.inc(len(result.num_retrieved))
+        self.ancestors_unknown.inc(bool(result.ancestors_reason))
+        if result.degraded:
+            self.degraded.inc()
+            return
+        self.empty_histories.inc(result.num_behaviors == 0)
+        self.nothing_retrieved.inc(int(np.count_nonzero(result.num_retrieved == 0)))
+
+
+class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
+    """Answers `lookback.ranking.v1.RankingService`."""
+
+    def __init__(self, current: CurrentRanker, metrics: RankingMetrics, log: FilteringBoundLogger) -> None:
+        self._current = current
+        self._metrics = metrics
+        self._log = log
+
+    def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:  # noqa: N802
+        """Scores the candidates; degraded, flagged and counted, when search does not answer."""
+        call = current_call()
+        ranker = self._current.ranker
+        result = ranker.rank(convert.request_from_proto(request), call.deadline, call.request_id)
+        call.check_time()
+        self._metrics.count(result)
+        if result.degraded:
+            self._log.warning("degraded", request_id=call.request_id, reason=result.degraded_reason)
+        if result.ancestors_reason:
+            self._log.warning("ancestors unknown", request_id=call.request_id, reason=result.ancestors_reason)
+        return convert.result_to_proto(result)
+
+    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
+        """Says which behaviors stand behind one candidate's scores."""
+        call = current_call()
+        ranker = self._current.ranker
+        asked = convert.request_from_proto(request.request)
+        result = ranker.explain(asked, request.candidate, call.deadline, call.request_id)
+        call.check_time()
+        return convert.explanation_to_proto(result)
+
+
+class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """Answers `lookback.admin.v1.AdminService` for stage two."""
+
+    def __init__(self, current: CurrentRanker, swaps: Swaps) -> None:
+        self._current = current
+        self._swaps = swaps
+
+    def Reload(self, request: admin_pb2.ReloadRequest, context: grpc.ServicerContext) -> admin_pb2.ReloadResponse:  # noqa: N802
+        """Opens the published bundle; a bad one is refused and the old one stays."""
+        self._swaps.reload()
+        return admin_pb2.ReloadResponse(versions=self._versions())
+
+    def GetVersions(  # noqa: N802
+        self, request: admin_pb2.GetVersionsRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.GetVersionsResponse:
+        """Says what is served."""
+        return admin_pb2.GetVersionsResponse(versions=self._versions())
+
+    def _versions(self) -> admin_pb2.Versions:
+        return admin_pb2.Versions(software=software_version(), bundle=self._current.ranker.bundle.name)

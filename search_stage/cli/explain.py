@@ -1,0 +1,195 @@
+"""Why an answer is what it is: what every search found for each candidate, how far it climbed, what had room."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search_stage.searcher import Searcher
+from search_stage.study.coverage import cumulative_matches
+from search_stage.study.places import wide
+from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, SearchRequest, TopK
+
+if TYPE_CHECKING:
+    from search_stage.config import HardPolicy, SearchConfig
+    from search_stage.index.generation import IndexGeneration
+    from store.behavior_store import BehaviorStore
+    from store.retrieval import MatchStatistics, SearchResult
+
+SOURCES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recent"))
+REPEATS = 5
+"""Runs of which the fastest counts."""
+_PARTS = (
+    ("history, statistics, answer", TopK(hard=0, soft=0, recent=0)),
+    ("with hard search", TopK(soft=0, recent=0)),
+    ("with soft search", TopK(hard=0, recent=0)),
+    ("with the newest", TopK(hard=0, soft=0)),
+    ("all of it", TopK()),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climb:
+    """Hard search for one candidate in one domain."""
+
+    domain: str
+    quota: int
+    min_matches: int
+    max_level: int
+    matches: tuple[int, ...]
+    """The user's behaviors that match at each level or below, 0 to `max_level`."""
+    stop_level: int
+    """Where it stopped climbing: enough was found, or `max_level` reached."""
+    used: int
+    """Behaviors in the list that it found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What one search put into a candidate's list."""
+
+    source: str
+    asked: int
+    """At most so many."""
+    used: int
+    alone: int
+    """Of these the ones that no other search found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMatches:
+    """Match statistics of one (domain, action) stream: what the ranker is told."""
+
+    domain: str
+    action: str
+    count: tuple[int, ...]
+    """Matches at each level, of the whole history."""
+    newest_age_ms: tuple[int, ...]
+    """-1 = none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateExplanation:
+    """Why one candidate's list is what it is."""
+
+    climbs: tuple[Climb, ...]
+    places: tuple[Place, ...]
+    streams: tuple[StreamMatches, ...]
+    """Those with any match."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why an answer is what it is."""
+
+    candidates: tuple[CandidateExplanation, ...]
+    timings_ms: dict[str, float]
+    """Whole requests with some searches switched off, each the fastest of `REPEATS` in this process."""
+
+
+def explain(
+    store: BehaviorStore, index: IndexGeneration | None, config: SearchConfig, request: SearchRequest
+) -> Explanation:
+    """Explains the answer to one request: asks it again in other ways. Changes nothing.
+
+    Args:
+        store: The store.
+        index: The index, or None.
+        config: What is served.
+        request: The request.
+
+    Raises:
+        InvalidRequestError: The request breaks the contract.
+    """
+    searcher = Searcher(store, index, config)
+    result = searcher.search(request)
+    num_levels = config.hard.deepest_level + 1
+    everything = Searcher(store, index, wide(config, num_levels)).search(request)
+    matches = cumulative_matches(everything, len(result.vocabulary.domains), num_levels)
+    timings = {name: _fastest_ms(searcher, request, top_k) for name, top_k in _PARTS}
+    return Explanation(
+        candidates=tuple(
+            CandidateExplanation(
+                climbs=_climbs(result, candidate, matches[candidate], config),
+                places=_places(result, candidate, config),
+                streams=_streams(result.statistics, candidate),
+            )
+            for candidate in range(len(request.candidates))
+        ),
+        timings_ms=timings,
+    )
+
+
+def _fastest_ms(searcher: Searcher, request: SearchRequest, top_k: TopK) -> float:
+    asked = SearchRequest(
+        user=request.user,
+        as_of_ms=request.as_of_ms,
+        candidates=request.candidates,
+        top_k=top_k,
+        behavior_fields=request.behavior_fields,
+    )
+    spent_ms = []
+    for _ in range(REPEATS):
+        start_s = time.perf_counter()
+        searcher.search(asked)
+        spent_ms.append((time.perf_counter() - start_s) * 1000)
+    return min(spent_ms)
+
+
+def _climbs(
+    result: SearchResult, candidate: int, matches: np.ndarray[tuple[int, int], np.dtype[np.int64]], config: SearchConfig
+) -> tuple[Climb, ...]:
+    part = slice(int(result.offsets[candidate]), int(result.offsets[candidate + 1]))
+    domain = result.behaviors.domain[result.index[part]][result.match_level[part] != NO_LEVEL]
+    climbs = []
+    for code, name in enumerate(result.vocabulary.domains):
+        policy = config.hard.policy(name)
+        found = matches[code, : policy.max_level + 1]
+        climbs.append(
+            Climb(
+                domain=name,
+                quota=policy.quota,
+                min_matches=policy.min_matches,
+                max_level=policy.max_level,
+                matches=tuple(found.tolist()),
+                stop_level=_stop_level(found.tolist(), policy),
+                used=int(np.count_nonzero(domain == code)),
+            )
+        )
+    return tuple(climbs)
+
+
+def _stop_level(matches: list[int], policy: HardPolicy) -> int:
+    return next((level for level, count in enumerate(matches) if count >= policy.min_matches), policy.max_level)
+
+
+def _places(result: SearchResult, candidate: int, config: SearchConfig) -> tuple[Place, ...]:
+    source = result.source[int(result.offsets[candidate]) : int(result.offsets[candidate + 1])]
+    quotas = sum(config.hard.policy(domain).quota for domain in result.vocabulary.domains)
+    asked = {"hard": quotas, "soft": config.soft.top_k if result.index_generation else 0, "recent": config.recent.top_k}
+    return tuple(
+        Place(
+            source=name,
+            asked=asked[name],
+            used=int(np.count_nonzero(source & bit)),
+            alone=int(np.count_nonzero(source == bit)),
+        )
+        for bit, name in SOURCES
+    )
+
+
+def _streams(statistics: MatchStatistics, candidate: int) -> tuple[StreamMatches, ...]:
+    count, age_ms = statistics.count[candidate], statistics.age_ms[candidate]
+    return tuple(
+        StreamMatches(
+            domain=domain,
+            action=action,
+            count=tuple(count[:, at].tolist()),
+            newest_age_ms=tuple(age_ms[:, at].tolist()),
+        )
+        for at, (domain, action) in enumerate(statistics.streams)
+        if count[:, at].any()
+    )

@@ -1,0 +1,1 @@
+"""Hierarchical hard search: behaviors found by the taxonomy."""

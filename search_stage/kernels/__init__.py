@@ -1,0 +1,1 @@
+"""What every kernel is made of: the only folder that imports numba."""

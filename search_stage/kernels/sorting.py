@@ -1,0 +1,91 @@
+"""Sorting of some hundred numbers inside kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search_stage.kernels.compiled import compiled, compiled_uncounted
+from search_stage.kernels.vector_ops import PLACES, count_below
+
+if TYPE_CHECKING:
+    from store.types import I64, U32, U64
+
+_MANY = 512
+"""As `_FEW`, where `PLACES` are placed at once."""
+PLACES_ROOM = 2 * _MANY
+"""Numbers that `largest_down` works in."""
+_FEW = 128
+"""So many are placed by counting: quadratic, but the machine compares several at once and no branch is guessed."""
+_LAST = np.uint32(0xFFFFFFFF)
+
+
+@compiled_uncounted
+def largest_down(values: U32, count: int, place: U32, out: U32) -> None:
+    """Writes the largest of the first `count` values, descending, as many as `out` holds.
+
+    Args:
+        values: All different and below 2**32 - 1, and room for `PLACES` more, which is written to. (n,)
+        count: n - `PLACES` at most.
+        place: To work in. (`PLACES_ROOM`,)
+        out: Another array; what is beyond `count` stays as it is. (k,)
+    """
+    if count > _MANY:
+        _largest_of_many_down(values, count, out)
+        return
+    padded, ordered = (count + PLACES - 1) // PLACES * PLACES, place[_MANY:]
+    for at in range(count, padded):
+        values[at] = _LAST
+    for start in range(0, padded, PLACES):
+        count_below(values, count, start, place)
+    for at in range(count):
+        ordered[count - 1 - np.int64(place[at])] = values[at]
+    for at in range(min(count, len(out))):
+        out[at] = ordered[at]
+
+
+@compiled
+def _largest_of_many_down(values: U32, count: int, out: U32) -> None:
+    ordered = np.sort(values[:count])
+    for at in range(min(count, len(out))):
+        out[at] = ordered[count - 1 - at]
+
+
+@compiled
+def smallest(values: I64 | U64, count: int, out: I64 | U64) -> None:
+    """Writes the smallest of the first `count` values, ascending, as many as `out` holds.
+
+    Args:
+        values: All different. (n,)
+        count: n at most.
+        out: Another array; what is beyond `count` stays as it is. (k,)
+    """
+    some = values[:count]
+    given = some if count <= max(_FEW, len(out)) else np.partition(some, len(out))[: len(out)]
+    if len(given) > _FEW:
+        ordered = np.sort(given)
+        for at in range(min(len(given), len(out))):
+            out[at] = ordered[at]
+        return
+    for at in range(len(given)):
+        value, place = given[at], 0
+        for other in range(len(given)):
+            place += int(given[other] < value)
+        if place < len(out):
+            out[place] = value
+
+
+@compiled
+def sort_up(values: I64 | U64) -> None:
+    """Sorts different values, ascending, in place."""
+    smallest(values.copy(), len(values), values)
+
+
+@compiled
+def sort_down(values: I64 | U64) -> None:
+    """Sorts different values, descending, in place."""
+    sort_up(values)
+    for low in range(len(values) // 2):
+        high = len(values) - 1 - low
+        values[low], values[high] = values[high], values[low]

@@ -1,0 +1,151 @@
+"""Stage one as a process: a store, an index, the searcher over them, and the search and admin services."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from protos.lookback.admin.v1 import admin_pb2_grpc
+from protos.lookback.search.v1 import search_pb2_grpc
+from search_stage.errors import UnusableIndexError
+from search_stage.index.generation import IndexGeneration
+from search_stage.searcher import Searcher
+from search_stage.serving.service import (
+    ADMIN_SERVICE,
+    LARGEST_APPEND_BYTES,
+    SEARCH_SERVICE,
+    STATUS_TABLE,
+    AdminServicer,
+    SearchMetrics,
+    SearchServicer,
+)
+from serving import (
+    LARGEST_SMALL_MESSAGE_BYTES,
+    Server,
+    ServerMetrics,
+    Service,
+    Swaps,
+    make_logger,
+    run_until_terminated,
+)
+from serving.place import FIRST, read_served
+from store.behavior_store import BehaviorStore
+from store.errors import GenerationError
+from store.live_writer import LiveWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from search_stage.config import SearchConfig
+    from serving import ServeOptions
+
+WRITES = frozenset({"Append", "DeleteUser"})
+"""Methods that only the process that appends can answer."""
+
+
+@contextmanager
+def search_server(
+    store_root: Path, index_root: Path | None, config: SearchConfig, options: ServeOptions, *, append: bool = False
+) -> Iterator[Server]:
+    """Serves the published store and index within this process for the time of the block, and drains at its end.
+
+    Args:
+        store_root: Root that `lookback-store ingest` published to.
+        index_root: Root that `lookback-search build-index` published to; None = no soft search.
+        config: Policies and limits of search.
+        options: Where to listen and how much to take.
+        append: Also offer Append and DeleteUser. One process may do that for a store at a time; of several workers it
+            is the first, and the others pass these calls on to it.
+
+    A worker that is started again while what is published cannot be served opens what the workers served last.
+
+    Raises:
+        LockedError: Another process appends to the store.
+        GenerationError, SearchError: Store or index cannot be served; names the file and what to run.
+        InputError: The port is taken.
+    """
+    metrics, place = ServerMetrics(), options.worker
+    log = make_logger("search") if place is None else make_logger("search").bind(worker=place.number)
+    with ExitStack() as stack:
+        try:
+            store, searcher = _opened(store_root, index_root, config, {})
+        except (GenerationError, UnusableIndexError) as error:
+            served = {} if place is None else read_served(place)
+            if not served:
+                raise
+            log.error("refused", reason=str(error), serving=served)
+            store, searcher = _opened(store_root, index_root, config, served)
+        stack.enter_context(store)
+        writes = append and (place is None or place.number == FIRST)
+        writer = stack.enter_context(LiveWriter(store)) if writes else None
+        swaps = Swaps(searcher, metrics.registry, log, place, afterwards=None if writer is None else writer.trim)
+        search = SearchServicer(store, searcher, SearchMetrics(metrics.registry), writer)
+        services = _services(search, AdminServicer(searcher, swaps), append=append)
+        server = stack.enter_context(Server(services, options, STATUS_TABLE, metrics, log))
+        if options.watch_s is not None:
+            stack.enter_context(swaps.watching(options.watch_s))
+        yield server
+
+
+def _opened(
+    store_root: Path, index_root: Path | None, config: SearchConfig, names: Mapping[str, str]
+) -> tuple[BehaviorStore, Searcher]:
+    """Opens the generations of some names; where there is none, the current one."""
+    store = BehaviorStore.open(store_root, names.get("store"))
+    index = None if index_root is None else IndexGeneration.open(index_root, names.get("index"))
+    return store, Searcher(store, index, config)
+
+
+def _services(search: SearchServicer, admin: AdminServicer, *, append: bool) -> tuple[Service, ...]:
+    small = LARGEST_SMALL_MESSAGE_BYTES
+    return (
+        Service(
+            name=SEARCH_SERVICE,
+            add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
+            largest_bytes={
+                "Append": LARGEST_APPEND_BYTES,
+                "DeleteUser": small,
+                "GetAncestors": small,
+                "GetHistory": small,
+            },
+            first_worker_only=WRITES if append else frozenset(),
+        ),
+        Service(
+            name=ADMIN_SERVICE,
+            add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin),
+            queued=False,
+            largest_bytes={"Reload": small, "GetVersions": small},
+        ),
+    )
+
+
+def serve(
+    store_root: Path, index_root: Path | None, config: SearchConfig, options: ServeOptions, *, append: bool = False
+) -> None:
+    """Serves until SIGTERM or SIGINT, as the only task of this process. Arguments: `search_server`.
+
+    Raises:
+        SearchError, StoreError: As `search_server`.
+    """
+    _keep_to_one_thread()
+    run_until_terminated(lambda: search_server(store_root, index_root, config, options, append=append))
+
+
+def rehearse_start(store_root: Path, index_root: Path | None, config: SearchConfig) -> None:
+    """Opens what `serve` would serve, and closes it: libraries and compiled kernels are then in memory.
+
+    Raises:
+        SearchError, StoreError: As `search_server`.
+    """
+    _keep_to_one_thread()
+    store, _ = _opened(store_root, index_root, config, {})
+    store.close()
+
+
+def _keep_to_one_thread() -> None:
+    # Requests run side by side: threads inside one of them would only fight for the cores. faiss reads this when it is
+    # first imported, which is when the index is opened; setting it later does not reach the worker threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,1 @@
+"""Soft search: behaviors found by the inner product of attention vectors, one engine a file."""

@@ -1,0 +1,57 @@
+"""What both servers need and neither stage may import from the other: see docs/adr/0003-shared-serving-code.md.
+
+Knows gRPC, health, reflection, metrics and logs, but no message of ours: a stage hands its servicers in.
+"""
+
+from serving.errors import (
+    DrainingError,
+    NotOfferedError,
+    OverloadedError,
+    RelayedError,
+    ServingError,
+    TimeSpentError,
+)
+from serving.limits import LARGEST_MESSAGE_BYTES, LARGEST_SMALL_MESSAGE_BYTES
+from serving.logs import make_logger
+from serving.metrics import ServerMetrics
+from serving.options import ServeOptions
+from serving.place import WorkerPlace
+from serving.server.admission import Admission
+from serving.server.call import Call, current_call
+from serving.server.edge import Service
+from serving.server.server import Server, run_until_terminated, software_version
+from serving.server.status import COMMON_ROWS, Row, StatusTable
+from serving.server.swaps import Swappable, Swaps
+from serving.siblings import Siblings
+from serving.workers.supervisor import Supervisor
+from serving.workers.worker import end_with_supervisor
+
+__all__ = [
+    "COMMON_ROWS",
+    "LARGEST_MESSAGE_BYTES",
+    "LARGEST_SMALL_MESSAGE_BYTES",
+    "Admission",
+    "Call",
+    "DrainingError",
+    "NotOfferedError",
+    "OverloadedError",
+    "RelayedError",
+    "Row",
+    "ServeOptions",
+    "Server",
+    "ServerMetrics",
+    "Service",
+    "ServingError",
+    "Siblings",
+    "StatusTable",
+    "Supervisor",
+    "Swappable",
+    "Swaps",
+    "TimeSpentError",
+    "WorkerPlace",
+    "current_call",
+    "end_with_supervisor",
+    "make_logger",
+    "run_until_terminated",
+    "software_version",
+]

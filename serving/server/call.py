@@ -1,0 +1,76 @@
+"""What the edge knows of the request in hand: its id for the logs and its deadline."""
+
+from __future__ import annotations
+
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serving.deadline import Deadline
+from serving.errors import TimeSpentError
+from store.errors import InputError
+
+if TYPE_CHECKING:
+    import grpc
+
+    from serving.siblings import Siblings
+
+LONGEST_DEADLINE_S = 30.0
+"""Given to a caller who sets none, and the most that any caller gets: a worker thread is never bound longer."""
+
+LONGEST_REQUEST_ID = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request being answered."""
+
+    request_id: str
+    deadline: Deadline
+    from_worker: bool = False
+    """Whether another worker of this server passed it on."""
+    siblings: Siblings | None = None
+    """The other workers of this server; None = there are none, or one of them asks."""
+
+    def check_time(self) -> None:
+        """Checks, between two steps of the work, that somebody still waits for the answer.
+
+        Raises:
+            TimeSpentError: The deadline has passed.
+        """
+        if self.deadline.expired:
+            raise TimeSpentError("the deadline of the request has passed")
+
+
+CURRENT_CALL: ContextVar[Call] = ContextVar("CURRENT_CALL")
+
+
+def current_call() -> Call:
+    """Gives the request that this thread answers; only inside a handler behind the `Edge`."""
+    return CURRENT_CALL.get()
+
+
+def deadline_of(context: grpc.ServicerContext) -> Deadline:
+    """Gives the caller's deadline, at most `LONGEST_DEADLINE_S` from now."""
+    remaining_s = context.time_remaining()
+    return Deadline.after(LONGEST_DEADLINE_S if remaining_s is None else min(remaining_s, LONGEST_DEADLINE_S))
+
+
+def request_id_of(message: object) -> str:
+    """Gives the id that the caller put into a request (or into the request inside it), else a new one."""
+    for holder in (message, getattr(message, "request", None)):
+        given = getattr(holder, "request_id", "")
+        if given:
+            return str(given)
+    return uuid.uuid4().hex
+
+
+def check_request_id(request_id: str) -> None:
+    """Checks a request id before it goes into logs and on to the other stage.
+
+    Raises:
+        InputError: It is longer than `LONGEST_REQUEST_ID` or not printable.
+    """
+    if len(request_id) > LONGEST_REQUEST_ID or not request_id.isprintable():
+        raise InputError(f"request_id: must be at most {LONGEST_REQUEST_ID} printable characters")

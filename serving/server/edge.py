@@ -1,0 +1,202 @@
+"""The one way into every unary method of ours: deadline, place in the queue, size, id, status, metrics, log line."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from traceback import clear_frames
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from serving.errors import OverloadedError
+from serving.limits import LARGEST_MESSAGE_BYTES
+from serving.place import FIRST
+from serving.server.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
+from serving.siblings import REQUEST_ID
+from store.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+    from serving.metrics import ServerMetrics
+    from serving.server.admission import Admission
+    from serving.server.status import StatusTable
+    from serving.siblings import Siblings
+
+Handler = Any
+"""grpc leaves the types of a method handler's messages open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One servicer to serve."""
+
+    name: str
+    """Full name, as in the .proto file."""
+    add: Callable[[grpc.Server], None]
+    """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
+    queued: bool = True
+    """Whether its requests need a place in the queue; False for what must get through when the server is full."""
+    largest_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Largest request by method, where that is less than the server's."""
+    first_worker_only: frozenset[str] = frozenset()
+    """Methods that the other workers pass on to the first one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Method:
+    name: str
+    """Without the service."""
+    path: str
+    handler: Handler
+    largest_bytes: int
+    queued: bool
+    passed_on: bool
+
+    def decode(self, data: bytes) -> object:
+        if len(data) > self.largest_bytes:
+            raise InputError(f"{self.name}: a request may have {self.largest_bytes} bytes, this one has {len(data)}")
+        try:
+            return self.handler.request_deserializer(data)
+        except Exception as error:
+            raise InputError(f"{self.name}: these bytes are no request of this method") from error
+
+
+class Edge(grpc.ServerInterceptor):
+    """Stands before the methods of the given services; health and reflection pass untouched.
+
+    Messages come and go as bytes: what cannot be read is the caller's fault like any other bad request, and a request
+    for another worker is passed on as it is.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        table: StatusTable,
+        admission: Admission,
+        metrics: ServerMetrics,
+        log: FilteringBoundLogger,
+        siblings: Siblings | None = None,
+    ) -> None:
+        """Prepares to answer.
+
+        Args:
+            services: What it stands before.
+            table: Statuses of errors.
+            admission: Who may work.
+            metrics: What to count in.
+            log: Gets a line for every request.
+            siblings: The other workers; None = there are none.
+        """
+        self._services = {service.name: service for service in services}
+        self._table = table
+        self._admission = admission
+        self._metrics = metrics
+        self._log = log
+        self._siblings = siblings
+        self._handlers: dict[str, Handler] = {}
+
+    def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Handler], handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """Gives the method's handler wrapped; a method that does not exist stays that."""
+        path = handler_call_details.method
+        wrapped = self._handlers.get(path)
+        if wrapped is not None:
+            return wrapped
+        handler = continuation(handler_call_details)
+        name, _, method_name = path.lstrip("/").partition("/")
+        service = self._services.get(name)
+        if handler is None or service is None:
+            return handler
+        method = _Method(
+            name=method_name,
+            path=path,
+            handler=handler,
+            largest_bytes=service.largest_bytes.get(method_name, LARGEST_MESSAGE_BYTES),
+            queued=service.queued,
+            passed_on=method_name in service.first_worker_only
+            and self._siblings is not None
+            and FIRST in self._siblings.numbers,
+        )
+        wrapped = grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
+        self._handlers[path] = wrapped  # of a known service: no caller can make this grow
+        return wrapped
+
+    def _answer(self, method: _Method, data: bytes, context: grpc.ServicerContext) -> bytes:
+        started_s = time.monotonic()
+        from_worker = context.peer().startswith("unix:")
+        call = Call(
+            request_id="",
+            deadline=deadline_of(context),
+            from_worker=from_worker,
+            siblings=None if from_worker else self._siblings,
+        )
+        self._metrics.in_flight.inc()
+        code = grpc.StatusCode.OK
+        try:
+            with self._admission.enter(call.deadline) if method.queued else self._admission.attend():
+                call.check_time()
+                # A small message can become many objects: only those that have a place are read, and what they became
+                # is freed before the place is.
+                message = method.decode(data)
+                try:
+                    call = _with_id(call, message, context)
+                    if method.passed_on:
+                        assert self._siblings is not None
+                        remaining_s = call.deadline.remaining_s()
+                        return self._siblings.ask(FIRST, method.path, data, remaining_s, call.request_id)
+                    return self._work(method, message, call, context)
+                except Exception as error:
+                    clear_frames(error.__traceback__)
+                    raise
+                finally:
+                    del message
+        except Exception as error:
+            code = self._table.row(error).code
+            call = call if call.request_id else replace(call, request_id=request_id_of(None))
+            self._refuse(error, code, call, context)
+        finally:
+            self._metrics.in_flight.dec()
+            self._record(method.path, code, call, time.monotonic() - started_s)
+
+    @staticmethod
+    def _work(method: _Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
+        token = CURRENT_CALL.set(call)
+        try:
+            answer: bytes = method.handler.response_serializer(method.handler.unary_unary(message, context))
+            return answer
+        finally:
+            CURRENT_CALL.reset(token)
+
+    def _refuse(self, error: Exception, code: grpc.StatusCode, call: Call, context: grpc.ServicerContext) -> NoReturn:
+        if not self._table.row(error).tell:
+            self._log.error("request failed", request_id=call.request_id[:256], exc_info=error)
+        if isinstance(error, OverloadedError):
+            context.set_trailing_metadata((("grpc-retry-pushback-ms", str(error.retry_after_ms)),))
+        context.abort(code, self._table.details(error, call.request_id))
+        raise AssertionError("abort returned")
+
+    def _record(self, path: str, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+        if not call.from_worker:  # else the worker it came to counts it
+            self._metrics.requests.labels(path, code.name).inc()
+            self._metrics.latency_s.labels(path).observe(duration_s)
+        self._log.info(
+            "request",
+            method=path,
+            code=code.name,
+            request_id=call.request_id[:256],
+            duration_ms=round(1000 * duration_s, 3),
+        )
+
+
+def _with_id(call: Call, message: object, context: grpc.ServicerContext) -> Call:
+    request_id = request_id_of(message)
+    if call.from_worker:
+        request_id = str(dict(context.invocation_metadata()).get(REQUEST_ID, request_id))
+    check_request_id(request_id)
+    return replace(call, request_id=request_id)

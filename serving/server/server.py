@@ -1,0 +1,196 @@
+"""A gRPC server with health, optional reflection, metrics and a drain that loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent import futures
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving.limits import LARGEST_MESSAGE_BYTES
+from serving.place import WorkerReport, write_whole
+from serving.server.admission import Admission
+from serving.server.edge import Edge, Service
+from serving.server.memory import pass_over_libraries, return_large_blocks
+from serving.server.page import open_page
+from serving.siblings import Siblings
+from store.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from structlog.typing import FilteringBoundLogger
+
+    from serving.metrics import ServerMetrics
+    from serving.options import ServeOptions
+    from serving.server.status import StatusTable
+
+SPARE_THREADS = 8
+"""Beyond those that run and wait: for operators, health, reflection, and for saying no quickly."""
+
+SETTLE_S = 0.2
+"""Time in which a draining server still takes requests, those that were on their way when the drain began."""
+
+LAME_DUCK_S = 0.2
+"""Time after that in which it still says to callers that it is going away, before its port closes."""
+
+GRPC_OPTIONS = (
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
+    ("grpc.server_handshake_timeout_ms", 3000),  # slow-loris: half-open connections are reaped after 3 s (measured)
+    (
+        "grpc.max_connection_idle_ms",
+        60000,
+    ),  # silent ones after a minute; a client that asks just then must connect anew
+    ("grpc.keepalive_time_ms", 30000),
+    ("grpc.keepalive_timeout_ms", 10000),
+)
+
+ALONE_OPTIONS = (("grpc.so_reuseport", 0),)
+"""A second server on the port is a mistake, not a partner."""
+
+WORKER_OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    # A connection stays with one worker. So that one that was started again gets its share, clients are asked to
+    # connect anew now and then; what is in flight ends on the old connection.
+    ("grpc.max_connection_age_ms", 60000),
+    ("grpc.max_connection_age_grace_ms", 60000),
+)
+
+
+class Server:
+    """Serves some servicers; a context manager that starts on entry and drains on exit.
+
+    Raises:
+        InputError: The port is taken.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        options: ServeOptions,
+        table: StatusTable,
+        metrics: ServerMetrics,
+        log: FilteringBoundLogger,
+    ) -> None:
+        place = options.worker
+        self._options = options
+        self._log = log
+        self._metrics = metrics
+        self._names = [service.name for service in services]
+        self.admission = Admission(options.max_running, options.max_waiting)
+        threads = options.max_running + options.max_waiting + SPARE_THREADS
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        self.siblings = None if place is None else Siblings(place)
+        self._server = grpc.server(
+            self._pool,
+            interceptors=[Edge(services, table, self.admission, metrics, self._log, self.siblings)],
+            options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if place is None else WORKER_OPTIONS)),
+            maximum_concurrent_rpcs=threads,
+        )
+        for service in services:
+            service.add(self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.reflection:
+            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.port = self._bind()
+        self.metrics_port: int | None = None
+        self._close_metrics: Callable[[], None] = lambda: None
+        self._drained: bool | None = None
+
+    def _bind(self) -> int:
+        place = self._options.worker
+        if place is not None:
+            self._server.add_insecure_port(place.socket(place.number))
+        address = self._options.address(self._options.port)
+        try:
+            return self._server.add_insecure_port(address)
+        except RuntimeError as exc:
+            raise InputError(f"port: cannot listen on {address}; is it taken?") from exc
+
+    def __enter__(self) -> Self:
+        options = self._options
+        if options.metrics_port is not None:
+            # Of several workers each has a page of its own, which the supervisor reads: see `pages.py`.
+            host, port = (options.host, options.metrics_port) if options.worker is None else ("127.0.0.1", 0)
+            self.metrics_port, self._close_metrics = open_page(host, port, self._metrics.registry)
+        self._server.start()
+        for name in self._names:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if options.worker is not None:
+            report = WorkerReport(pid=os.getpid(), port=self.port, metrics_port=self.metrics_port)
+            write_whole(options.worker.report, report.to_json())
+        if options.port_file is not None:
+            write_whole(options.port_file, f"{self.port}\n")
+        self._log.info("serving", address=options.address(self.port), metrics_port=self.metrics_port)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drain()
+
+    def drain(self) -> bool:
+        """Takes nothing new, finishes what is in flight and ends; False when the grace time was not enough for that.
+
+        Health says NOT_SERVING first; what was on its way is still taken; then whoever asks hears UNAVAILABLE from the
+        open port, which a client can retry elsewhere, and not a broken connection. Calling it again does nothing.
+        """
+        if self._drained is not None:
+            return self._drained
+        self._health.enter_graceful_shutdown()
+        self._log.info("draining", in_flight=self.admission.inside)
+        time.sleep(SETTLE_S)
+        self.admission.close()
+        finished = self.admission.wait_until_empty(self._options.grace_s)
+        time.sleep(LAME_DUCK_S)
+        self._server.stop(LAME_DUCK_S).wait()  # what is open still are streams of health and reflection
+        self._pool.shutdown(wait=finished)
+        self._close_metrics()
+        if self.siblings is not None:
+            self.siblings.close()
+        if self._options.port_file is not None:
+            self._options.port_file.unlink(missing_ok=True)
+        self._log.info("ended", finished=finished)
+        self._drained = finished
+        return finished
+
+
+@cache
+def software_version() -> str:
+    """Gives the version of the installed package; "checkout" where it runs without being installed."""
+    try:
+        return version("lookback")
+    except PackageNotFoundError:
+        return "checkout"
+
+
+def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Call it from the main thread of a process of its own.
+
+    Args:
+        make: Opens what is to be served and the server over it; called after the signal handlers stand, so that an
+            early SIGTERM ends the process in order too.
+    """
+    return_large_blocks()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    pass_over_libraries()
+    with make() as server:
+        ended.wait()
+        if not server.drain():
+            sys.stderr.flush()
+            os._exit(1)  # a request that outlives the grace time would hold the interpreter's exit as long as it likes

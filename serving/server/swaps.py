@@ -1,0 +1,165 @@
+"""Following what is published: on a timer, and when an operator asks."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client import Counter, Gauge, Info
+
+from serving.place import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from prometheus_client import CollectorRegistry
+    from structlog.typing import FilteringBoundLogger
+
+    from serving.place import WorkerPlace
+
+_PATIENCE_S = 2.0
+"""For a look under way when the server ends; to open a large generation may take minutes, and nobody wants it now."""
+
+
+class Swappable(Protocol):
+    """Something that serves published generations and can change to newer ones. Names are by kind of artefact."""
+
+    def published(self) -> dict[str, str]:
+        """Gives what `CURRENT` names now; cheap."""
+        ...
+
+    def served(self) -> dict[str, str]:
+        """Gives what is served now."""
+        ...
+
+    def reload(self) -> object:
+        """Serves what is published; on any error goes on with what it serves."""
+        ...
+
+
+class Swaps:
+    """Makes a server follow `CURRENT`, counts how that went and logs it. Thread-safe.
+
+    What was refused is not opened again before something else is published or an operator asks: to open a generation
+    reads all of it.
+    """
+
+    def __init__(
+        self,
+        part: Swappable,
+        registry: CollectorRegistry,
+        log: FilteringBoundLogger,
+        place: WorkerPlace | None = None,
+        afterwards: Callable[[], object] | None = None,
+    ) -> None:
+        """Follows for one server.
+
+        Args:
+            part: What is to change.
+            registry: Where to count.
+            log: Gets a line for every change and every refusal.
+            place: Of several workers one after another opens what is new, and notes what it serves.
+            afterwards: Called after every reload that was not refused.
+        """
+        self._part = part
+        self._log = log
+        self._place = place
+        self._afterwards = afterwards
+        self._lock = threading.Lock()
+        self._refused: dict[str, str] | str | None = None
+        """What was published when it was last refused, or why even that could not be seen."""
+        self._swaps = Counter("lookback_swaps", "Changes to newer generations.", registry=registry)
+        self._refusals = Counter(
+            "lookback_refused_generations", "Published generations that could not be served.", registry=registry
+        )
+        self._behind = Gauge(
+            "lookback_behind", "1 while what is published is refused, and what was served before is.", registry=registry
+        )
+        self._info = Info("lookback_serving", "Names of the generations served.", registry=registry)
+        self._note()
+
+    def reload(self) -> None:
+        """Serves what is published.
+
+        Raises:
+            Exception: What is published cannot be served, and why; what was served before goes on being served.
+        """
+        with self._lock, nullcontext() if self._place is None else _locked(self._place.turn):
+            self._swap()
+            if self._afterwards is not None:
+                self._afterwards()
+
+    def look(self) -> None:
+        """Serves what is published if it is something new; errors are logged, and refusals counted."""
+        seen = self._seen()
+        if seen == self._part.served():
+            self._accept()
+        elif seen != self._refused:
+            try:
+                self.reload()
+            except Exception as error:
+                self._log.error("reload failed", reason=str(error))
+
+    def _seen(self) -> dict[str, str] | str:
+        try:
+            return self._part.published()
+        except Exception as error:
+            return str(error)
+
+    def _swap(self) -> None:
+        before, published = self._part.served(), self._seen()
+        try:
+            self._part.reload()
+        except Exception as error:
+            self._refused = published
+            self._refusals.inc()
+            self._behind.set(1)
+            self._log.error("refused", published=published, serving=before, reason=str(error))
+            raise
+        self._accept()
+        served = self._part.served()
+        if served != before:
+            self._swaps.inc()
+            self._note()
+            self._log.info("swapped", serving=served, before=before)
+
+    def _note(self) -> None:
+        served = self._part.served()
+        self._info.info(served)
+        if self._place is not None:
+            write_whole(self._place.served, json.dumps(served))
+
+    def _accept(self) -> None:
+        self._refused = None
+        self._behind.set(0)
+
+    @contextmanager
+    def watching(self, every_s: float) -> Iterator[None]:
+        """Looks for something new every so many seconds for the time of the block, in a thread of its own."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(every_s, ended), name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(_PATIENCE_S)
+
+    def _watch(self, every_s: float, ended: threading.Event) -> None:
+        while not ended.wait(every_s):
+            self.look()
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

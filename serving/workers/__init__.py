@@ -1,0 +1,1 @@
+"""Several processes on one port: who starts them, starts them again and ends them."""

@@ -1,0 +1,99 @@
+"""Reads the labelled impressions of a dataset folder: training's part of the input contract, never ingested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.dataset.bad_rows import BadRows
+from store.dataset.parsing import times
+from store.dataset.readers import find_files, read_batches
+from store.dataset.side_tables import IdPools, side_fields
+from store.errors import InputError
+from store.lists import Lists, holds_of, join_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from store.dataset.batch import Batch
+    from store.lists import FieldColumn
+    from store.types import F32, I64, U64, AnyArray
+
+_OWN = {"user", "item", "timestamp_ms"}
+LABEL = "label_"
+"""Columns that start so hold the labels of the target named after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImpressionTable:
+    """Impressions as columns of length N, in file order."""
+
+    user: U64
+    item: U64
+    timestamp_ms: I64
+    labels: Mapping[str, F32]
+    """By target: 1 yes, 0 no, NaN unknown."""
+    fields: Mapping[str, FieldColumn]
+    """Side-info fields: uint64 ids (`NO_ID` = missing), float32 numbers (NaN = missing), or lists of ids."""
+
+
+def read_impressions(folder: Path) -> ImpressionTable:
+    """Reads `impressions*` of a dataset folder; several files are joined in name order.
+
+    Raises:
+        InputError: There is no such file, it lacks a column, or files differ in their columns.
+        TooManyBadRowsError: A row breaks the contract; names file, line and reason.
+    """
+    files = find_files(folder, "impressions", many=True)
+    if not files:
+        raise InputError(f"{folder}: has no impressions.parquet, .csv or .csv.gz; docs/data.md says what it holds")
+    pools, bad_rows = IdPools(), BadRows(max_bad_rows=0)
+    parts = [
+        _read_batch(batch, pools, bad_rows)
+        for file in files
+        for batch in read_batches(file, set(_OWN), set(), bad_rows, free=True)
+    ]
+    first = parts[0]
+    for part in parts[1:]:
+        if part.labels.keys() != first.labels.keys() or _kinds(part) != _kinds(first):
+            raise InputError(f"{folder}: the impressions files differ in their columns or in a column's type")
+    return ImpressionTable(
+        user=_join([part.user for part in parts]),
+        item=_join([part.item for part in parts]),
+        timestamp_ms=_join([part.timestamp_ms for part in parts]),
+        labels={name: _join([part.labels[name] for part in parts]) for name in first.labels},
+        fields={name: join_columns([part.fields[name] for part in parts]) for name in first.fields},
+    )
+
+
+def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> ImpressionTable:
+    user = pools.users.column(batch, "user", required=True)
+    item = pools.items.column(batch, "item", required=True)
+    time = times(batch, "timestamp_ms")
+    fields = side_fields(batch, _OWN, pools.values)
+    labels: dict[str, F32] = {}
+    for name in [name for name in fields if name.startswith(LABEL)]:
+        values = fields.pop(name)
+        if isinstance(values, Lists) or values.dtype != np.float32:
+            raise InputError(f"{batch.file}: {name}: a label is 0, 1 or empty")
+        wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
+        batch.check.refuse(wrong, partial(_no_label, name, values))
+        labels[name.removeprefix(LABEL)] = values.astype(np.float32)
+    batch.check.report(bad_rows, batch.file, lambda row: int(batch.lines[row]))
+    return ImpressionTable(user=user, item=item, timestamp_ms=time, labels=labels, fields=fields)
+
+
+def _no_label(name: str, values: AnyArray, row: int) -> str:
+    return f"{name}: {values[row]:g} is neither 0 nor 1"
+
+
+def _kinds(part: ImpressionTable) -> dict[str, str]:
+    return {name: holds_of(column) for name, column in part.fields.items()}
+
+
+def _join(arrays: Sequence[AnyArray]) -> AnyArray:
+    return np.concatenate(arrays)

@@ -1,0 +1,234 @@
+"""Reads the taxonomy, bridges, items and users of a dataset folder."""
+
+# pyarrow makes its compute functions at import time: no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store.base.tables import CoverTable, FieldTable
+from store.dataset.parsing import IdPool, id_field, is_list, is_text, list_field, numbers, text_column
+from store.dataset.table_reader import TABLE_COLUMNS
+from store.errors import InputError
+from store.files.arrays import find_sorted
+from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, no_bridges, no_items
+from store.types import NO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from store.dataset.batch import Batch
+    from store.dataset.table_reader import TableReader
+    from store.lists import FieldColumn
+    from store.types import I64, U64, Bool, NameKind
+
+    Strings = npt.NDArray[np.object_]
+
+
+@dataclass(slots=True)
+class IdPools:
+    """The ids of a dataset, by kind; items are what users act on and the ads alike."""
+
+    users: IdPool = field(default_factory=lambda: IdPool("user"))
+    items: IdPool = field(default_factory=lambda: IdPool("item"))
+    categories: IdPool = field(default_factory=lambda: IdPool("category"))
+    values: IdPool = field(default_factory=lambda: IdPool("side-info value"))
+
+    def of(self, kind: NameKind) -> IdPool:
+        """Gives the pool of one kind."""
+        return {"user": self.users, "item": self.items, "category": self.categories, "value": self.values}[kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemInput:
+    """What the items file says."""
+
+    rows: ItemRows
+    fields: FieldTable
+    covers: CoverTable
+
+
+def read_categories(tables: TableReader, pools: IdPools) -> CategoryRows:
+    """Reads the taxonomy file.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+        TooManyBadRowsError: See `BadRows`.
+    """
+    batch = tables.read("taxonomy", {"category", "parent"})
+    if batch is None:
+        raise InputError(f"{tables.folder}: has no taxonomy.parquet, .csv or .csv.gz; docs/data.md says what it holds")
+    category = pools.categories.column(batch, "category", required=True)
+    parent = pools.categories.column(batch, "parent", required=False)
+    good = batch.report(tables.bad_rows)
+    tables.keep("taxonomy", batch, good)
+    category, domain, name = category[good], _texts(batch, "domain")[good], _texts(batch, "name")[good]
+    # The ads' tree last, so that its names win where another domain uses the same id.
+    for of_ads in (False, True):
+        _keep_names(pools.categories, category, np.where((domain == "") == of_ads, name, ""))
+    return CategoryRows(category=category, parent=parent[good], domain=domain, where=_where(batch, good))
+
+
+def read_bridges(tables: TableReader, pools: IdPools) -> BridgeRows:
+    """Reads the bridges file; no rows when there is none. Errors: `read_categories`."""
+    batch = tables.read("bridges", {"domain", "category", "node"})
+    if batch is None:
+        return no_bridges()
+    category = pools.categories.column(batch, "category", required=True)
+    node = pools.categories.column(batch, "node", required=True)
+    domain = _texts(batch, "domain")
+    batch.check.refuse(domain == "", lambda row: "domain: missing")
+    good = batch.report(tables.bad_rows)
+    tables.keep("bridges", batch, good)
+    return BridgeRows(domain=domain[good], category=category[good], node=node[good], where=_where(batch, good))
+
+
+def read_items(tables: TableReader, pools: IdPools) -> ItemInput:
+    """Reads the items file; nothing when there is none. Errors: `read_categories`."""
+    batch = tables.read("items", {"item"}, free=True)
+    if batch is None:
+        nothing = np.empty(0, np.uint64)
+        covers = CoverTable(ids=nothing, offsets=np.zeros(1, np.int64), values=nothing)
+        return ItemInput(rows=no_items(), fields=FieldTable(ids=nothing, fields={}), covers=covers)
+    item = pools.items.column(batch, "item", required=True)
+    category = np.full(len(batch), NO_ID, np.uint64)
+    if "category" in batch.columns:
+        category = pools.categories.column(batch, "category", required=False)
+    covered, cover_rows = _covered(batch, pools.items)
+    fields = side_fields(batch, set(TABLE_COLUMNS["items"]), pools.values)
+    _refuse_repeated(batch, "item", item)
+    good = batch.report(tables.bad_rows)
+    tables.keep("items", batch, good, fields)
+    _keep_names(pools.items, item[good], _texts(batch, "name")[good])
+    kept = good[cover_rows]
+    return ItemInput(
+        rows=ItemRows(item=item[good], category=category[good], domain=_texts(batch, "domain")[good]),
+        fields=_field_table(item, fields, good),
+        covers=_cover_table(item[cover_rows[kept]], covered[kept]),
+    )
+
+
+def read_users(tables: TableReader, pools: IdPools, deleted: U64) -> FieldTable:
+    """Reads the users file; an empty table when there is none. Errors: `read_categories`.
+
+    Args:
+        tables: Where the file is.
+        pools: Take the names.
+        deleted: Users whose row is passed over, ascending.
+    """
+    batch = tables.read("users", {"user"}, free=True)
+    if batch is None:
+        return FieldTable(ids=np.empty(0, np.uint64), fields={})
+    user = pools.users.column(batch, "user", required=True)
+    fields = side_fields(batch, {"user"}, pools.values)
+    _refuse_repeated(batch, "user", user)
+    good = batch.report(tables.bad_rows) & ~find_sorted(deleted, user)[1]
+    tables.keep("users", batch, good, fields)
+    return _field_table(user, fields, good)
+
+
+def _texts(batch: Batch, name: str) -> Strings:
+    """Gives a column of strings, empty where absent or null."""
+    if name not in batch.columns:
+        return np.full(len(batch), "", object)
+    column = text_column(f"{batch.file}: {name}", batch.columns[name])
+    out: Strings = column.fill_null("").to_numpy(zero_copy_only=False).astype(object)
+    return out
+
+
+def _where(batch: Batch, good: Bool) -> Callable[[int], str]:
+    lines = batch.lines[good]
+    return lambda row: f"{batch.file}:{lines[row]}"
+
+
+def _keep_names(pool: IdPool, ids: U64, names: Strings) -> None:
+    named = np.flatnonzero(names != "")
+    pool.names.update(zip(ids[named].tolist(), names[named].tolist(), strict=True))
+
+
+def _refuse_repeated(batch: Batch, name: str, ids: U64) -> None:
+    good = np.flatnonzero(batch.check.good())
+    _, first, inverse = np.unique(ids[good], return_index=True, return_inverse=True)
+    first_row = np.arange(len(batch))
+    first_row[good] = good[first[inverse]]
+    batch.check.refuse(
+        first_row != np.arange(len(batch)),
+        lambda row: f"{name}: {ids[row]} stands already at line {batch.lines[first_row[row]]}",
+    )
+
+
+def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, FieldColumn]:
+    """Gives the side-info fields, by name: every column that is not the table's own.
+
+    A column of strings becomes uint64 ids (`NO_ID` = missing), one of numbers float32 (NaN = missing); in a CSV file
+    a column in which every value is a number is one of numbers. A column of lists becomes lists of ids. Rows with a
+    value that is none of these are refused.
+
+    Raises:
+        InputError: A column is neither of strings nor of numbers nor of lists of ids.
+    """
+    out: dict[str, FieldColumn] = {}
+    for name in batch.columns.keys() - own:
+        column = batch.columns[name]
+        if batch.is_text and not is_list(column.type):
+            column = _typed(column)
+        kind = column.type
+        if is_list(kind):
+            out[name] = list_field(batch, name, values)
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            out[name] = numbers(batch.check, name, column)
+        elif pa.types.is_string(kind) or pa.types.is_null(kind):
+            out[name] = id_field(batch, name, values)
+        else:
+            raise InputError(
+                f"{batch.file}: {name} has type {kind}; a side-info field is a string, a number or a list of ids"
+            )
+    return dict(sorted(out.items()))
+
+
+def _typed(column: pa.Array) -> pa.Array:
+    """Gives a CSV column as numbers if every value in it is one."""
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return column
+
+
+def _field_table(ids: U64, fields: dict[str, FieldColumn], good: Bool) -> FieldTable:
+    rows = np.flatnonzero(good)
+    rows = rows[np.argsort(ids[rows])]
+    return FieldTable(ids=ids[rows], fields={name: column[rows] for name, column in fields.items()})
+
+
+def _covered(batch: Batch, items: IdPool) -> tuple[U64, I64]:
+    """Gives all covered ids and the row of each, refusing rows with a bad one."""
+    column = batch.columns.get("covers")
+    if column is None or pa.types.is_null(column.type):
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    if batch.is_text and is_text(column.type):
+        column = pc.split_pattern(column, "|")
+    if not is_list(column.type):
+        raise InputError(f"{batch.file}: covers has type {column.type}; it must be a list of ids")
+    rows = pc.list_parent_indices(column).to_numpy()
+    ids, _ = items.parse(f"{batch.file}: covers", pc.list_flatten(column))
+    bad = np.zeros(len(batch), np.bool_)
+    bad[rows[ids == NO_ID]] = True
+    batch.check.refuse(bad, lambda row: f"covers: {column[row].as_py()!r} holds what is no id")
+    return ids, rows.astype(np.int64)
+
+
+def _cover_table(ads: U64, covered: U64) -> CoverTable:
+    order = np.lexsort((covered, ads))
+    ads, covered = ads[order], covered[order]
+    new = np.ones(len(ads), np.bool_)
+    new[1:] = (ads[1:] != ads[:-1]) | (covered[1:] != covered[:-1])
+    ids, counts = np.unique(ads[new], return_counts=True)
+    return CoverTable(ids=ids, offsets=np.concatenate(([0], np.cumsum(counts))), values=covered[new])

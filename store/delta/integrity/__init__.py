@@ -1,0 +1,1 @@
+"""Checks the delta's file before LMDB walks it: a damaged file is a finding, never a crash."""

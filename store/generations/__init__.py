@@ -1,1 +1,0 @@
-"""Immutable published versions: manifest, base, tables, and which of them are kept."""

@@ -1,1 +1,0 @@
-"""What is handed in: tables, rows, ids, times, and what is wrong with them."""

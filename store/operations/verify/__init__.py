@@ -1,0 +1,1 @@
+"""Audits of a published generation and the delta behind it."""

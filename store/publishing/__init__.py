@@ -1,0 +1,1 @@
+"""Immutable published versions of an artefact: knows generations, locks and folders, never what is in them."""

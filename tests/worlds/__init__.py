@@ -1,0 +1,21 @@
+"""Worlds that tests are made in: fixtures and helpers that several test files share. No test stands here.
+
+| take | for |
+|---|---|
+| `datasets` | any dataset of the input contract from rows as dicts, and a store made of it: start here |
+| `sample` | one small dataset that uses every part of the contract, for the store's own tests |
+| `living` | a store with everything in it: two generations, live events, a deleted user |
+| `appends` | batches of events for the delta, without a store |
+| `blocks` | random rows of many users in record order, for codecs |
+| `search` | a drawn store, index and request: differential tests of search |
+| `index` | one tiny store and index with known vectors |
+| `recall` | labels that follow from the past, as strongly as asked: the recall report |
+| `bundles` | a bundle made by hand, random weights |
+| `networks` | small networks of any preset and requests for them, no store |
+| `pair_blocks`, `list_blocks` | every attention block, small, with inputs and their laws |
+| `services` | dataset, store, bundle and index on disk, and both services over them |
+| `workers` | a search server of several workers, as its operator sees it |
+| `wire` | drawn messages, compared bit by bit |
+| `journey` | original Complete Journey files, small enough to count by hand |
+| `fault_store`, `fault_search` | worlds in which every event, or every generation, is known by its number alone |
+"""

@@ -1,0 +1,170 @@
+"""Every sequence block, small, with random lists for it and what its laws compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from model_stage.blocks.hierarchy import Hierarchy, HierarchyConfig
+from model_stage.blocks.hstu import HSTU, HSTUConfig
+from model_stage.blocks.linear_attention import LinearAttention
+from model_stage.blocks.longer import Longer
+from model_stage.blocks.longer_tokens import LongerConfig
+from model_stage.blocks.pairs import list_pairs
+from model_stage.blocks.sasrec import TargetDecoupledSASRec
+from model_stage.blocks.sequence import ListInput, ListInterest
+from model_stage.blocks.sparse_attention import SparseAttention, SparseConfig
+from model_stage.config.targets import IntervalPosition, RankPosition
+
+DIM = 4
+POSITIONS = (RankPosition(kind="rank", buckets=3), IntervalPosition(kind="interval", buckets=2))
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """The input of a block, and the users of the lists for the block that reads them."""
+
+    x: ListInput
+    user_LD: torch.Tensor
+
+
+class _Reads(nn.Module):
+    """Gives a block that reads lists alone the shape of one that reads users too."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, lists: Lists) -> ListInterest:
+        return self.block(lists.x)
+
+    def reference(self, lists: Lists) -> ListInterest:
+        return self.block.reference(lists.x)
+
+
+class _LongerReads(_Reads):
+    def forward(self, lists: Lists) -> ListInterest:
+        return self.block(lists.x, lists.user_LD)
+
+    def reference(self, lists: Lists) -> ListInterest:
+        return self.block.reference(lists.x, lists.user_LD)
+
+
+class _SASRecReads(_Reads):
+    """Two targets: one with both positions, one with the second; all that is per candidate, side by side."""
+
+    @staticmethod
+    def tables(x):
+        return (x.buckets, x.buckets[1:])
+
+    def forward(self, lists):
+        return self.flat(lists.x, self.block(self.first(lists.x), self.tables(lists.x)))
+
+    def reference(self, lists):
+        return self.flat(lists.x, self.block.reference(self.first(lists.x), self.tables(lists.x)))
+
+    @staticmethod
+    def first(x):
+        return replace(x, buckets=x.buckets[:1])
+
+    @staticmethod
+    def flat(x, found):
+        row_M, _ = list_pairs(x.offsets, x.list_B)
+        users_BX = found.users.vector_LJD.flatten(1)[x.list_B]
+        return ListInterest(
+            representation_BD=torch.cat([found.representation_BJD.flatten(1), found.score_BJ, users_BX], dim=1),
+            weight_M=found.users.weight_NJ.mean(1)[row_M],
+            rest_B=(x.offsets[x.list_B] == x.offsets[x.list_B + 1]).to(x.values_ND.dtype),
+        )
+
+
+BLOCKS = {
+    "sasrec": lambda: _SASRecReads(TargetDecoupledSASRec(POSITIONS[:1], (POSITIONS, POSITIONS[1:]), DIM, 2, 1)),
+    "hstu": lambda: _Reads(
+        HSTU(
+            HSTUConfig(
+                dim=DIM,
+                scale_length=3,
+                rank=RankPosition(kind="rank", buckets=3),
+                interval=IntervalPosition(kind="interval", buckets=4),
+            )
+        )
+    ),
+    "longer": lambda: _LongerReads(Longer(LongerConfig(dim=DIM, merge=2, recent=2))),
+    "longer_unmerged": lambda: _LongerReads(Longer(LongerConfig(dim=DIM, merge=1, recent=3, layers=2))),
+    "linear": lambda: _Reads(LinearAttention(POSITIONS, DIM, 2, 2)),
+    "sparse": lambda: _Reads(SparseAttention(POSITIONS, SparseConfig(dim=DIM, window=2, global_tokens=2))),
+    "hierarchy": lambda: _Reads(Hierarchy(POSITIONS, HierarchyConfig(dim=DIM, gap_minutes=60))),
+}
+
+
+def make_block(name: str, seed: int = 0) -> nn.Module:
+    """Gives the block with parameters that all matter."""
+    torch.manual_seed(seed)
+    block = BLOCKS[name]()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return block
+
+
+def make_lists(lengths, list_of, *, seed=0, dtype=torch.float32, scale=1.0) -> Lists:
+    """Gives lists of random rows that need gradients; times are minutes to days apart."""
+    generator = torch.Generator().manual_seed(seed)
+    num_rows = sum(lengths)
+
+    def draw(rows):
+        values = scale * torch.randn(rows, DIM, generator=generator, dtype=torch.float64)
+        return values.to(torch.bfloat16).to(dtype).requires_grad_()
+
+    gaps = (10 ** (4 * torch.rand(num_rows, generator=generator))).long() * MINUTE_MS + 1
+    age = [part.flip(0).cumsum(0).flip(0) for part in gaps.split(lengths)]
+    x = ListInput(
+        values_ND=draw(num_rows),
+        offsets=torch.tensor([0, *lengths]).cumsum(0),
+        candidate_BD=draw(len(list_of)),
+        list_B=torch.tensor(list_of),
+        interval_ms_N=torch.cat(age),
+        buckets=[torch.randint(p.buckets, (num_rows,), generator=generator) for p in POSITIONS],
+    )
+    return Lists(x=x, user_LD=draw(len(lengths)))
+
+
+def choose(lists: Lists, candidates: list[int]) -> Lists:
+    """Gives these candidates in this order, each with a copy of its list of its own."""
+    x, chosen = lists.x, torch.tensor(candidates)
+    row_M, _ = list_pairs(x.offsets, x.list_B[chosen])
+    lengths = (x.offsets[1:] - x.offsets[:-1])[x.list_B[chosen]]
+    alone = ListInput(
+        values_ND=x.values_ND[row_M],
+        offsets=nn.functional.pad(lengths.cumsum(0), (1, 0)),
+        candidate_BD=x.candidate_BD[chosen],
+        list_B=torch.arange(len(candidates)),
+        interval_ms_N=x.interval_ms_N[row_M],
+        buckets=[bucket_N[row_M] for bucket_N in x.buckets],
+    )
+    return Lists(x=alone, user_LD=lists.user_LD[x.list_B[chosen]])
+
+
+def leaves_of(block: nn.Module, lists: Lists) -> list[torch.Tensor]:
+    """Gives all that gradients reach."""
+    return [lists.x.values_ND, lists.x.candidate_BD, lists.user_LD, *block.parameters()]
+
+
+def gradients(found: ListInterest, leaves) -> list[torch.Tensor]:
+    """Gives the gradients of a mixture of everything that is in the representations."""
+    output = found.representation_BD
+    mixed = (output * torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)).sum()
+    grads = torch.autograd.grad(mixed, leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, grads, strict=True)]
+
+
+@st.composite
+def ragged(draw, dtypes=(torch.float32, torch.float64)) -> Lists:
+    """Draws lists, empty ones among them, and candidates; some lists have no candidate, some have several."""
+    lengths = draw(st.lists(st.integers(0, 7), min_size=1, max_size=4))
+    list_of = draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
+    return make_lists(lengths, list_of, seed=draw(st.integers(0, 2**31)), dtype=draw(st.sampled_from(dtypes)))
