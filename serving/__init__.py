@@ -1,4 +1,4 @@
-"""What both servers need and neither stage may import from the other: see docs/adr/0003-shared-serving-code.md.
+"""What both servers need and neither stage may import from the other: see docs/adr/0012-serving-is-a-package.md.
 
 Knows gRPC, health, reflection, metrics and logs, but no message of ours: a stage hands its servicers in.
 """
