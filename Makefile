@@ -20,15 +20,15 @@ types: .venv/dev.stamp
 	@$(BIN)/mypy -p store -p search_stage -p model_stage & mypy=$$!; \
 	$(BIN)/pyright; others=$$?; wait $$mypy; failed=$$?; exit $$((failed | others))
 layers: .venv/dev.stamp ; $(BIN)/lint-imports
-protos: .venv/dev.stamp ; $(BIN)/python -m scripts.generate_protos
-check-protos: .venv/dev.stamp ; $(BIN)/python -m scripts.check_protos
-check-wheel: .venv/dev.stamp ; $(BIN)/python -m scripts.check_wheel
-bench: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_request --json work/bench_request.json
-bench-search: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_search --json work/bench_search.json
-bench-store: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_store --json work/bench_store.json
-bench-index: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_index --json work/bench_index.json
-bench-train: .venv/dev.stamp ; $(BIN)/python -m scripts.bench_train --json work/bench_train.json
-bench-cost: .venv/dev.stamp ; $(BIN)/python -m scripts.cost --json work/cost.json
+protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.generate_protos
+check-protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.protos
+check-wheel: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.wheel
+bench: .venv/dev.stamp ; $(BIN)/python -m scripts.bench request --json work/bench_request.json
+bench-search: .venv/dev.stamp ; $(BIN)/python -m scripts.bench search --json work/bench_search.json
+bench-store: .venv/dev.stamp ; $(BIN)/python -m scripts.bench store --json work/bench_store.json
+bench-index: .venv/dev.stamp ; $(BIN)/python -m scripts.bench index --json work/bench_index.json
+bench-train: .venv/dev.stamp ; $(BIN)/python -m scripts.bench train --json work/bench_train.json
+bench-cost: .venv/dev.stamp ; $(BIN)/python -m scripts.bench cost --json work/cost.json
 dist: .venv/dev.stamp ; $(BIN)/python -m build
 install: .venv/dev.stamp
 clean: ; rm -rf .venv .venv-protos work build dist *.egg-info

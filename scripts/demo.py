@@ -27,9 +27,9 @@ from model_stage.progress import progress_bars
 from model_stage.serving.rank_client import RankClient
 from model_stage.training.impressions import requests_of
 from model_stage.training.pipeline import Recipe
-from scripts.datasets import complete_journey
+from scripts.datasets.complete_journey import convert as complete_journey
 from scripts.datasets.output import print_counts
-from scripts.generate import Settings, generate, print_report
+from scripts.generate.dataset import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, score_test
 from scripts.servers import CHECKOUT, Roots, running
 from serving.deadline import Deadline

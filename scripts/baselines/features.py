@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.datasets.asof import DAY_MS, count_before, per_100_days
+from scripts.asof import DAY_MS, count_before, per_100_days
 
 if TYPE_CHECKING:
     from scripts.baselines.data import F64, Dataset, Events

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model_stage.evaluation.report import report_by_target
-from scripts.generate import Settings, generate
+from scripts.generate.dataset import Settings, generate
 from scripts.pipeline import CONFIGS, build, score_test
 
 

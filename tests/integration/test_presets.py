@@ -17,7 +17,7 @@ from model_stage.serving.search_client import SearchClient
 from model_stage.serving.server import ranking_server
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import Recipe, train_bundle
-from scripts.generate import Settings, generate
+from scripts.generate.dataset import Settings, generate
 from scripts.pipeline import CONFIGS
 from search_stage.config import SearchConfig
 from search_stage.index.build import build_index

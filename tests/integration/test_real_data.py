@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.datasets import complete_journey, globo_news, movielens
+from scripts.datasets import globo_news, movielens
+from scripts.datasets.complete_journey import convert as complete_journey
 from store import BehaviorStore, ingest, verify
 from store.operations.export import export
 from store.operations.taxonomy_check.check import check_dataset

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.datasets.asof import count_before
+from scripts.asof import count_before
 
 pairs = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 6)), max_size=30)
 

@@ -13,7 +13,7 @@ from scripts.baselines.data import load_dataset
 from scripts.baselines.features import NAMES, fourteen_numbers
 from scripts.baselines.run import run_baselines
 from scripts.datasets.output import write_json
-from scripts.generate import Settings, generate
+from scripts.generate.dataset import Settings, generate
 
 DAY = 86_400_000
 NOW = 100 * DAY

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from scripts import bench_index
-from scripts.index_bench import work
+from scripts.bench.index import command as bench_index
+from scripts.bench.index import work
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.bench_store import bench
-from scripts.store_bench.reads import find_node
-from scripts.store_bench.run import LIVE_ROWS, Settings
-from scripts.store_bench.timing import Spread, StepTimes
-from scripts.store_bench.world import FIRST_EXACT_USER, World
+from scripts.bench.store.command import bench
+from scripts.bench.store.reads import find_node
+from scripts.bench.store.run import LIVE_ROWS, Settings
+from scripts.bench.store.world import FIRST_EXACT_USER, World
+from scripts.bench.timing import Spread, StepTimes
 from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
 
@@ -88,7 +88,7 @@ def test_every_number_comes_with_its_spread_and_its_control(outcome: tuple[dict,
     assert sum(facts["share_of_time"]["ingest"].values()) == pytest.approx(1.0)
     assert set(facts["peak_rss_mib_by_events"]) == {"3000", "4000"}
     assert {"processor", "file_system", "versions", "load_average"} <= facts["machine"].keys()
-    assert facts["command"].startswith("python -m scripts.bench_store --json FILE --events 3000 ")
+    assert facts["command"].startswith("python -m scripts.bench store --json FILE --events 3000 ")
 
 
 def test_all_events_are_accounted_for(outcome: tuple[dict, str, Path]) -> None:

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from scripts import check_protos
-from scripts.generate_protos import ROOT, TOOLS
+from scripts.checks import protos as check_protos
+from scripts.checks.generate_protos import ROOT, TOOLS
 
 SEARCH = "lookback/search/v1/search.proto"
 

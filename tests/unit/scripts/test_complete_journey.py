@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.datasets.complete_journey import convert
+from scripts.datasets.complete_journey.convert import convert
 from scripts.datasets.output import dataset_directory
 from tests.worlds.journey import COUPON, OTHER_COUPON, write_originals
 

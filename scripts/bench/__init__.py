@@ -1,0 +1,1 @@
+"""Benchmarks, one folder or module each: `python -m scripts.bench NAME --json FILE`; what they share stands beside."""

@@ -1,0 +1,37 @@
+"""Measures what lookback costs: `python -m scripts.bench store --json FILE`, and so on; `--help` lists all of them."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+BENCHMARKS = {
+    "request": "scripts.bench.request",
+    "search": "scripts.bench.search.command",
+    "store": "scripts.bench.store.command",
+    "index": "scripts.bench.index.command",
+    "train": "scripts.bench.train.command",
+    "cost": "scripts.bench.cost.command",
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def bench() -> None:
+    """Measures what a part of lookback costs, and writes all numbers as JSON."""
+
+
+def main() -> None:
+    """Runs the benchmark that the command line names; without one, only help is of use."""
+    # Only what is asked for is imported: the libraries of one benchmark would weigh on the memory of another.
+    asked = [name for name in sys.argv[1:2] if name in BENCHMARKS]
+    for name in asked or BENCHMARKS:
+        app.command(name)(import_module(BENCHMARKS[name]).main)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every preset costs: parameters, FLOPs, memory and time."""

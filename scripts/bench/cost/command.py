@@ -1,0 +1,100 @@
+"""What every preset costs, by length of history and number of candidates: `python -m scripts.bench cost --json FILE`.
+
+Made-up requests and untrained networks: cost does not depend on what was learned. One thread unless `OMP_NUM_THREADS`
+says more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from rich.progress import track
+
+from model_stage.networks.preset import preset_names
+from scripts.bench.cost.blocks import linear_against_quadratic, longer_cache, longer_merge
+from scripts.bench.cost.measure import activation_mib, count_flops, median_ms
+from scripts.bench.cost.report import write_report
+from scripts.bench.cost.world import make_batch, make_network
+from scripts.bench.machine import describe_machine
+
+if TYPE_CHECKING:
+    from model_stage.encoding.encoder import Batch
+    from model_stage.networks import RankingNetwork
+
+LENGTHS = (200, 1_000, 2_000, 10_000)
+CANDIDATES = (1, 100)
+_MOST_TRAINED = 250_000
+"""Pairs of a training step, at most: a backward pass over a million takes more memory than this machine has."""
+
+
+def main(
+    json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
+    report: Annotated[Path | None, typer.Option(help="Write a dated report here, as Markdown.")] = None,
+    longest: Annotated[int, typer.Option(min=200, help="Leave out longer histories.")] = LENGTHS[-1],
+    preset: Annotated[list[str] | None, typer.Option(help="Only these; default: all.")] = None,
+) -> None:
+    """Counts and times every preset, and what LONGER and linear attention are said to save."""
+    torch.set_num_threads(1)
+    lengths = [length for length in LENGTHS if length <= longest]
+    machine = describe_machine(json_file.parent if json_file.parent.is_dir() else Path())
+    cases = [(name, length) for name in preset or preset_names() for length in lengths]
+    facts = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "command": f"python -m scripts.bench cost --json FILE --longest {longest}",
+        "machine": machine,
+        "torch": torch.__version__,
+        "rows": [row for name, length in track(cases, "presets") for row in cost_of(name, length)],
+        "longer_merge": longer_merge(lengths),
+        "longer_cache": longer_cache(lengths),
+        "linear_against_quadratic": linear_against_quadratic(lengths),
+    }
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if report is not None:
+        report.write_text(write_report(facts), encoding="utf-8")
+
+
+def cost_of(preset: str, length: int) -> list[dict[str, Any]]:
+    """Gives the cost of one request of so many behaviors, for each number of candidates."""
+    network = make_network(preset)
+    tables = sum(part.node.weight.numel() for part in (network.attention, network.representation))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    rows = []
+    for count in CANDIDATES:
+        batch = make_batch(length, count)
+        trained = length * count <= _MOST_TRAINED
+        network.eval()
+        with torch.inference_mode():
+            inference_ms = median_ms(partial(network, batch))
+        rows.append(
+            {
+                "preset": preset,
+                "L": length,
+                "C": count,
+                "parameters": parameters,
+                "of_them_not_in_tables": parameters - tables,
+                "mflops": count_flops(partial(network, batch)) / 1e6,
+                "inference_ms": inference_ms,
+                "activation_mib": activation_mib(partial(network.train(), batch)) if trained else None,
+                "train_step_ms": median_ms(_train_step(network.train(), batch)) if trained else None,
+            }
+        )
+    return rows
+
+
+def _train_step(network: RankingNetwork, batch: Batch) -> Any:  # noqa: ANN401 -- a function without arguments
+    optimizer = torch.optim.AdamW(network.parameters())
+    labels = (torch.arange(batch.dense_BS.shape[0])[:, None] % 2 == 0).float().expand(-1, 2)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.binary_cross_entropy_with_logits(network(batch).logit_BT, labels).backward()
+        optimizer.step()
+
+    return step

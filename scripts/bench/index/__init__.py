@@ -1,0 +1,1 @@
+"""What rebuilding an index costs."""

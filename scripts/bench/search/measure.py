@@ -1,0 +1,258 @@
+"""Times one search in its parts, in process and over the wire, against its control."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from model_stage.serving.search_client import SearchClient, request_to_proto
+from scripts.bench.machine import describe_machine
+from scripts.bench.search.echo import echo
+from scripts.bench.search.workers import measure_workers
+from scripts.bench.search.world import AS_OF_MS, FIRST_USER
+from scripts.servers import started
+from search_stage.config import SearchConfig
+from search_stage.hard.hard import hard_search
+from search_stage.hard.levels import match_levels
+from search_stage.history import History
+from search_stage.index.generation import IndexGeneration
+from search_stage.index.layout import TABLE_FILE
+from search_stage.retrieve import Serving
+from search_stage.searcher import Searcher
+from search_stage.serving.convert import result_to_proto
+from search_stage.soft.base import Keys, soft_search
+from search_stage.soft.clusters import ClusterKeySearch
+from search_stage.soft.faiss_search import calibrate
+from serving.deadline import Deadline
+from store.behavior_store import BehaviorStore
+from store.retrieval import SOURCE_SOFT, SearchRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from scripts.bench.search.world import World
+    from store.retrieval import SearchResult
+    from store.types import F32, I64
+
+TOP_K = 50
+CATEGORIES = 20
+CONFIG = f"hard: {{default: {{quota: {TOP_K}, min_matches: 10}}}}\nsoft: {{top_k: {TOP_K}}}\nrecent: {{top_k: 0}}\n"
+_QUICK_MS = 20.0
+_ROUNDING = 1e-5
+"""Of scores around 1, as they are here."""
+_MORE = 10
+_PAUSE_S = 0.002
+"""About what a request spends outside the search of a server."""
+_WORKERS_CANDIDATES = 100
+_WORKERS_REQUESTS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to measure."""
+
+    calls: int = 15
+    """Timed calls of each measure; ten times as many of what takes under 20 ms, ten at a time."""
+
+
+def describe(work: Path) -> dict[str, Any]:
+    """Gives what the numbers were taken on."""
+    versions = {name: version(name) for name in ("faiss-cpu", "numba", "grpcio")}
+    return {"machine": describe_machine(work), "versions": versions, "config": CONFIG, "categories": CATEGORIES}
+
+
+def bench_length(
+    world: World, lengths: Sequence[int], candidates: Sequence[int], logs: Path, settings: Settings
+) -> list[dict[str, Any]]:
+    """Measures each number of candidates on each length of history.
+
+    Args:
+        world: What was built.
+        lengths: Behaviors of the users.
+        candidates: Numbers of candidates.
+        logs: Folder for the log of the server.
+        settings: How to measure.
+    """
+    logs.mkdir(parents=True)
+    (logs / "search.yaml").write_text(CONFIG, encoding="utf-8")
+    arguments = ("--store", world.store, "--index", world.index, "--config", logs / "search.yaml")
+    config = SearchConfig.load(logs / "search.yaml")
+    with (
+        BehaviorStore.open(world.store) as store,
+        started("search_stage", logs, *arguments) as server,
+        SearchClient(server.address) as client,
+        echo(logs) as answer,
+    ):
+        searcher = Searcher(store, IndexGeneration.open(world.index), config)
+        return [
+            _measure(
+                store,
+                searcher,
+                client,
+                answer,
+                SearchRequest(
+                    user=FIRST_USER + length,
+                    as_of_ms=AS_OF_MS,
+                    candidates=world.candidates(count, CATEGORIES),
+                ),
+                settings,
+            )
+            for length in lengths
+            for count in candidates
+        ]
+
+
+def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
+    """Measures what a second worker process brings, by requests of 100 candidates each.
+
+    Args:
+        world: What was built.
+        length: Behaviors of the user.
+        folder: Has the configuration of `bench_length`.
+    """
+    asked = [
+        SearchRequest(
+            user=FIRST_USER + length,
+            as_of_ms=AS_OF_MS,
+            candidates=world.candidates(_WORKERS_CANDIDATES, CATEGORIES, seed),
+        )
+        for seed in range(_WORKERS_REQUESTS)
+    ]
+    with BehaviorStore.open(world.store) as store:
+        index = IndexGeneration.open(world.index)
+        table = index.root / "generations" / index.name / TABLE_FILE
+        arguments = ("--store", store.root, "--index", index.root, "--config", folder / "search.yaml")
+    requests = [request_to_proto(request).SerializeToString() for request in asked]
+    return {"L": length, **measure_workers(arguments, requests, table)}
+
+
+def _measure(
+    store: BehaviorStore,
+    searcher: Searcher,
+    client: SearchClient,
+    answer: Callable[[int, int], bytes],
+    request: SearchRequest,
+    settings: Settings,
+) -> dict[str, Any]:
+    index, config = searcher._index, searcher.config
+    assert index is not None
+    with store.snapshot() as snapshot:
+        serving = Serving.of(snapshot, index, config)
+        history = History.before(snapshot.columns(request.user), request.as_of_ms)
+        resolved = serving.resolver.resolve(request.candidates)
+        levels = config.hard.deepest_level + 1
+        queries, vectors = index.take(resolved.item_node), index.take(snapshot.columns(request.user).node)
+        num_keys = len(np.unique(index.representative[history.node]))
+        assert serving.key_search is not None
+        clusters = ClusterKeySearch(index, serving.key_search, 0, config.soft.probe_one_in)
+        key_search, taxonomy, policies = serving.key_search, snapshot.taxonomy, serving.policies
+
+        def hard() -> object:
+            return hard_search(match_levels(resolved, history, taxonomy, levels), policies, request.as_of_ms)
+
+        def soft() -> object:
+            return soft_search(key_search, queries, Keys.of(history, index.representative), history, TOP_K)
+
+        def approximate() -> tuple[I64, I64]:
+            return soft_search(clusters, queries, Keys.of(history, index.representative), history, TOP_K)
+
+        def control() -> object:
+            return faiss.knn(queries, vectors, TOP_K, metric=faiss.METRIC_INNER_PRODUCT)
+
+        def rpc() -> object:
+            return client.search(request, Deadline.after(60.0))
+
+        calibrate(faiss, index.dim)
+        found = searcher.search(request)
+        sent, answered = request_to_proto(request).ByteSize(), result_to_proto(found).ByteSize()
+        took = timed(
+            {
+                "hard": hard,
+                "soft": soft,
+                "approximate": approximate,
+                "total": lambda: searcher.search(request),
+                "control": control,
+                "rpc": rpc,
+                "echo": lambda: answer(sent, answered),
+            },
+            settings.calls,
+        )
+        rested_ms = _rested(lambda: searcher.search(request), 2 * settings.calls)
+        recall = _recall(_soft_scores(found), queries, vectors)
+        start, rank = approximate()
+        rows = history.order[rank]
+        ends = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
+        approximately = [vectors[rows[first:end]] @ query for (first, end), query in zip(ends, queries, strict=True)]
+    return {
+        "L": history.cut,
+        "C": len(request.candidates),
+        "keys": num_keys,
+        "hard_ms": took["hard"],
+        "soft_ms": took["soft"],
+        "approximate_ms": took["approximate"],
+        "approximate_recall": _recall(approximately, queries, vectors),
+        "total_ms": took["total"],
+        "control_ms": took["control"],
+        "total_over_control": took["total"] / took["control"],
+        "recall_at_50": recall,
+        "rested_ms": rested_ms,
+        "rpc_total_ms": took["rpc"],
+        "echo_ms": took["echo"],
+        "entries": len(found.index),
+    }
+
+
+def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Times some calls in turn, so that a noisy moment hits all of them alike; medians in milliseconds.
+
+    Quick ones are called several times in their turn, as a server under load does: the first of them, which meets the
+    caches as the others left them, is not counted.
+    """
+    took_ms: dict[str, list[float]] = {name: [] for name in calls}
+    quick = {name for name, call in calls.items() if min(_once(call), _once(call)) < _QUICK_MS}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            if name in quick:
+                _once(call)
+            took_ms[name] += [_once(call) for _ in range(_MORE if name in quick else 1)]
+    return {name: float(np.median(values)) for name, values in took_ms.items()}
+
+
+def _rested(call: Callable[[], object], count: int) -> float:
+    """Times a call that comes after a pause, as it does in a server that waits for requests; gives the median in ms."""
+    took_ms = []
+    for _ in range(count):
+        time.sleep(_PAUSE_S)
+        took_ms.append(_once(call))
+    return float(np.median(took_ms))
+
+
+def _once(call: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - start_s) * 1000
+
+
+def _soft_scores(found: SearchResult) -> list[F32]:
+    """Gives the scores of what soft search found, by candidate."""
+    is_soft = (found.source & SOURCE_SOFT) > 0
+    parts = [slice(int(start), int(end)) for start, end in itertools.pairwise(found.offsets)]
+    return [found.score[part][is_soft[part]] for part in parts]
+
+
+def _recall(found: Sequence[F32], queries: F32, vectors: F32) -> float:
+    """Gives the share of the best scores that were found, counted by score: ties are worth the same."""
+    shares = []
+    for mine, query in zip(found, queries, strict=True):
+        scores = vectors @ query
+        wanted = min(TOP_K, len(scores))
+        bar = np.partition(scores, -wanted)[-wanted]
+        shares.append(min(int(np.count_nonzero(mine >= bar - _ROUNDING)), wanted) / wanted)
+    return float(np.mean(shares))

@@ -1,0 +1,195 @@
+"""Throughput of one worker process against several, and what memory they share.
+
+As many workers as cores: one worker is kept on one core, for its compiled kernels run beside its interpreter and would
+take part of a second one. The clients take what they need of all cores. That bounds what more workers can bring: with a
+server's cost s and a client's cost c of a request, in CPU seconds, and two cores, one worker gives at most 1 / s and
+two give at most 2 / (s + c). So requests per CPU second of the workers stand beside requests per second: equal figures
+for one and for several say that workers do not stand in one another's way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scripts.servers import CHECKOUT, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CLIENTS = 2
+CONNECTIONS = 8
+"""Of each client: the kernel spreads connections over workers by chance, so there have to be some."""
+_LEAD_S = 4.0
+"""For clients to start and connect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One number of workers, the round with the most requests."""
+
+    workers: int
+    requests_per_s: float
+    requests_per_server_cpu_s: float
+    """Requests for each second of CPU that the workers spent."""
+    server_cpu_ms: float
+    """Of a request; so is the next."""
+    client_cpu_ms: float
+    p50_ms: float
+    p99_ms: float
+    smallest_share: float
+    """Of the worker that worked least, of all the workers' CPU time; 1 / workers were even."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Of one worker, MiB; `pss` counts a page that n processes share as a part of n."""
+
+    worker: int
+    rss: float
+    pss: float
+    table_rss: float
+    table_pss: float
+
+
+def measure_workers(
+    arguments: Sequence[str | Path],
+    requests: Sequence[bytes],
+    table: Path,
+    *,
+    counts: Sequence[int] = (1, 2),
+    rounds: int = 3,
+    seconds: float = 5.0,
+) -> dict[str, object]:
+    """Measures.
+
+    Args:
+        arguments: Of `lookback-search serve`: what to serve.
+        requests: Serialised `SearchRequest` messages, asked in turn.
+        table: The attention table's file in the index generation that is served.
+        counts: Numbers of workers, the control first.
+        rounds: Times that each is measured, in turn.
+        seconds: Of one measurement.
+
+    Returns:
+        `rows` (see `Row`), `ratio` of requests per second of the last row to the first, `ceiling` of that ratio on this
+        many cores (see above), `memory` of the workers of the last (see `Memory`), `table_mib` and `cores`.
+    """
+    best: dict[int, Row] = {}
+    memory: list[Memory] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "requests").write_text("\n".join(request.hex() for request in requests), encoding="ascii")
+        for _ in range(rounds):
+            for count in counts:
+                with _serving(folder, count, arguments) as (address, pids):
+                    row = _measure(address, pids, folder / "requests", seconds)
+                    memory = [_memory(number, pid, table) for number, pid in enumerate(pids, start=1)]
+                if count not in best or row.requests_per_s > best[count].requests_per_s:
+                    best[count] = row
+    rows = [best[count] for count in counts]
+    cores, one = len(os.sched_getaffinity(0)), rows[0]
+    return {
+        "rows": [asdict(row) for row in rows],
+        "ratio": rows[-1].requests_per_s / one.requests_per_s,
+        "ceiling": min(counts[-1], cores * one.server_cpu_ms / (one.server_cpu_ms + one.client_cpu_ms)),
+        "memory": [asdict(each) for each in memory],
+        "table_mib": table.stat().st_size / 2**20,
+        "cores": cores,
+    }
+
+
+@contextmanager
+def _serving(folder: Path, count: int, arguments: Sequence[str | Path]) -> Iterator[tuple[str, list[int]]]:
+    flags = ("--workers", str(count), "--watch-seconds", "0")
+    with started("search_stage", folder, *arguments, *flags) as server:
+        pids = [server.pid] if count == 1 else _workers(server.log)
+        _keep_on(pids, sorted(os.sched_getaffinity(0))[:count])
+        yield server.address, pids
+
+
+def _keep_on(pids: Sequence[int], cores: Sequence[int]) -> None:
+    """Has all threads of some processes, and those they will start, run on some cores only."""
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
+
+
+def _measure(address: str, pids: Sequence[int], requests: Path, seconds: float) -> Row:
+    start_s = time.time() + _LEAD_S
+    command = [sys.executable, "-m", "scripts.bench.search.caller", address, str(CONNECTIONS)]
+    clients = [
+        subprocess.Popen(
+            [*command, str(start_s), str(start_s + seconds), str(requests)], cwd=CHECKOUT, stdout=subprocess.PIPE
+        )
+        for _ in range(CLIENTS)
+    ]
+    time.sleep(max(0.0, start_s - time.time()))
+    before_s = [_cpu_s(pid) for pid in pids]
+    outputs = [json.loads(client.communicate()[0]) for client in clients]
+    spent_s = [_cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
+    durations = np.concatenate([output["durations_s"] for output in outputs])
+    count = len(durations)
+    return Row(
+        workers=len(pids),
+        requests_per_s=count / seconds,
+        requests_per_server_cpu_s=count / sum(spent_s),
+        server_cpu_ms=1000 * sum(spent_s) / count,
+        client_cpu_ms=1000 * sum(output["cpu_s"] for output in outputs) / count,
+        p50_ms=float(np.percentile(durations, 50) * 1000),
+        p99_ms=float(np.percentile(durations, 99) * 1000),
+        smallest_share=min(spent_s) / sum(spent_s),
+    )
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _workers(log: Path) -> list[int]:
+    """Gives the processes that a supervisor says it started as workers."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    events = (json.loads(line) for line in lines if line.startswith("{"))
+    return [event["worker_pid"] for event in events if event["event"] == "worker started"]
+
+
+def _memory(worker: int, pid: int, table: Path) -> Memory:
+    whole = _sizes(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines())
+    lines = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines()
+    # A head line names the file; the lines of sizes follow it.
+    heads = [at for at, line in enumerate(lines) if "-" in line.split(" ", 1)[0]]
+    of_table = [
+        line
+        for head, end in zip(heads, [*heads[1:], len(lines)], strict=True)
+        if lines[head].endswith(str(table.resolve()))
+        for line in lines[head + 1 : end]
+    ]
+    mapped = _sizes(of_table)
+    return Memory(
+        worker=worker,
+        rss=whole["Rss"],
+        pss=whole["Pss"],
+        table_rss=mapped.get("Rss", 0.0),
+        table_pss=mapped.get("Pss", 0.0),
+    )
+
+
+def _sizes(lines: Sequence[str]) -> dict[str, float]:
+    """Adds up sizes by what they are, MiB."""
+    sizes: dict[str, float] = {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        if rest.endswith(" kB"):
+            sizes[name] = sizes.get(name, 0.0) + int(rest.split()[0]) / 1024
+    return sizes

@@ -1,0 +1,1 @@
+"""What the behavior store costs, in time, memory and disk."""

@@ -1,0 +1,189 @@
+"""The dated report of a run, as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scripts.bench.markdown import markdown_table, paragraph
+from scripts.bench.store.appends import CALLERS
+from scripts.bench.store.reads import KINDS
+from scripts.bench.store.world import EVENTS_PER_USER, RAW_BYTES
+
+if TYPE_CHECKING:
+    from scripts.bench.store.appends import Commits
+    from scripts.bench.store.bulk import Build
+    from scripts.bench.store.reads import Reads
+    from scripts.bench.store.run import Results, Settings
+    from scripts.bench.timing import Spread
+
+
+def write_report(facts: dict[str, Any], results: Results, settings: Settings) -> str:
+    """Gives the text of a report.
+
+    Args:
+        facts: What the JSON file holds.
+        results: The measurements.
+        settings: How much was measured.
+    """
+    parts = [
+        _head(facts, settings),
+        _targets(facts),
+        _ingest(facts, results),
+        _reads(results),
+        _appends(results),
+        _live(results),
+        _clicks(facts),
+        _definitions(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(facts: dict[str, Any], settings: Settings) -> str:
+    machine = facts["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    command = paragraph(
+        f"Command: `{facts['command']}`.",
+        "All numbers, with least, median and greatest of the repeats, are in the JSON file beside this one.",
+    )
+    world = paragraph(
+        f"Generated events: {settings.events:,}, on average {EVENTS_PER_USER} a user (log-normal),",
+        f"{settings.items:,} items, 2,000 categories, 2 domains x 2 actions x 4 scenes, one year; no event ids,",
+        "no side-info;",
+        f"{RAW_BYTES} raw bytes an event. The Parquet files were written just before and are in the page cache.",
+        "Ingest and rebuild run on one core.",
+    )
+    where = paragraph(
+        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']},",
+        f"{machine['file_system']}; load average {machine['load_average_before']} before, {machine['load_average']}",
+        f"after. Python {machine['python']}, {versions}.",
+    )
+    return "\n\n".join((f"# {facts['date']} The behavior store", command, world, where))
+
+
+def _targets(facts: dict[str, Any]) -> str:
+    rows = [
+        (target["what"], _number(target["measured"]), target["bar"], "yes" if target["met"] else "**no**")
+        for target in facts["targets"]
+    ]
+    return "## Targets\n\n" + markdown_table(("what", "measured", "to reach", "met"), rows)
+
+
+def _ingest(facts: dict[str, Any], results: Results) -> str:
+    first, rebuild = results.ingests[0], results.rebuild
+    builds = [*results.ingests, *([results.large] if results.large else [])]
+    names = ("events", "s", "of CPU", "events a second", "peak memory, MiB")
+    raw = facts["controls"]["raw_lmdb_events_per_s"]
+    shares = ", ".join(f"{step} {share:.0%}" for step, share in facts["share_of_time"]["ingest"].items())
+    control = paragraph(
+        f"Share of time: {shares}.",
+        f"The same ready-made records put by LMDB alone, in order, with one sync: {raw['median']:,.0f} events a second",
+        f"({raw['min']:,.0f} to {raw['max']:,.0f}); ingest runs at {facts['ingest_vs_raw_lmdb']:.3f} of that.",
+        f"A rebuild of {rebuild.events:,} events, base and delta, after the appends below: {rebuild.seconds:.1f} s,",
+        f"{rebuild.events_per_s:,.0f} events a second, {rebuild.peak_rss_mib:,.0f} MiB.",
+    )
+    disk = paragraph(
+        f"On the disk, {first.held:,} events of {first.users:,} users",
+        f"(the Parquet files: {results.parquet_bytes / first.held:.1f} bytes an event):",
+    )
+    parts = [(part, f"{size / 2**20:,.1f}", f"{size / first.held:.2f}") for part, size in results.disk.items()]
+    return "\n\n".join(
+        (
+            "## Ingest",
+            markdown_table(names, [_build_row(build) for build in builds]),
+            control,
+            disk,
+            markdown_table(("part of the generation", "MiB", "bytes an event"), parts),
+        )
+    )
+
+
+def _build_row(build: Build) -> tuple[str, ...]:
+    rate, memory = f"{build.events_per_s:,.0f}", f"{build.peak_rss_mib:,.0f}"
+    return f"{build.events:,}", f"{build.seconds:.1f}", f"{build.cpu_s:.1f}", rate, memory
+
+
+def _reads(results: Results) -> str:
+    text = paragraph(
+        "Microseconds: of each repeat the mean of the calls, of these the median (least to greatest), in one snapshot.",
+        f"Taking and closing a snapshot: {_range(results.reads.snapshot_us)}. The same user again and again, so that",
+        "its record is in the page cache and a short one in the CPU's.",
+    )
+    kinds = "\n".join(f"- *{kind}*: {meaning}" for kind, meaning in KINDS.items())
+    return "\n\n".join(("## Reads", text, kinds, _reads_table(results.reads)))
+
+
+def _reads_table(reads: Reads) -> str:
+    rows = [
+        (f"{int(length):,}", f"{held:,}", *(_range(by[length]) for by in reads.us.values()))
+        for length, held in reads.subtree_rows.items()
+    ]
+    return markdown_table(("behaviors", "under the node", *reads.us), rows)
+
+
+def _appends(results: Results) -> str:
+    appends = results.appends
+    names = ("", "commits", "events", "p50 / p95 ms", "LMDB alone, ms", "events/s", "LMDB alone", "share of LMDB")
+    text = paragraph(
+        "One caller; a call returns when its events are durable. LMDB alone: the same keys and values in the same",
+        "transactions, as durably, in an environment of its own on the same disk, by turns with ours.",
+    )
+    rows = [_commits_row("one by one", appends.singles), _commits_row("in batches", appends.batches)]
+    further = f"The delta takes {appends.delta_bytes_per_event:.0f} bytes an event."
+    if appends.crowd_events_per_s is not None:
+        further += f" {CALLERS} callers at once, one by one: {appends.crowd_events_per_s:,.0f} events a second."
+    return "\n\n".join(("## Appends", text, markdown_table(names, rows), further))
+
+
+def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
+    return (
+        name,
+        f"{commits.commits:,}",
+        f"{commits.events:,}",
+        f"{commits.p50_ms:.2f} / {commits.p95_ms:.2f}",
+        f"{commits.control_p50_ms:.2f} / {commits.control_p95_ms:.2f}",
+        f"{commits.events_per_s:,.0f}",
+        f"{commits.control_events_per_s:,.0f}",
+        f"{commits.share_of_lmdb:.0%}",
+    )
+
+
+def _live(results: Results) -> str:
+    text = paragraph(
+        "The delta holds the appends of everybody. A user without live events is read from the base alone; one with",
+        "some is merged when it is read, which takes time by the row until the next rebuild; of one user",
+        "further subtrees in one snapshot merge nothing again.",
+    )
+    parts = [f"{int(rows):,} live events of the user:\n\n{_reads_table(r)}" for rows, r in results.live_reads.items()]
+    return "\n\n".join(("## Reads with live events", text, *parts))
+
+
+def _clicks(facts: dict[str, Any]) -> str:
+    clicks = facts["globo_news"]
+    if isinstance(clicks, str):
+        return f"## The real click log\n\n{clicks.capitalize()}."
+    same = "the same content" if clicks["same_content_as_ingest"] else "**not the same content**"
+    text = paragraph(
+        f"`scripts.datasets.globo_news` (docs/datasets.md): {clicks['clicks']:,} clicks of {clicks['users']:,} users,",
+        f"six side-info columns; {clicks['held']:,} of them are different. Ingest: {clicks['ingest_s']:.1f} s,",
+        f"{clicks['ingest_events_per_s']:,.0f} events a second, {clicks['ingest_peak_rss_mib']:,.0f} MiB.",
+        f"On a base of the earlier {clicks['base_events']:,} clicks the newest {clicks['appends']:,} were appended",
+        f"({clicks['duplicates']:,} duplicates): in batches {clicks['append_batch_events_per_s']:,.0f} events a second",
+        f"(LMDB alone {clicks['append_batch_control_events_per_s']:,.0f}), one by one p50",
+        f"{clicks['append_durable_p50_ms']:.2f} ms, p95 {clicks['append_durable_p95_ms']:.2f} ms (LMDB alone p50",
+        f"{clicks['append_durable_control_p50_ms']:.2f} ms); {clicks['delta_bytes_per_event']:.0f} bytes an event in",
+        f"the delta. `verify` finds {same} as in the ingest of all clicks, digest {clicks['digest']}.",
+    )
+    return f"## The real click log\n\n{text}"
+
+
+def _definitions(facts: dict[str, Any]) -> str:
+    lines = [paragraph(f"- `{name}`: {text}.", indent="  ") for name, text in facts["definitions"].items()]
+    return "## What the numbers are\n\n" + "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _range(spread: Spread) -> str:
+    return f"{spread.median:,.1f} ({spread.min:,.1f} to {spread.max:,.1f})"

@@ -1,0 +1,229 @@
+"""Runs the whole benchmark of the store, step by step, and gathers its numbers."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from scripts.bench.store.appends import Appends, measure_appends
+from scripts.bench.store.bulk import Build, disk_by_part, put_raw, run_ingest, run_rebuild
+from scripts.bench.store.clicks import append_clicks, read_content, split_clicks
+from scripts.bench.store.reads import STEADY, Reads, measure_reads
+from scripts.bench.store.world import FIRST_EXACT_USER, World
+from scripts.bench.timing import in_child, in_this_process
+from scripts.datasets.globo_news import convert
+from store.behavior_store import BehaviorStore
+from store.live_writer import LiveWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
+LIVE_ROWS = (0, 10, 1_000)
+"""Live events of each user behind the delta, when reads are measured again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How much to measure. The defaults are those of the report."""
+
+    items: int = 200_000
+    events: int = 10_000_000
+    large: int = 50_000_000
+    """Events of the second ingest, which is measured once for its memory; 0 = none."""
+    repeats: int = 3
+    """Ingests, each followed by its control."""
+    lengths: tuple[int, ...] = LENGTHS
+    read_repeats: int = 7
+    calls: int = 2_000
+    appends: int = 1_000_000
+    batch_rows: int = 10_000
+    singles: int = 2_000
+    clicks: Path | None = None
+    """Folder of the original click log; None = leave that part out."""
+    children: bool = True
+    """Whether each step runs in a process of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clicks:
+    """The real click log."""
+
+    counts: dict[str, int]
+    """Of the converter."""
+    ingest: Build
+    base: Build
+    """Ingest of what is not appended."""
+    appends: Appends
+    digest: str
+    is_same: bool
+    """Whether base and appends hold just what the ingest of everything holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Everything that was measured."""
+
+    parquet_bytes: int
+    ingests: tuple[Build, ...]
+    raw_s: tuple[float, ...]
+    """Of the control, after each ingest."""
+    disk: dict[str, int]
+    """Of the generation, by part."""
+    large: Build | None
+    reads: Reads
+    """Nothing was ever appended."""
+    appends: Appends
+    live_reads: dict[str, Reads]
+    """By the number of live events of the user, with the appends of everybody else in the delta."""
+    rebuild: Build
+    clicks: Clicks | None
+
+
+def run(work: Path, settings: Settings, tell: Callable[[str], None]) -> Results:
+    """Measures everything.
+
+    Args:
+        work: Empty folder; what is in it afterwards may be removed.
+        settings: How much.
+        tell: Told of every step before it begins.
+    """
+    return _Run(work, settings, tell).run()
+
+
+class _Run:
+    """One run, its folders."""
+
+    def __init__(self, work: Path, settings: Settings, tell: Callable[[str], None]) -> None:
+        self._work = work
+        self._settings = settings
+        self._tell = tell
+        self._call = in_child if settings.children else in_this_process
+        self._store = work / "store"
+
+    def run(self) -> Results:
+        settings = self._settings
+        parquet_bytes, ingests, raw_s, disk = self._bulk()
+        self._tell("read users of known lengths")
+        reads, appends, live_reads = self._call(measure_live, self._store, self._work, settings)
+        self._tell("rebuild")
+        rebuild = self._call(run_rebuild, self._store)
+        shutil.rmtree(self._store)
+        large = self._large() if settings.large else None
+        clicks = None if settings.clicks is None else self._clicks(settings.clicks)
+        return Results(
+            parquet_bytes=parquet_bytes,
+            ingests=ingests,
+            raw_s=raw_s,
+            disk=disk,
+            large=large,
+            reads=reads,
+            appends=appends,
+            live_reads=live_reads,
+            rebuild=rebuild,
+            clicks=clicks,
+        )
+
+    def _bulk(self) -> tuple[int, tuple[Build, ...], tuple[float, ...], dict[str, int]]:
+        settings, dataset = self._settings, self._work / "dataset"
+        self._tell(f"generate {settings.events:,} events")
+        size = self._call(_write_world, dataset, settings, settings.events)
+        ingests, raw_s = [], []
+        for repeat in range(settings.repeats):
+            self._tell(f"ingest {settings.events:,} events, {repeat + 1} of {settings.repeats}")
+            shutil.rmtree(self._store, ignore_errors=True)
+            ingests.append(self._call(run_ingest, dataset, self._store))
+            raw_s.append(self._call(put_raw, self._store, self._work / "raw"))
+        disk = disk_by_part(self._store)
+        shutil.rmtree(dataset)
+        return size, tuple(ingests), tuple(raw_s), disk
+
+    def _large(self) -> Build:
+        large = self._settings.large
+        self._tell(f"generate {large:,} events")
+        self._call(_write_world, self._work / "dataset", self._settings, large)
+        self._tell(f"ingest {large:,} events")
+        build = self._call(run_ingest, self._work / "dataset", self._store)
+        shutil.rmtree(self._work / "dataset")
+        shutil.rmtree(self._store)
+        return build
+
+    def _clicks(self, originals: Path) -> Clicks:
+        settings, work = self._settings, self._work
+        self._tell("convert the click log")
+        counts = self._call(convert, originals, work / "clicks")
+        self._tell("ingest the click log")
+        ingest = self._call(run_ingest, work / "clicks", self._store)
+        num_newest = self._call(split_clicks, work / "clicks", work / "earlier", settings.appends + settings.singles)
+        base = self._call(run_ingest, work / "earlier", work / "live")
+        self._tell(f"append {num_newest:,} clicks")
+        appends = self._call(
+            append_clicks,
+            work / "clicks",
+            work / "live",
+            work / "control",
+            num_newest,
+            settings.batch_rows,
+            settings.singles,
+        )
+        self._tell("compare what both hold")
+        contents = [self._call(read_content, root) for root in (self._store, work / "live")]
+        return Clicks(
+            counts=counts,
+            ingest=ingest,
+            base=base,
+            appends=appends,
+            digest=contents[0].digest,
+            is_same=contents[0] == contents[1],
+        )
+
+
+def measure_live(root: Path, work: Path, settings: Settings) -> tuple[Reads, Appends, dict[str, Reads]]:
+    """Adds the exact users to a store and reads them, appends, and reads them again with live events of their own."""
+    world = World(settings.events, settings.items)
+    world.write_exact(work / "exact", settings.lengths)
+    run_ingest(work / "exact", root)
+    with BehaviorStore.open(root) as store:
+        reads = measure_reads(store, settings.lengths, settings.read_repeats, settings.calls)
+    batches = list(world.newer(settings.appends, settings.batch_rows))
+    # Behind the batches in time, as live events are.
+    last_ms = int(batches[-1].timestamp_ms[-1])
+    singles = [world.newer_of(user, 1, last_ms + 1_000) for user in range(settings.singles)]
+    crowd = [world.newer_of(user, 1, last_ms + 2_000) for user in range(settings.singles)]
+    appends = measure_appends(root, batches, singles, crowd, work / "control")
+    live_reads: dict[str, Reads] = {}
+    held = 0
+    for rows in LIVE_ROWS:
+        with BehaviorStore.open(root) as store:
+            _append_to_each(store, world, settings, held, rows, last_ms)
+            live_reads[str(rows)] = measure_reads(
+                store,
+                settings.lengths,
+                settings.repeats,
+                max(settings.calls // 20, 1) if rows else settings.calls,
+                kinds=STEADY,
+                steady=("subtree",) if rows else STEADY,
+            )
+        held = rows
+    return reads, appends, live_reads
+
+
+def _append_to_each(store: BehaviorStore, world: World, settings: Settings, held: int, rows: int, last_ms: int) -> None:
+    """Appends to every exact user until that many live events are held."""
+    if rows == held:
+        return
+    with LiveWriter(store) as writer:
+        for length in settings.lengths:
+            user = FIRST_EXACT_USER + length
+            writer.append(world.newer_of(user, rows - held, last_ms + 1 + 1_000 * held))
+
+
+def as_facts(results: Results) -> dict[str, Any]:
+    """Gives all measurements as plain data, for JSON."""
+    return asdict(results)
+
+
+def _write_world(folder: Path, settings: Settings, num_events: int) -> int:
+    return World(num_events, settings.items).write(folder)

@@ -1,0 +1,1 @@
+"""Generated data with known true probabilities: `python -m scripts.generate --out FOLDER`."""

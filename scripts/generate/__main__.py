@@ -1,0 +1,36 @@
+"""Command line of the generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from scripts.generate.dataset import Settings, generate, print_report
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Dataset directory to write.")],
+    seed: Annotated[int, typer.Option(help="The same seed and sizes give the same files.")] = 0,
+    users: Annotated[int, typer.Option(help="Number of users.")] = 1500,
+    mean_behaviors: Annotated[int, typer.Option(help="Mean number of behaviors per user.")] = 1200,
+    requests: Annotated[int, typer.Option(help="Number of requests, 11 to 20 candidates each.")] = 10_000,
+    signal: Annotated[
+        float, typer.Option(help="Strength of the signal; 0 = labels are noise at the same rates.")
+    ] = 1.0,
+) -> None:
+    """Generates a dataset with known true probabilities and prints what they reach on the test split."""
+    console = Console()
+    try:
+        settings = Settings(seed=seed, users=users, mean_behaviors=mean_behaviors, requests=requests, signal=signal)
+        with console.status("generating"):
+            report = generate(settings, out)
+    except (ValueError, FileExistsError) as error:
+        raise typer.BadParameter(str(error)) from error
+    print_report(report, console)
+
+
+if __name__ == "__main__":
+    typer.run(main)

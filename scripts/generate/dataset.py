@@ -1,0 +1,149 @@
+"""Generates data in the input contract whose true probabilities are known; the same seed gives the same files.
+
+    python -m scripts.generate --out work/generated
+
+Three domains with trees of their own; a signal that sits anywhere in up to 20,000 behaviors and shows only through the
+taxonomy; a pace of forgetting per target. docs/datasets.md describes it, `scripts/generate/truth.py` defines it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from model_stage.evaluation.metrics import auc, gauc
+from scripts.asof import DAY_MS
+from scripts.datasets.output import dataset_directory, write_json
+from scripts.generate import tables
+from scripts.generate.truth import (
+    FIRST_REQUEST_DAY,
+    RECENT,
+    TARGETS,
+    Impressions,
+    Matcher,
+    draw_impressions,
+    probability,
+)
+from scripts.generate.users import DAYS, START_MS, draw_behaviors, draw_counts, draw_interests
+from scripts.generate.world import build_world
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    F64 = npt.NDArray[np.float64]
+
+VALIDATION_DAY = FIRST_REQUEST_DAY + 0.70 * (DAYS - FIRST_REQUEST_DAY)
+TEST_DAY = FIRST_REQUEST_DAY + 0.85 * (DAYS - FIRST_REQUEST_DAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How much to generate, and how strong a signal."""
+
+    seed: int = 0
+    users: int = 1500
+    mean_behaviors: int = 1200
+    requests: int = 10_000
+    candidates: tuple[int, int] = (11, 20)
+    signal: float = 1.0
+    """Multiplies everything that tells impressions apart; 0 = labels are noise at the same rates."""
+
+    def __post_init__(self) -> None:
+        if self.users < 2 or self.mean_behaviors < 10 or self.requests < 1 or self.signal < 0.0:
+            raise ValueError("expected users >= 2, mean behaviors >= 10, requests >= 1, signal >= 0")
+        if not 1 <= self.candidates[0] <= self.candidates[1]:
+            raise ValueError("expected 1 <= least candidates <= most candidates")
+
+
+def generate(settings: Settings, out: Path) -> dict[str, float]:
+    """Writes a generated dataset directory, with `truth.parquet` and `truth.json`, and gives the content of the latter.
+
+    Args:
+        settings: What to generate.
+        out: Dataset directory to write; replaced whole.
+    """
+    draw = np.random.default_rng(settings.seed)
+    world = build_world(draw)
+    counts = draw_counts(settings.users, settings.mean_behaviors, draw)
+    interests = draw_interests(world, counts, draw)
+    behaviors = draw_behaviors(world, interests, counts, draw)
+    shown = draw_impressions(world, behaviors, interests, settings.requests, settings.candidates, draw)
+    traits = tables.draw_traits(settings.users, len(world.items["ad"].leaf), draw)
+    effects = traits.user_effect[shown.user] + traits.ad_effect[shown.ad]
+    truth, short_sighted = _probabilities(Matcher(world, behaviors, shown), effects, settings.signal)
+    labels = {name: (draw.random(len(p)) < p).astype(np.int64) for name, p in truth.items()}
+    written = {
+        "behaviors": tables.behaviors_table(world, behaviors, draw),
+        "taxonomy": tables.taxonomy_table(world),
+        "bridges": tables.bridges_table(world),
+        "items": tables.items_table(world, traits),
+        "users": tables.users_table(traits),
+        "impressions": tables.impressions_table(world, behaviors, shown, labels),
+    }
+    written["truth"] = _truth_table(written["impressions"], truth)
+    report = _report(shown, labels, truth, short_sighted)
+    with dataset_directory(out) as building:
+        for name, table in written.items():
+            pq.write_table(table, building / f"{name}.parquet", compression="zstd")
+        write_json(building / "splits.json", _splits())
+        write_json(building / "counts.json", {name: table.num_rows for name, table in written.items()})
+        write_json(building / "truth.json", report)
+    return report
+
+
+def _probabilities(matcher: Matcher, effects: F64, signal: float) -> tuple[dict[str, F64], dict[str, F64]]:
+    """Gives the true probabilities per target, and those of somebody who sees the newest behaviors only."""
+    truth: dict[str, F64] = {}
+    short_sighted: dict[str, F64] = {}
+    for target in TARGETS:
+        match = matcher.match(target.memory_days)
+        recent = matcher.match(target.memory_days, newest=RECENT)
+        truth[target.name] = probability(target, match, match, effects, signal)
+        short_sighted[target.name] = probability(target, recent, match, effects, signal)
+    return truth, short_sighted
+
+
+def _splits() -> dict[str, int]:
+    days = {"train_from_ms": float(FIRST_REQUEST_DAY), "validation_from_ms": VALIDATION_DAY, "test_from_ms": TEST_DAY}
+    return {name: START_MS + int(day * DAY_MS) for name, day in days.items()}
+
+
+def _truth_table(impressions: pa.Table, truth: dict[str, F64]) -> pa.Table:
+    """Gives the true probabilities, row by row as the impressions."""
+    return pa.table(
+        {
+            **{name: impressions[name] for name in ("user", "item", "timestamp_ms")},
+            **{f"p_{name}": p for name, p in truth.items()},
+        }
+    )
+
+
+def _report(
+    shown: Impressions, labels: dict[str, npt.NDArray[np.int64]], truth: dict[str, F64], short_sighted: dict[str, F64]
+) -> dict[str, float]:
+    """Gives AUC and GAUC that the true probabilities reach on the test split: nothing can do better on average."""
+    test = shown.timestamp_ms >= _splits()["test_from_ms"]
+    user = shown.user[test]
+    report: dict[str, float] = {}
+    for name, label in labels.items():
+        report[f"{name}_rate"] = float(label.mean())
+        for seen, p in (("ceiling", truth[name]), (f"ceiling_last_{RECENT}", short_sighted[name])):
+            report[f"{name}_auc_{seen}"] = auc(label[test], p[test])
+            report[f"{name}_gauc_{seen}"] = gauc(label[test], p[test], user)
+    return report
+
+
+def print_report(report: dict[str, float], console: Console) -> None:
+    """Prints what the true probabilities reach on the test split."""
+    table = Table("on the test split", "value", title="Generated data: the ceiling")
+    table.columns[1].justify = "right"
+    for name, value in report.items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
