@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,9 +11,8 @@ import yaml
 from model_stage.config.targets import Targets
 from model_stage.networks.preset import load_preset, preset_names
 from model_stage.training.pipeline import ModelConfig
-from tests.contract.test_readme import CHECKOUT
 
-TEXT = (CHECKOUT / "docs" / "presets.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \| (yes|no) \|$", TEXT, flags=re.MULTILINE)
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
 

@@ -7,7 +7,7 @@ import pytest
 
 from search_stage.soft.base import Keys, NumpyKeySearch
 from search_stage.soft.faiss_gpu import GpuKeySearch
-from tests.property.test_search_soft import index_of, vectors
+from tests.worlds.soft import index_of, vectors
 
 pytestmark = pytest.mark.gpu
 

@@ -34,8 +34,7 @@ from serving import ServeOptions
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.types import parse_id
-from tests.integration.test_services import metric
-from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, make_world, publish_index
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, make_world, metric, publish_index
 
 TEA, INFUSIONS, HERBAL, GARDEN = (parse_id(name) for name in ("tea", "infusions", "herbal", "garden"))
 STANDS_FOR = {INFUSIONS: TEA, HERBAL: TEA}

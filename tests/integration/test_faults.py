@@ -26,8 +26,7 @@ from serving.deadline import Deadline
 from store.errors import CorruptGenerationError
 from store.retrieval import SearchRequest
 from store.types import parse_id
-from tests.integration.test_services import metric
-from tests.worlds.services import AS_OF_MS, candidates, ingest, publish_bundle, publish_index, write_dataset
+from tests.worlds.services import AS_OF_MS, candidates, ingest, metric, publish_bundle, publish_index, write_dataset
 
 ADS = candidates("a1", "a2", "c1")
 REQUEST = RankRequest(user=parse_id("u3"), as_of_ms=AS_OF_MS, candidates=ADS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import grpc
-import numpy as np
 import pytest
 
 from model_stage.serving.search_client import SearchClient
@@ -19,28 +18,12 @@ from store import BehaviorStore, parse_id, rebuild, verify
 from store.errors import LockedError
 from store.retrieval import SearchRequest
 from store.types import NO_ID
+from tests.worlds.calls import column, events, history_of, results
 from tests.worlds.services import AS_OF_MS, candidates
 
 USER = parse_id("u3")
 NEWCOMER = parse_id("somebody new")
 TEA = parse_id("t1")
-
-
-def column(values, dtype):
-    kinds = {"<u8": search_pb2.D_TYPE_UINT64, "<i8": search_pb2.D_TYPE_INT64, "<f4": search_pb2.D_TYPE_FLOAT32}
-    return search_pb2.Column(dtype=kinds[dtype], data=np.array(values, dtype).tobytes())
-
-
-def events(users, items, times, *, domain="content", action="buy", **more):
-    count = len(users)
-    return search_pb2.AppendRequest(
-        user=column(users, "<u8"),
-        item=column(items, "<u8"),
-        timestamp_ms=column(times, "<i8"),
-        domains=[domain] * count,
-        actions=[action] * count,
-        **more,
-    )
 
 
 @contextmanager
@@ -50,16 +33,6 @@ def live_server(world):
         grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         yield server, search_pb2_grpc.SearchServiceStub(channel), admin_pb2_grpc.AdminServiceStub(channel)
-
-
-def history_of(stub, user, **fields):
-    answer = stub.GetHistory(search_pb2.GetHistoryRequest(user=user, **fields), timeout=10)
-    times = np.frombuffer(answer.behaviors.timestamp_ms.data, "<i8").tolist()
-    return times, np.frombuffer(answer.behaviors.item.data, "<u8").tolist(), answer.next_page_token
-
-
-def results(answer):
-    return np.frombuffer(answer.result.data, np.uint8).tolist()
 
 
 def test_what_is_appended_is_found_by_the_next_search(own_world):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 
 import grpc
 import numpy as np
@@ -29,7 +28,7 @@ from store.publishing.generation import current_name
 from store.retrieval import SearchRequest, TopK
 from store.types import NO_ID, parse_id
 from tests.worlds import wire
-from tests.worlds.services import AS_OF_MS, DAY_MS, candidates
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, metric
 
 USER = parse_id("u3")
 ADS = candidates("a1", "a2", "a3", "c1", "zz", "", categories=("tea", "saws", "coffee", "coffee", "tea", "nowhere"))
@@ -344,12 +343,6 @@ def test_what_is_not_built_yet_says_so(search, method):
         )
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert caught.value.details().startswith(method)
-
-
-def metric(server, name):
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=10) as page:
-        lines = page.read().decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def test_unknown_ids_are_normal_answers_and_counted(search, search_client):

@@ -22,8 +22,8 @@ from store.errors import GenerationError
 from store.publishing.generation import current_name, swap_current
 from store.retrieval import SearchRequest
 from store.types import parse_id
-from tests.integration.test_live import events, history_of, results
-from tests.integration.test_processes import Load, assert_drains_without_loss
+from tests.worlds.calls import events, history_of, results
+from tests.worlds.load import Load, assert_drains_without_loss
 from tests.worlds.services import AS_OF_MS, candidates, make_world, publish_index, write_dataset
 from tests.worlds.workers import by_worker, connections, events_of, runs, wait_until, worker_pids, workers_process
 

@@ -5,8 +5,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,45 +13,9 @@ from store.operations.digest import digest
 from store.operations.export import export
 from tests.worlds import living
 from tests.worlds.datasets import write_table
+from tests.worlds.drawn import EVENT, IDS, write_behaviors
 
-IDS = st.one_of(st.integers(0, 6).map(str), st.integers(2**63, 2**64 - 2).map(str), st.sampled_from(["a", "007", "ü"]))
-WORDS = st.sampled_from(["ads", "content", "[x]", "ü"])
-EVENT = st.fixed_dictionaries(
-    {
-        "user": IDS,
-        "item": IDS,
-        "category": st.one_of(st.none(), IDS),
-        "domain": WORDS,
-        "action": WORDS,
-        "scene": st.one_of(st.none(), WORDS),
-        "timestamp_ms": st.integers(0, 20),
-        "event_id": st.one_of(st.none(), IDS),
-        "device": st.one_of(st.none(), IDS),
-        "stars": st.one_of(st.none(), st.floats(-(2.0**99), 2.0**99, width=32)),
-    }
-)
-TYPES = {"timestamp_ms": pa.int64(), "stars": pa.float32()}
 CATEGORIES = st.lists(IDS, unique=True, max_size=5)
-
-
-def write_behaviors(folder, events):
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = {
-        name: pa.array([event[name] for event in events], TYPES.get(name, pa.string()))
-        for name in (
-            "user",
-            "item",
-            "category",
-            "domain",
-            "action",
-            "scene",
-            "timestamp_ms",
-            "event_id",
-            "device",
-            "stars",
-        )
-    }
-    pa.parquet.write_table(pa.table(columns), folder / "behaviors.parquet")
 
 
 def tags_of(snapshot, items):

@@ -11,28 +11,15 @@ from hypothesis import strategies as st
 
 from search_stage.history import History
 from search_stage.index.faiss_module import load_faiss
-from search_stage.index.vectors import to_float32, to_stored
+from search_stage.index.vectors import to_stored
 from search_stage.soft.base import Keys, NumpyKeySearch, ScanKeySearch, score_pairs, soft_search
 from search_stage.soft.clusters import ClusterKeySearch
 from search_stage.soft.faiss_search import FaissKeySearch, calibrate
 from search_stage.soft.scoring import score
 from store.types import Section, UserColumns
+from tests.worlds.soft import index_of, vectors
 
 QUICK = settings(deadline=None, max_examples=60)
-
-
-def vectors(rng: np.random.Generator, count: int, dim: int, coarse: bool) -> np.ndarray:
-    """Coarse vectors tie often and exactly, fine ones only where they are equal."""
-    if coarse:
-        return rng.integers(-2, 3, (count, dim)).astype(np.float32) / 2
-    return rng.standard_normal((count, dim)).astype(np.float32)
-
-
-def index_of(table: np.ndarray) -> SimpleNamespace:
-    """Gives what soft search needs of an index."""
-    return SimpleNamespace(
-        table=table, dim=table.shape[1], take=lambda rows: to_float32(table.take(rows, axis=0)).copy()
-    )
 
 
 def history_of(nodes: np.ndarray, sections: np.ndarray, as_of_ms: int) -> History:

@@ -14,9 +14,9 @@ from search_stage.reference import reference_search
 from search_stage.searcher import Searcher
 from store import BehaviorStore, ingest, parse_id
 from store.errors import UnknownFieldError
-from tests.property.test_export import EVENT, write_behaviors
 from tests.worlds import living
 from tests.worlds.datasets import write_table
+from tests.worlds.drawn import EVENT, write_behaviors
 from tests.worlds.search import assert_equal_results, candidates_of, request_of
 
 NAMES = ((), ("device",), ("stars",), ("stars", "device"))

@@ -9,6 +9,8 @@
 | `blocks` | random rows of many users in record order, for codecs |
 | `search` | a drawn store, index and request: differential tests of search |
 | `index` | one tiny store and index with known vectors |
+| `soft` | vectors and an index of nothing else: soft search alone |
+| `drawn` | drawn events with side-info, for Hypothesis |
 | `recall` | labels that follow from the past, as strongly as asked: the recall report |
 | `bundles` | a bundle made by hand, random weights |
 | `networks` | small networks of any preset and requests for them, no store |
@@ -16,6 +18,7 @@
 | `services` | dataset, store, bundle and index on disk, and both services over them |
 | `workers` | a search server of several workers, as its operator sees it |
 | `wire` | drawn messages, compared bit by bit |
+| `calls`, `load` | messages of live methods as numbers; callers without a pause, and what an ending server loses |
 | `journey` | original Complete Journey files, small enough to count by hand |
 | `fault_store`, `fault_search` | worlds in which every event, or every generation, is known by its number alone |
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import torch
 
@@ -18,6 +20,7 @@ from model_stage.config.targets import (
 )
 from model_stage.encoding.vocabulary import IdRows, TreeVocabulary, Vocabularies
 from model_stage.networks import NetworkConfig
+from store.publishing.generation import GenerationWriter
 
 SCHEMA = Schema(
     attention_dim=4,
@@ -76,3 +79,16 @@ def publish(root, *, seed=0, schema=SCHEMA, targets=TARGETS, spread=1.0):
 
 def opened(root, **changes):
     return load_bundle(root, publish(root, **changes))
+
+
+def edited(root, edit):
+    """Publishes the current bundle again after an edit of its files, with hashes that fit: no bit is wrong."""
+    name = (root / "CURRENT").read_text().strip()
+    source = root / "generations" / name
+    manifest = json.loads((source / "manifest.json").read_text())
+    with GenerationWriter(root, kind="model") as writer:
+        for file in manifest["files"]:
+            (writer.path / file).write_bytes((source / file).read_bytes())
+        writer.meta.update(manifest["meta"])
+        edit(writer.path, writer.meta)
+        return writer.publish()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,12 @@ def candidates(*names: str, categories: tuple[str, ...] = (), covers: tuple[tupl
         covers=np.array([parse_id(name) for each in lists for name in each], np.uint64),
         covers_offsets=np.concatenate(([0], np.cumsum([len(each) for each in lists]))).astype(np.int64),
     )
+
+
+def metric(server, name):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,21 +19,7 @@ from model_stage.inspection.verify import verify_bundle
 from model_stage.json_file import write_json
 from model_stage.ranking.compatibility import check_agreement, check_retriever
 from store.errors import GenerationError
-from store.publishing.generation import GenerationWriter
-from tests.worlds.bundles import SCHEMA, opened, publish
-
-
-def edited(root, edit):
-    """Publishes the current bundle again after an edit of its files, with hashes that fit: no bit is wrong."""
-    name = (root / "CURRENT").read_text().strip()
-    source = root / "generations" / name
-    manifest = json.loads((source / "manifest.json").read_text())
-    with GenerationWriter(root, kind="model") as writer:
-        for file in manifest["files"]:
-            (writer.path / file).write_bytes((source / file).read_bytes())
-        writer.meta.update(manifest["meta"])
-        edit(writer.path, writer.meta)
-        return writer.publish()
+from tests.worlds.bundles import SCHEMA, edited, opened, publish
 
 
 def test_a_bundle_comes_back_as_it_was_saved(tmp_path):

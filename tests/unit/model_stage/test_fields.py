@@ -25,7 +25,7 @@ from model_stage.ranking.compatibility import find_field_problem
 from model_stage.training.vocabularies import known_ids
 from store.lists import Lists
 from store.types import NO_ID, parse_id
-from tests.worlds.bundles import SCHEMA, TARGETS, VOCABULARIES, opened
+from tests.worlds.bundles import SCHEMA, TARGETS, VOCABULARIES, edited, opened
 from tests.worlds.networks import batch_of, config_of, gradient_of, make_network, make_request
 
 PRICE = BucketedField(kind="bucketed", name="price", part="candidate", buckets=4, dim=3)
@@ -157,7 +157,6 @@ def test_a_bundle_without_what_its_fields_need_is_refused(tmp_path, missing):
     from safetensors.numpy import load_file, save_file
 
     from model_stage.errors import BundleError
-    from tests.unit.model_stage.test_bundle import edited
 
     published(tmp_path)
 
