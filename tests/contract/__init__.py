@@ -1,1 +1,1 @@
-"""Tests."""
+"""Promises about the repository itself: README, docs, presets, layout."""

@@ -1,1 +1,1 @@
-"""Tests."""
+"""Several parts together: real processes, real ports, whole trainings."""

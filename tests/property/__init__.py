@@ -1,1 +1,1 @@
-"""Tests."""
+"""Fast paths against their plain twins, on random input (Hypothesis)."""

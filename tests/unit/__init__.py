@@ -1,1 +1,1 @@
-"""Tests."""
+"""One module at a time; the folders mirror the packages."""

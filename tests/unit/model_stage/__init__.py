@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of the modules of `model_stage`."""

@@ -1,1 +1,1 @@
-"""Tests of what both servers share."""
+"""Tests of the modules of `serving`."""
