@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 from search_stage.kernels.distinct import number_distinct
 from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
@@ -74,7 +74,7 @@ def merge(hard: HardMatches, soft: SoftMatches, num_rows: int, num_recent: int) 
     return Merged(list_of=list_of, first=first, start=start, rank=rank, level=level, source=source)
 
 
-@compiled
+@kernel
 def join_sources(
     question: I64,
     hard_start: I64,
@@ -120,7 +120,7 @@ def join_sources(
     return starts, rank[:count], level[:count], source[:count]
 
 
-@compiled
+@kernel
 def number_used(rank: I64, num_rows: int) -> tuple[I64, I32]:
     """Gives the positions in time order that are used, ascending, and each entry as a place among them.
 
@@ -151,7 +151,7 @@ def number_used(rank: I64, num_rows: int) -> tuple[I64, I32]:
     return used[:count], place
 
 
-@compiled
+@kernel
 def _ones_in(word: np.uint64) -> np.int64:
     """Counts the bits set. Source: Warren, Hacker's Delight, section 5-1."""
     word = word - (word >> np.uint64(1) & np.uint64(0x5555555555555555))
@@ -160,7 +160,7 @@ def _ones_in(word: np.uint64) -> np.int64:
     return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@compiled
+@kernel
 def describe_rows(
     used: I64, order: U32, node: U32, timestamp_ms: I64, section_start: I64, parent: I32, is_item: Bool, ids: U64
 ) -> tuple[I64, I64, I64, U64]:
@@ -196,7 +196,7 @@ def describe_rows(
     return row, section, time, category_of
 
 
-@compiled
+@kernel
 def spread_lists(list_of: I64, start: I64) -> tuple[I64, I64]:
     """Gives where each candidate's list starts, and the end, (C + 1,); and the entries of all, one after another.
 
@@ -214,7 +214,7 @@ def spread_lists(list_of: I64, start: I64) -> tuple[I64, I64]:
     return offsets, entries
 
 
-@compiled
+@kernel
 def first_equal(start: I64, rank: I64, level: U8, source: U8, score: U32) -> I64:
     """Gives for each list the first one that is equal to it in everything.
 
@@ -245,7 +245,7 @@ def first_equal(start: I64, rank: I64, level: U8, source: U8, score: U32) -> I64
     return first
 
 
-@compiled
+@kernel
 def _is_equal(one: int, other: int, start: I64, rank: I64, level: U8, source: U8, score: U32) -> bool:
     shift = start[other] - start[one]
     if start[one + 1] - start[one] != start[other + 1] - start[other]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 from store.retrieval import MatchStatistics
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def match_statistics(
     )
 
 
-@compiled
+@kernel
 def count_intervals(rank: U32, order: U32, cut: int, section_start: I64, low: I64, high: I64) -> tuple[I64, I64]:
     """Gives the rows before the cut in each interval and section, and the position of the newest, -1 = none.
 
@@ -110,7 +110,7 @@ def count_intervals(rank: U32, order: U32, cut: int, section_start: I64, low: I6
     return count, newest
 
 
-@compiled
+@kernel
 def _count_before(rank: U32, cut: np.uint32) -> int:
     count = 0
     for at in range(len(rank)):
@@ -118,7 +118,7 @@ def _count_before(rank: U32, cut: np.uint32) -> int:
     return count
 
 
-@compiled
+@kernel
 def _newest_before(rank: U32, cut: np.uint32) -> np.int64:
     """Gives the largest rank below the cut; there is one."""
     newest = np.uint32(0)
@@ -128,7 +128,7 @@ def _newest_before(rank: U32, cut: np.uint32) -> np.int64:
     return np.int64(newest) - 1
 
 
-@compiled
+@kernel
 def spread(
     count: I64,
     newest: I64,
@@ -165,7 +165,7 @@ def spread(
                         out_newest[candidate, level, stream] = max(out_newest[candidate, level, stream], position)
 
 
-@compiled
+@kernel
 def _is_inside_another(intervals: Intervals, first: int, last: int, one: int, level: int) -> bool:
     """Says whether another chain's interval of the level holds this one's rows; of equal ones the first counts."""
     chain, node, end = intervals.chain, intervals.node, intervals.end
@@ -180,7 +180,7 @@ def _is_inside_another(intervals: Intervals, first: int, last: int, one: int, le
     return False
 
 
-@compiled
+@kernel
 def ages(position: I64, order: U32, timestamp_ms: I64, as_of_ms: int) -> I64:
     """Gives the as-of time less the time of the behaviors at some positions of the time order, -1 = none. (n,)."""
     age = np.full(len(position), -1, np.int64)

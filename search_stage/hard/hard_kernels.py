@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.hard.answers import join_domains, merge_new
+from search_stage.hard.answer_kernels import join_domains, merge_new
 from search_stage.hard.newest_kernels import SPARE, Rows, newest_rows
-from search_stage.kernels.compiled import compiled, compiled_into_callers, compiled_uncounted
+from search_stage.kernels.compiled import kernel, kernel_inline, kernel_no_refcount
 from search_stage.kernels.distinct import number_distinct
 from search_stage.kernels.sorting import PLACES_ROOM
 from search_stage.kernels.vector_ops import prefetch
@@ -74,7 +74,7 @@ class Work(NamedTuple):
     """So too."""
 
 
-@compiled
+@kernel
 def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple[I64, I64]:
     """Finds the candidates that ask the same: of one category, and without rows of their own.
 
@@ -97,7 +97,7 @@ def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple
     return number_distinct(label)
 
 
-@compiled
+@kernel
 def answer_questions(
     rank: U32,
     order: U32,
@@ -165,11 +165,11 @@ def answer_questions(
     return question, *join_domains(start, entry, most, cap)
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def _climb_and_take(
     domain: Domain, intervals: Intervals, own: OwnRows, asker: I64, work: Work, start: I64, entry: I64
 ) -> int:
-    """Adds one domain's answers to the questions, as `hard_answers.py` has them; gives the new end of all."""
+    """Adds one domain's answers to the questions, as `answer_kernels.py` has them; gives the new end of all."""
     newest, taken = work.newest, work.taken
     for at in range(len(work.listed)):
         work.listed[at] = _NOT_LISTED
@@ -186,7 +186,7 @@ def _climb_and_take(
     return int(start[len(asker)])
 
 
-@compiled_into_callers
+@kernel_inline
 def _ask_ahead(domain: Domain, intervals: Intervals, asker: I64) -> None:
     """Has the memory behind the first lists loaded, which are many and short."""
     for key in range(len(asker)):
@@ -199,7 +199,7 @@ def _ask_ahead(domain: Domain, intervals: Intervals, asker: I64) -> None:
                         prefetch(domain.rows.rank, (row,))
 
 
-@compiled_into_callers
+@kernel_inline
 def _own_rows(domain: Domain, own: OwnRows, candidate: int, work: Work) -> int:
     """Writes a candidate's rows of level 0 into `work.newest`, newest first; gives their number."""
     count = 0
@@ -213,7 +213,7 @@ def _own_rows(domain: Domain, own: OwnRows, candidate: int, work: Work) -> int:
     return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)
 
 
-@compiled_into_callers
+@kernel_inline
 def _newest_at(domain: Domain, intervals: Intervals, candidate: int, level: int, work: Work) -> int:
     """Writes the newest rows of a level's intervals into `work.newest`, newest first; gives their number."""
     size, quota, newest = 0, domain.quota, work.newest
@@ -231,7 +231,7 @@ def _newest_at(domain: Domain, intervals: Intervals, candidate: int, level: int,
     return _distinct_down(newest[:size]) if last - first > 1 else size
 
 
-@compiled
+@kernel
 def _distinct_down(ranks: U32) -> int:
     """Sorts, the largest first, and drops what occurs again; gives the number left in front."""
     ranks[:] = np.sort(ranks)[::-1]
@@ -243,7 +243,7 @@ def _distinct_down(ranks: U32) -> int:
     return count
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def _list_newest(domain: Domain, low: I64, high: I64, work: Work, out: U32) -> int:
     """Writes the newest rows of one interval, newest first; gives their number."""
     count = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled, compiled_into_callers, compiled_uncounted
+from search_stage.kernels.compiled import kernel, kernel_inline, kernel_no_refcount
 from search_stage.kernels.distinct import number_distinct
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class _Searches(NamedTuple):
     owner: I64
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def lower_bound(node: U32, start: int, stop: int, value: int | np.int64) -> int:
     """Gives the first of the rows `[start, stop)` whose node is `value` or more; `stop` = there is none."""
     while start < stop:
@@ -70,7 +70,7 @@ def lower_bound(node: U32, start: int, stop: int, value: int | np.int64) -> int:
     return start
 
 
-@compiled
+@kernel
 def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64, I64, I64, I64, I64]:
     """Finds the intervals of nodes above categories, each once however many categories share it.
 
@@ -118,7 +118,7 @@ def climb(categories: U32, parent: I32, ends: U32, num_levels: int) -> tuple[I64
     return category, chain, low, end, over
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def lower_bounds(node: U32, value: I64, first: I64, stop: I64) -> None:
     """Moves each `first` to the first of the rows `[first, stop)` whose node is `value` or more, or to its `stop`.
 
@@ -137,7 +137,7 @@ def lower_bounds(node: U32, value: I64, first: I64, stop: I64) -> None:
         step >>= 1
 
 
-@compiled
+@kernel
 def find_intervals(node: U32, section_start: I64, nodes: I64, ends: I64, over: I64) -> tuple[I64, I64]:
     """Gives the rows of each node interval in each section, first and past the last: two arrays (A, S).
 
@@ -178,7 +178,7 @@ def find_intervals(node: U32, section_start: I64, nodes: I64, ends: I64, over: I
     return low, high
 
 
-@compiled
+@kernel
 def _depths(over: I64) -> I64:
     """Gives the number of known intervals that hold each. (A,)."""
     depths = np.zeros(len(over), np.int64)
@@ -190,7 +190,7 @@ def _depths(over: I64) -> I64:
     return depths
 
 
-@compiled
+@kernel
 def find_rows(
     node: U32,
     rank: U32,
@@ -225,7 +225,7 @@ def find_rows(
     return intervals, _find_own(node, rank, cut, section_start, own_nodes, own_offsets, intervals, len(parent))
 
 
-@compiled
+@kernel
 def _find_own(
     node: U32,
     rank: U32,
@@ -261,7 +261,7 @@ def _find_own(
     return OwnRows(np.cumsum(start), section_of[:count].copy(), low[:count].copy(), high[:count].copy())
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def _search_own(
     node: U32,
     rank: U32,
@@ -292,7 +292,7 @@ def _search_own(
     return found
 
 
-@compiled_into_callers
+@kernel_inline
 def _add_searches(
     own: np.uint32, candidate: int, section_start: I64, intervals: Intervals, searches: _Searches, count: int
 ) -> int:
@@ -311,7 +311,7 @@ def _add_searches(
     return count
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def end_before(rank: U32, start: int, stop: int, cut: int) -> int:
     """Gives the end of those rows of one node `[start, stop)` that stand before the cut: they are the first of them."""
     if rank[stop - 1] < cut:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled_uncounted
+from search_stage.kernels.compiled import kernel_no_refcount
 from search_stage.kernels.sorting import largest_down
-from search_stage.kernels.vector_ops import WORD, below, lowest_bit
+from search_stage.kernels.vector_ops import below, lowest_bit
+from search_stage.kernels.widths import WORD
 
 if TYPE_CHECKING:
     from store.types import I64, U16, U32, Bool
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
     """And before this one."""
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U32) -> int:
     """Finds the newest rows of some ranges; writes their ranks, newest first, and gives their number.
 
@@ -74,7 +75,7 @@ def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U3
         window *= 4
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def _walk(rows: Rows, lows: I64, highs: I64, out: U32) -> int:
     count, every_scene = 0, len(rows.passing_scene) == 0
     for at in range(rows.cut - 1, rows.first - 1, -1):
@@ -90,7 +91,7 @@ def _walk(rows: Rows, lows: I64, highs: I64, out: U32) -> int:
     return count
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def _scan(rows: Rows, lows: I64, highs: I64, first: int, met: U32, place: U32, out: U32) -> int:
     """Writes the newest rows at or after a position in the time order; gives how many were met, in part dropped."""
     count, dropped, least, quota = 0, 0, np.int64(first), len(out)
@@ -129,7 +130,7 @@ def _scan(rows: Rows, lows: I64, highs: I64, first: int, met: U32, place: U32, o
     return count + dropped
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def _drop_scenes(rows: Rows, met: U32, start: int, stop: int) -> int:
     kept = start
     for at in range(start, stop):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled, read_only
-from search_stage.kernels.vector_ops import BEST_LANES, BEST_ROWS, BEST_VECTORS, keep_best
+from search_stage.kernels.compiled import kernel, read_only
+from search_stage.kernels.vector_ops import keep_best
+from search_stage.kernels.widths import BEST_LANES, BEST_ROWS, BEST_VECTORS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +56,7 @@ def _blocks_of(centroids: F32) -> F32:
     return np.ascontiguousarray(rows.reshape(num_blocks, _COLUMNS, 1 + dim).transpose(0, 2, 1))
 
 
-@compiled
+@kernel
 def _find_nearest(points: F32, blocks: F32, nearest: npt.NDArray[np.uint16]) -> None:
     """Writes the number of the column that scores highest, the first of equal ones.
 

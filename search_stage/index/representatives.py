@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.index.vectors import words
-from search_stage.kernels.compiled import compiled, read_only
+from search_stage.kernels.compiled import kernel, read_only
 from search_stage.kernels.vector_ops import prefetch
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def representatives_by_bytes(table: AnyArray) -> U32:
     return first[group].astype(np.uint32)
 
 
-@compiled
+@kernel
 def _find_first(rows: AnyArray, slots: U64, first: U32) -> None:
     """Writes the first row equal to each one.
 

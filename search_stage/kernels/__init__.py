@@ -1,1 +1,1 @@
-"""What every kernel is made of: the only folder that imports numba."""
+"""How kernels are compiled, and small ones that many call: the only folder that imports numba and llvmlite."""

@@ -1,8 +1,9 @@
-"""Small loops compiled to machine code: what NumPy would take a hundred calls, or a copy of the whole history, for.
+"""Kernels: small loops compiled to machine code, for what NumPy would take a hundred calls or copies of a history for.
 
-Kernels work on plain arrays, release the GIL and are checked against `reference.py`, which does the same in loops of
-Python. They stand in few modules on purpose: what is compiled is kept beside the source, or where that is read-only in
-the user's cache folder, and is made anew when its own file changes, not when a file does that it calls into.
+Kernels work on plain arrays, release the GIL and are checked against `reference.py`. `FLAGS` is the one table of what
+the compiler may do; a kernel takes one of the four decorators and sets no option itself. Compiled code is kept beside
+the source, or where that is read-only in the user's cache folder, and is made anew when its own file changes, not when
+a file does that it calls into. With `NUMBA_DISABLE_JIT=1` kernels run as plain Python.
 """
 
 from __future__ import annotations
@@ -15,74 +16,81 @@ import numpy as np
 from numba.core import event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PROPOSING = {"nnan", "nsz", "reassoc", "contract"}
-"""What a compiler may do to a sum whose value only proposes: `soft_kernels.py` bounds the difference."""
-
+FLAGS: Mapping[str, Mapping[str, object]] = {
+    "kernel": {},
+    "kernel_no_refcount": {"_nrt": False},
+    "kernel_inline": {"_nrt": False, "forceinline": True},
+    # No order of summation is kept: `soft_kernels.py` bounds the difference.
+    "kernel_fastmath": {"fastmath": {"nnan", "nsz", "reassoc", "contract"}},
+}
+"""Options of the compiler by decorator, beside those that all kernels have."""
+# `_nrt` is said of each kernel: else its caller would decide.
+_COMMON = {"nogil": True, "error_model": "numpy", "_nrt": True}
 
 _log = logging.getLogger(__name__)
 
 
-class _Teller(event.Listener):
-    """Says once why nothing else happens for a while, when a kernel is compiled that no earlier process left behind."""
+class _CompilationLog(event.Listener):
+    """Logs once per process that kernels are being compiled, which takes a while."""
 
     def __init__(self) -> None:
         self._kernels: list[object] = []
-        self._has_told = False
+        self._has_logged = False
 
-    def listen_for(self, kernel: object) -> None:
-        """Names a kernel as one to tell of."""
-        self._kernels.append(kernel)
+    def watch(self, made: object) -> None:
+        """Adds a kernel whose compilation is logged."""
+        self._kernels.append(made)
 
     def on_start(self, event: event.Event) -> None:
-        """Is called before a function is compiled, ours or another's."""
-        if not self._has_told and event.data is not None and event.data["dispatcher"] in self._kernels:
-            self._has_told = True
+        """Is called before any function of the process is compiled, ours or another library's."""
+        if not self._has_logged and event.data is not None and event.data["dispatcher"] in self._kernels:
+            self._has_logged = True
             _log.warning("compiling the kernels of search: a minute or two, the first time on a machine")
 
     def on_end(self, event: event.Event) -> None:
-        """Has nothing to say."""
+        """Does nothing."""
 
 
-_teller = _Teller()
-event.register("numba:compile", _teller)  # type: ignore[no-untyped-call]
+_compilation_log = _CompilationLog()
+event.register("numba:compile", _compilation_log)  # type: ignore[no-untyped-call]
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """Compiles a function at its first call, or reads what was compiled by an earlier process."""
-    return _compile(function, {})
+def kernel(function: Callable[P, T]) -> Callable[P, T]:
+    """Compiles a function at its first call, or reads what an earlier process compiled."""
+    return _compile(function, "kernel")
 
 
-def compiled_uncounted(function: Callable[P, T]) -> Callable[P, T]:
-    """As `compiled`, for what makes no arrays and gives none back, which lets it count no references to them.
+def kernel_no_refcount(function: Callable[P, T]) -> Callable[P, T]:
+    """As `kernel`, without reference counts: for a function that neither makes arrays nor returns any.
 
-    To count is an atomic operation whenever an array is sliced or taken out of a tuple: in loops over few rows, most of
+    A count is an atomic operation whenever an array is sliced or taken out of a tuple: in loops over few rows, most of
     the time.
     """
-    return _compile(function, {"_nrt": False})
+    return _compile(function, "kernel_no_refcount")
 
 
-def compiled_into_callers(function: Callable[P, T]) -> Callable[P, T]:
-    """As `compiled_uncounted`, for a small part of a kernel: its arrays are not handed over at each call."""
-    return _compile(function, {"_nrt": False, "forceinline": True})
+def kernel_inline(function: Callable[P, T]) -> Callable[P, T]:
+    """As `kernel_no_refcount`, for a small part of a kernel: it is inlined, so its arrays are not handed over."""
+    return _compile(function, "kernel_inline")
 
 
-def compiled_to_propose(function: Callable[P, T]) -> Callable[P, T]:
-    """As `compiled`, with floating-point sums in whatever order is fastest."""
-    return _compile(function, {"fastmath": _PROPOSING})
+def kernel_fastmath(function: Callable[P, T]) -> Callable[P, T]:
+    """As `kernel`, with floating-point sums in whatever order is fastest: for sums that only propose."""
+    return _compile(function, "kernel_fastmath")
 
 
-def _compile(function: Callable[P, T], options: dict[str, Any]) -> Callable[P, T]:
-    options = {"nogil": True, "error_model": "numpy", "_nrt": True, **options}  # else a caller would decide on `_nrt`
+def _compile(function: Callable[P, T], flags: str) -> Callable[P, T]:
+    options: dict[str, Any] = {**_COMMON, **FLAGS[flags]}
     try:
         made: Callable[P, T] = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the folder of the source nor any other can be written to
         made = numba.njit(function, **options)
-    _teller.listen_for(made)
+    _compilation_log.watch(made)
     return made
 
 

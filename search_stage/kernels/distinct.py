@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from store.types import I64
@@ -16,7 +16,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HASH_SHIFT = np.uint64(40)
 
 
-@compiled
+@kernel
 def number_distinct(values: I64) -> tuple[I64, I64]:
     """Numbers the distinct values in the order of their first occurrence.
 

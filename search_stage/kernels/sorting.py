@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled, compiled_uncounted
-from search_stage.kernels.vector_ops import PLACES, count_below
+from search_stage.kernels.compiled import kernel, kernel_no_refcount
+from search_stage.kernels.vector_ops import count_below
+from search_stage.kernels.widths import PLACES
 
 if TYPE_CHECKING:
     from store.types import I64, U32, U64
@@ -21,7 +22,7 @@ _FEW = 128
 _LAST = np.uint32(0xFFFFFFFF)
 
 
-@compiled_uncounted
+@kernel_no_refcount
 def largest_down(values: U32, count: int, place: U32, out: U32) -> None:
     """Writes the largest of the first `count` values, descending, as many as `out` holds.
 
@@ -45,14 +46,14 @@ def largest_down(values: U32, count: int, place: U32, out: U32) -> None:
         out[at] = ordered[at]
 
 
-@compiled
+@kernel
 def _largest_of_many_down(values: U32, count: int, out: U32) -> None:
     ordered = np.sort(values[:count])
     for at in range(min(count, len(out))):
         out[at] = ordered[count - 1 - at]
 
 
-@compiled
+@kernel
 def smallest(values: I64 | U64, count: int, out: I64 | U64) -> None:
     """Writes the smallest of the first `count` values, ascending, as many as `out` holds.
 
@@ -76,13 +77,13 @@ def smallest(values: I64 | U64, count: int, out: I64 | U64) -> None:
             out[place] = value
 
 
-@compiled
+@kernel
 def sort_up(values: I64 | U64) -> None:
     """Sorts different values, ascending, in place."""
     smallest(values.copy(), len(values), values)
 
 
-@compiled
+@kernel
 def sort_down(values: I64 | U64) -> None:
     """Sorts different values, descending, in place."""
     sort_up(values)

@@ -17,7 +17,7 @@ import numpy as np
 
 from search_stage.index.vectors import norms, to_float32
 from search_stage.kernels.compiled import read_only
-from search_stage.kernels.vector_ops import LANES
+from search_stage.kernels.widths import LANES
 from search_stage.soft.cluster_kernels import scan_clusters
 from search_stage.soft.expand_kernels import best_rows, list_keys
 from search_stage.soft.soft_kernels import hope_for, scan_keys, take_best
@@ -241,7 +241,7 @@ def score_pairs(left: F32, right: F32) -> F32:
 
 
 def pack_keys(scores: F32, newest: U32) -> U64:
-    """Packs scores and positions in time order so that a smaller number is a better key; see `scoring.py`."""
+    """Packs scores and positions in time order so that a smaller number is a better key; see `score_kernels.py`."""
     bits = scores.view(np.uint32)
     ascending = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
     return (~ascending).astype(np.uint64) << np.uint64(32) | (~newest).astype(np.uint64)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 from search_stage.kernels.sorting import smallest
-from search_stage.soft.scoring import pack, score
+from search_stage.soft.score_kernels import pack, score
 from search_stage.soft.soft_kernels import scan_keys
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ONES = np.uint64(0xFFFFFFFF)
 
 
-@compiled
+@kernel
 def choose_clusters(queries: F32, centroids: F32, start: I64, num_probes: int) -> tuple[I64, Bool]:
     """Gives the nearest of the clusters that occur, and all that a query looks into, by the score of their centroids.
 
@@ -52,7 +52,7 @@ def choose_clusters(queries: F32, centroids: F32, start: I64, num_probes: int) -
     return nearest, is_probed
 
 
-@compiled
+@kernel
 def scan_clusters(
     table: F32,
     keys: U32,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 from search_stage.kernels.sorting import sort_down, sort_up
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _RANK = np.uint64(0xFFFFFFFF)
 _SCORE_SHIFT = np.uint64(32)
 
 
-@compiled
+@kernel
 def list_keys(
     node: U32, rank: U32, first_rank: int, cut: int, section_start: I64, representative: U32
 ) -> tuple[U32, U32]:
@@ -54,14 +54,14 @@ def list_keys(
     return keys[:count], newest[:count]
 
 
-@compiled
+@kernel
 def best_rows(
     best: U64, node: U32, rank: U32, order: U32, first_rank: int, section_start: I64, top_k: int
 ) -> tuple[I64, I64]:
     """Gives the best behaviors by (score, newest first) behind the best keys.
 
     Args:
-        best: Packed keys of each query, best first, all ones = no more; `scoring.py` draws them. (Q, k)
+        best: Packed keys of each query, best first, all ones = no more; `score_kernels.py` draws them. (Q, k)
         node: Of each row. (N,)
         rank: Of each row. (N,)
         order: Its inverse. (N,)
@@ -102,7 +102,7 @@ def best_rows(
     return starts, out[:count]
 
 
-@compiled
+@kernel
 def _is_start(row: np.int64, section_start: I64) -> bool:
     section = 0
     while section_start[section] < row:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled, compiled_into_callers, compiled_to_propose
+from search_stage.kernels.compiled import kernel, kernel_fastmath, kernel_inline
 from search_stage.kernels.sorting import smallest
-from search_stage.kernels.vector_ops import WORD, at_least, lowest_bit, prefetch
-from search_stage.soft.scoring import pack, score, score_of
+from search_stage.kernels.vector_ops import at_least, lowest_bit, prefetch
+from search_stage.kernels.widths import WORD
+from search_stage.soft.score_kernels import pack, score, score_of
 
 if TYPE_CHECKING:
     from store.types import F32, I64, U32, U64
@@ -36,7 +37,7 @@ _MOST_SAMPLED = 24
 """Blocks of keys in a sample."""
 
 
-@compiled
+@kernel
 def hope_for(table: F32, keys: U32, queries: F32, who: I64, margin: F32, top_k: int, least: F32, hope: F32) -> None:
     """Sets a bar that the best keys should pass and few others, from the sums of some keys spread over all.
 
@@ -69,7 +70,7 @@ def hope_for(table: F32, keys: U32, queries: F32, who: I64, margin: F32, top_k: 
         hope[who[at]] = highest[at, 0] + margin[who[at]]
 
 
-@compiled_into_callers
+@kernel_inline
 def _keep_highest(sums: F32, start: int, highest: F32) -> None:
     """Puts the sums of a block among the highest so far, which ascend."""
     for base in range(start, start + _KEYS_AT_ONCE, WORD):
@@ -85,7 +86,7 @@ def _keep_highest(sums: F32, start: int, highest: F32) -> None:
                 highest[place] = value
 
 
-@compiled
+@kernel
 def scan_keys(
     table: F32,
     keys: U32,
@@ -143,17 +144,17 @@ def scan_keys(
                 size[query] = end
 
 
-@compiled
+@kernel
 def _new_block(table: F32) -> F32:
     return np.zeros((table.shape[1], _KEYS_AT_ONCE), np.float32)
 
 
-@compiled
+@kernel
 def _new_sums() -> F32:
     return np.empty((_QUERIES_AT_ONCE, _KEYS_AT_ONCE), np.float32)
 
 
-@compiled
+@kernel
 def _keep_best(found: U64, count: int, kept: U64, bits: U32, cell: F32) -> np.float32:
     """Keeps the best of what was found, as many as `kept` has room for, and gives the last one's score."""
     smallest(found, count, kept)
@@ -162,7 +163,7 @@ def _keep_best(found: U64, count: int, kept: U64, bits: U32, cell: F32) -> np.fl
     return score_of(kept[-1], bits, cell)
 
 
-@compiled
+@kernel
 def _load(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32) -> None:
     """Copies the vectors of some keys to the columns of a block; one query alone does not need it."""
     if len(queries) == 1:
@@ -176,7 +177,7 @@ def _load(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32
             block[at, place] = table[row, at]
 
 
-@compiled
+@kernel
 def _sum(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32, sums: F32) -> None:
     """Gives the fast sums of some queries with a block of keys."""
     if len(queries) > 1:
@@ -186,7 +187,7 @@ def _sum(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32,
         sums[0, place] = _sum_one(table, keys[start + place], queries)
 
 
-@compiled_to_propose
+@kernel_fastmath
 def _sum_one(table: F32, row: int, queries: F32) -> np.float32:
     total = np.float32(0)
     for at in range(table.shape[1]):
@@ -194,7 +195,7 @@ def _sum_one(table: F32, row: int, queries: F32) -> np.float32:
     return total
 
 
-@compiled
+@kernel
 def take_best(best: U64, size: I64, hope: F32, top_k: int) -> tuple[U64, I64]:
     """Gives the best keys of each query, and the queries whose bar was too high to prove them.
 

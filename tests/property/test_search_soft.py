@@ -15,7 +15,7 @@ from search_stage.index.vectors import to_stored
 from search_stage.soft.base import Keys, NumpyKeySearch, ScanKeySearch, score_pairs, soft_search
 from search_stage.soft.clusters import ClusterKeySearch
 from search_stage.soft.faiss_search import FaissKeySearch, calibrate
-from search_stage.soft.scoring import score
+from search_stage.soft.score_kernels import score
 from store.types import Section, UserColumns
 from tests.worlds.soft import index_of, vectors
 

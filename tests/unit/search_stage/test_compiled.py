@@ -1,4 +1,4 @@
-"""What is compiled is said once, and only when there is something to compile."""
+"""Compilation is logged once, and only when there is something to compile."""
 
 import importlib.util
 import logging
@@ -9,9 +9,9 @@ import pytest
 from search_stage.kernels import compiled
 
 SOURCE = """
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 
-@compiled
+@kernel
 def total(values):
     count = 0.0
     for value in values:
@@ -20,7 +20,7 @@ def total(values):
 """
 
 
-def kernel(folder):
+def made_up_kernel(folder):
     spec = importlib.util.spec_from_file_location("made_up_kernel", folder / "made_up_kernel.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,13 +29,13 @@ def kernel(folder):
 
 @pytest.fixture(autouse=True)
 def first_process(monkeypatch):
-    monkeypatch.setattr(compiled._teller, "_has_told", False)
+    monkeypatch.setattr(compiled._compilation_log, "_has_logged", False)
 
 
-def test_the_first_compilation_is_told_and_no_other(tmp_path, caplog):
+def test_the_first_compilation_is_logged_and_no_other(tmp_path, caplog):
     (tmp_path / "made_up_kernel.py").write_text(SOURCE)
     caplog.set_level(logging.WARNING)
-    total = kernel(tmp_path)
+    total = made_up_kernel(tmp_path)
     assert total(np.ones(3)) == 3
     assert [record.message for record in caplog.records] == [
         "compiling the kernels of search: a minute or two, the first time on a machine"
@@ -46,8 +46,8 @@ def test_the_first_compilation_is_told_and_no_other(tmp_path, caplog):
 
 def test_what_an_earlier_process_compiled_is_read_in_silence(tmp_path, caplog):
     (tmp_path / "made_up_kernel.py").write_text(SOURCE)
-    kernel(tmp_path)(np.ones(3))
-    compiled._teller._has_told = False
+    made_up_kernel(tmp_path)(np.ones(3))
+    compiled._compilation_log._has_logged = False
     caplog.clear()
-    assert kernel(tmp_path)(np.ones(3)) == 3
+    assert made_up_kernel(tmp_path)(np.ones(3)) == 3
     assert not caplog.records

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from search_stage.kernels.sorting import PLACES_ROOM, largest_down, smallest, sort_down, sort_up
-from search_stage.kernels.vector_ops import PLACES
+from search_stage.kernels.widths import PLACES
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])

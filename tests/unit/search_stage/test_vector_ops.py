@@ -4,35 +4,23 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from search_stage.kernels.compiled import compiled
-from search_stage.kernels.vector_ops import (
-    BEST_LANES,
-    BEST_ROWS,
-    BEST_VECTORS,
-    PLACES,
-    WORD,
-    at_least,
-    below,
-    count_below,
-    keep_best,
-    lane_product,
-    lowest_bit,
-    prefetch,
-)
+from search_stage.kernels.compiled import kernel
+from search_stage.kernels.vector_ops import at_least, below, count_below, keep_best, lane_product, lowest_bit, prefetch
+from search_stage.kernels.widths import BEST_LANES, BEST_ROWS, BEST_VECTORS, PLACES, WORD
 from search_stage.soft.base import score_pairs
 
 
-@compiled
+@kernel
 def _at_least(values, start, bar):
     return at_least(values, start, bar)
 
 
-@compiled
+@kernel
 def _lowest_bit(word):
     return lowest_bit(word)
 
 
-@compiled
+@kernel
 def _product(left, i, right, j):
     prefetch(right, (j, 0))
     return lane_product(left, i, right, j)
@@ -69,7 +57,7 @@ def test_tables_with_gaps_are_refused_when_a_kernel_is_compiled():
         _product(table, 0, table, 0)
 
 
-@compiled
+@kernel
 def _below(values, start, bar):
     return below(values, start, bar)
 
@@ -82,7 +70,7 @@ def test_below_marks_what_is_smaller_as_unsigned(start):
         assert [bool(word >> bit & 1) for bit in range(WORD)] == (values[start:] < bar).tolist()
 
 
-@compiled
+@kernel
 def _keep_best(points, row, blocks, block, best, which):
     keep_best(points, row, blocks, block, best, which)
 
@@ -113,7 +101,7 @@ def test_keep_best_refuses_blocks_with_gaps():
         _keep_best(table, 0, blocks, 0, table, which)
 
 
-@compiled
+@kernel
 def _count_below(values, count, start, out):
     count_below(values, count, start, out)
 

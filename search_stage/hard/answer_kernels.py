@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled, compiled_into_callers
+from search_stage.kernels.compiled import kernel, kernel_inline
 
 if TYPE_CHECKING:
     from store.types import I64, U32
@@ -26,7 +26,7 @@ _BEFORE_ALL = -1
 """Less than any entry."""
 
 
-@compiled_into_callers
+@kernel_inline
 def merge_new(newest: U32, level: int, quota: int, entry: I64, begin: int, end: int, taken: I64) -> int:
     """Merges those of the newest rows of a level that are new to an answer into it, up to the quota.
 
@@ -59,7 +59,7 @@ def merge_new(newest: U32, level: int, quota: int, entry: I64, begin: int, end: 
     return count
 
 
-@compiled
+@kernel
 def join_domains(start: I64, entry: I64, most: int, cap: int) -> tuple[I64, I64, I64]:
     """Puts the answers of the domains together, question by question, oldest first; see `hard_kernels.py`.
 
@@ -94,7 +94,7 @@ def join_domains(start: I64, entry: I64, most: int, cap: int) -> tuple[I64, I64,
     return out_start, rank[:count], level[:count]
 
 
-@compiled_into_callers
+@kernel_inline
 def _merge_up(joined: I64, size: int, part: I64) -> int:
     """Merges entries, the largest first, into `size` others, the smallest first; gives their number.
 
@@ -115,7 +115,7 @@ def _merge_up(joined: I64, size: int, part: I64) -> int:
     return size + count
 
 
-@compiled
+@kernel
 def _keep_nearest(joined: I64, cap: int) -> None:
     """Puts the first `cap` of an answer by (level, newest first) in front, oldest first."""
     order = np.sort((joined & _LEVELS) << _RANK_BITS | (_NEWEST - (joined >> _LEVEL_BITS)))[:cap]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import compiled
+from search_stage.kernels.compiled import kernel
 from search_stage.kernels.vector_ops import lane_product
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SIGN = np.uint32(0x80000000)
 _RANK_BITS = np.uint64(32)
 
 
-@compiled
+@kernel
 def score(left: F32, i: int, right: F32, j: int) -> np.float32:
     """Gives the inner product of row i of one table and row j of another: the definition of a score.
 
@@ -42,7 +42,7 @@ def score(left: F32, i: int, right: F32, j: int) -> np.float32:
     return lane_product(left, i, right, j)
 
 
-@compiled
+@kernel
 def pack(value: np.float32, rank: int, bits: U32, cell: F32) -> np.uint64:
     """Packs a score and the position of the newest behavior; `bits` and `cell` are one and the same 4 bytes."""
     cell[0] = value
@@ -51,7 +51,7 @@ def pack(value: np.float32, rank: int, bits: U32, cell: F32) -> np.uint64:
     return (np.uint64(~ascending) & _ONES) << _RANK_BITS | (_ONES - np.uint64(rank))
 
 
-@compiled
+@kernel
 def score_of(packed: np.uint64, bits: U32, cell: F32) -> np.float32:
     """Undoes `pack`; `bits` and `cell` are one and the same 4 bytes."""
     pattern = np.uint32(~np.uint32((packed >> _RANK_BITS) & _ONES))
@@ -60,7 +60,7 @@ def score_of(packed: np.uint64, bits: U32, cell: F32) -> np.float32:
     return value
 
 
-@compiled
+@kernel
 def score_listed(queries: F32, vectors: F32, query: I64, start: I64, position: I32, out: F32) -> None:
     """Scores the behaviors of some lists.
 
