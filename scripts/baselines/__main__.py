@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from model_stage.errors import ConfigError
 from scripts.baselines.run import run_baselines
+from store.errors import InputError
 
 if TYPE_CHECKING:
     from scripts.baselines.run import Result
@@ -33,7 +35,7 @@ def main(
         with console.status("baselines") as status:
             wanted = [name for name in targets.split(",") if name]
             results = run_baselines(data, wanted, range(seeds), lambda what: status.update(f"baselines: {what}"))
-    except FileNotFoundError as error:
+    except (InputError, ConfigError) as error:
         raise typer.BadParameter(str(error), param_hint="--data") from error
     except KeyError as error:
         raise typer.BadParameter(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.asof import DAY_MS, count_before, per_100_days
+from store.lists import spans
 
 if TYPE_CHECKING:
     from scripts.baselines.data import F64, Dataset, Events
@@ -41,23 +42,18 @@ def fourteen_numbers(data: Dataset) -> F64:
     """
     shown, interests, responses = data.shown, data.interests, data.responses
     when = shown.timestamp_ms
-    reaching = _reached_ads(data)
+    levels = _categories_above(data, shown, LEVELS)
     rows, node = _under_nodes(data)
     pairs = [
-        count_before(
-            reaching.user * data.num_items + reaching.item,
-            reaching.timestamp_ms,
-            shown.user * data.num_items + shown.item,
-            when,
-        ),
-        *_by_level(data, rows, node),
+        _of_covered_items(data),
+        *_by_level(data, levels, rows, node),
         count_before(interests.user, interests.timestamp_ms, shown.user, when),
     ]
     columns = [column for count, newest in pairs for column in (count, _age_days(count, newest, when))]
     columns += [
         count_before(responses.user, responses.timestamp_ms, shown.user, when)[0],
         count_before(responses.item, responses.timestamp_ms, shown.item, when)[0],
-        count_before(node, interests.timestamp_ms[rows], shown.node, when)[0],
+        count_before(node, interests.timestamp_ms[rows], levels[:, 0], when)[0],
         np.bincount(data.cover_ad, minlength=data.num_items)[shown.item],
     ]
     for name in GROWING:
@@ -69,11 +65,17 @@ def _age_days(count: I64, newest_ms: I64, when: I64) -> F64:
     return np.where(count > 0, (when - newest_ms) / DAY_MS, np.nan)
 
 
-def _by_level(data: Dataset, rows: I64, node: I64) -> list[tuple[I64, I64]]:
+def _categories_above(data: Dataset, events: Events, levels: int) -> I64:
+    """Gives the node of each event's category, its parent, and so on, -1 above the top. (N, levels)."""
+    above = data.taxonomy.ancestors(events.node, levels + 1)[:, 1:].astype(np.int64)
+    above[above == data.taxonomy.unmapped] = -1
+    return above
+
+
+def _by_level(data: Dataset, levels: I64, rows: I64, node: I64) -> list[tuple[I64, I64]]:
     """Gives count and newest time of the user's interests under each of the candidate's categories, level 1 first."""
-    interests, shown, num_nodes = data.interests, data.shown, len(data.parent)
-    asked = ancestors(data.parent, shown.node, LEVELS)
-    keys = np.where(asked >= 0, shown.user[:, None] * num_nodes + asked, -1)
+    interests, shown, num_nodes = data.interests, data.shown, data.taxonomy.num_nodes
+    keys = np.where(levels >= 0, shown.user[:, None] * num_nodes + levels, -1)
     when = np.repeat(shown.timestamp_ms, LEVELS)
     found = count_before(interests.user[rows] * num_nodes + node, interests.timestamp_ms[rows], keys.ravel(), when)
     count, newest = (values.reshape(-1, LEVELS) for values in found)
@@ -82,44 +84,22 @@ def _by_level(data: Dataset, rows: I64, node: I64) -> list[tuple[I64, I64]]:
 
 def _under_nodes(data: Dataset) -> tuple[I64, I64]:
     """Gives a (row of the interests, node) pair per node that an interest stands at or under."""
-    depth = int(max(_depths(data.parent), default=1))
-    above = ancestors(data.parent, data.interests.node, depth)
+    above = _categories_above(data, data.interests, data.taxonomy.max_depth)
     rows, column = np.nonzero(above >= 0)
     return rows.astype(np.int64), above[rows, column]
 
 
-def _depths(parent: I64) -> list[int]:
-    depths: list[int] = []
-    for node in range(len(parent)):
-        depth, above = 1, int(parent[node])
-        while above >= 0:
-            depth, above = depth + 1, int(parent[above])
-        depths.append(depth)
-    return depths
-
-
-def ancestors(parent: I64, node: I64, levels: int) -> I64:
-    """Gives each node, its parent, and so on, -1 above the top. (len(node), levels)."""
-    result = np.full((len(node), levels), -1, dtype=np.int64)
-    at = node
-    for level in range(levels):
-        result[:, level] = at
-        at = np.where(at >= 0, parent[np.maximum(at, 0)], -1)
-    return result
-
-
-def _reached_ads(data: Dataset) -> Events:
-    """Gives an event (user, ad) for each interest in an item and each ad that covers it."""
+def _of_covered_items(data: Dataset) -> tuple[I64, I64]:
+    """Gives count and newest time of the user's interests in the items that each candidate covers."""
+    interests, shown = data.interests, data.shown
     order = np.argsort(data.cover_item, kind="stable")
     item, ad = data.cover_item[order], data.cover_ad[order]
-    interests = data.interests
     first = np.searchsorted(item, interests.item)
     sizes = np.searchsorted(item, interests.item, side="right") - first
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rows = np.repeat(np.arange(len(sizes)), sizes)
-    return type(interests)(
-        user=interests.user[rows],
-        item=ad[np.repeat(first, sizes) + within],
-        node=interests.node[rows],
-        timestamp_ms=interests.timestamp_ms[rows],
+    rows, at = np.repeat(np.arange(len(sizes)), sizes), spans(first, sizes)[0]
+    return count_before(
+        interests.user[rows] * data.num_items + ad[at],
+        interests.timestamp_ms[rows],
+        shown.user * data.num_items + shown.item,
+        shown.timestamp_ms,
     )

@@ -59,14 +59,15 @@ def run_baselines(
 
     Raises:
         KeyError: A target has no label column.
+        InputError, ConfigError: See `load_dataset`.
     """
     progress("fourteen numbers")
     dataset = load_dataset(data)
     numbers = fourteen_numbers(dataset)
     results = []
-    for target in targets or tuple(dataset.shown.labels):
+    for target in targets or tuple(dataset.labels):
         train, test = _split_rows(dataset, target)
-        label = dataset.shown.labels[target] == 1.0
+        label = dataset.labels[target] == 1.0
         scores = popularity.score(numbers)[test]
         results.append(_measured("popularity", target, 0, dataset, test, scores, probabilities=False))
         for name, fit_and_score in FITTED.items():
@@ -79,16 +80,16 @@ def run_baselines(
 
 def _split_rows(data: Dataset, target: str) -> tuple[I64, I64]:
     """Gives the rows of the train and the test split whose label is known."""
-    known = np.isfinite(data.shown.labels[target])
+    known = np.isfinite(data.labels[target])
     time, splits = data.shown.timestamp_ms, data.splits
-    train = known & (time >= splits.train_from_ms) & (time < splits.validation_from_ms)
+    train = known & (time >= (splits.train_from_ms or 0)) & (time < splits.validation_from_ms)
     return np.flatnonzero(train), np.flatnonzero(known & (time >= splits.test_from_ms))
 
 
 def _measured(
     name: str, target: str, seed: int, data: Dataset, rows: I64, scores: F64, *, probabilities: bool
 ) -> Result:
-    label, user = data.shown.labels[target][rows], data.shown.user[rows]
+    label, user = data.labels[target][rows], data.shown.user[rows]
     return Result(
         baseline=name,
         target=target,
