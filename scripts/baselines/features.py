@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.asof import DAY_MS, count_before, per_100_days
-from store.lists import spans
+from scripts.joins import DAY_MS, count_before, equal_pairs, per_100_days
 
 if TYPE_CHECKING:
     from scripts.baselines.data import F64, Dataset, Events
@@ -92,13 +91,9 @@ def _under_nodes(data: Dataset) -> tuple[I64, I64]:
 def _of_covered_items(data: Dataset) -> tuple[I64, I64]:
     """Gives count and newest time of the user's interests in the items that each candidate covers."""
     interests, shown = data.interests, data.shown
-    order = np.argsort(data.cover_item, kind="stable")
-    item, ad = data.cover_item[order], data.cover_ad[order]
-    first = np.searchsorted(item, interests.item)
-    sizes = np.searchsorted(item, interests.item, side="right") - first
-    rows, at = np.repeat(np.arange(len(sizes)), sizes), spans(first, sizes)[0]
+    rows, cover = equal_pairs(interests.item, data.cover_item)
     return count_before(
-        interests.user[rows] * data.num_items + ad[at],
+        interests.user[rows] * data.num_items + data.cover_ad[cover],
         interests.timestamp_ms[rows],
         shown.user * data.num_items + shown.item,
         shown.timestamp_ms,

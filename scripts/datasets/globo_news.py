@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import typer
-from rich.console import Console
 
-from scripts.datasets.output import print_counts, write_dataset
+from scripts.datasets.output import converter_app, require_files, write_dataset
 
 if TYPE_CHECKING:
     from store.types import I64
@@ -60,9 +58,7 @@ def convert(data: Path, out: Path) -> dict[str, int]:
         FileNotFoundError: A file of the originals is absent; names it.
         ValueError: Two rows of the partial table contradict one another, or it is not ordered by category.
     """
-    for file in (CLICKS, *METADATA):
-        if not (data / file).is_file():
-            raise FileNotFoundError(f"{data / file} is absent; docs/datasets.md says where the originals are")
+    require_files(data, (CLICKS, *METADATA))
     clicks = pacsv.read_csv(data / CLICKS)
     listed, category = read_listed(data)
     articles = infer_categories(clicks["click_article_id"].to_numpy(), listed, category)
@@ -184,21 +180,5 @@ def _constant(word: str, num_rows: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(np.zeros(num_rows, np.int8), pa.array([word]))
 
 
-def main(
-    data: Annotated[Path, typer.Option(help="Folder of the original CSV files.")],
-    out: Annotated[Path, typer.Option(help="Dataset directory to write.")],
-) -> None:
-    """Converts the Globo.com clicks to the input contract and prints the counts."""
-    console = Console()
-    try:
-        with console.status("converting the Globo.com clicks"):
-            counts = convert(data, out)
-    except FileExistsError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from error
-    except (FileNotFoundError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--data") from error
-    print_counts("Globo.com clicks in the input contract", counts, console)
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    converter_app("Globo.com clicks", convert)()

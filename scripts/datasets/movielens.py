@@ -11,15 +11,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import typer
-from rich.console import Console
 
-from scripts.datasets.output import print_counts, write_dataset
+from scripts.datasets.output import converter_app, require_files, write_dataset
 
 RATINGS, TAGS, MOVIES = "ratings.csv", "tags.csv", "movies.csv"
 COUNTRIES, DIRECTORS = "hetrec/movie_countries.dat", "hetrec/movie_directors.dat"
@@ -43,9 +40,7 @@ def convert(data: Path, out: Path) -> dict[str, int]:
     Raises:
         FileNotFoundError: A file of the originals is absent; names it.
     """
-    for file in (RATINGS, TAGS, MOVIES, COUNTRIES, DIRECTORS):
-        if not (data / file).is_file():
-            raise FileNotFoundError(f"{data / file} is absent; docs/datasets.md says where the originals are")
+    require_files(data, (RATINGS, TAGS, MOVIES, COUNTRIES, DIRECTORS))
     movies = pacsv.read_csv(data / MOVIES)
     genres = [_genres(text) for text in movies["genres"].to_pylist()]
     tables = {
@@ -157,21 +152,5 @@ def _hetrec(path: Path) -> dict[int, str]:
     return {int(field[0]): field[1] for field in fields if field[1]}
 
 
-def main(
-    data: Annotated[Path, typer.Option(help="Folder of the original files.")],
-    out: Annotated[Path, typer.Option(help="Dataset directory to write.")],
-) -> None:
-    """Converts MovieLens to the input contract and prints the counts."""
-    console = Console()
-    try:
-        with console.status("converting MovieLens"):
-            counts = convert(data, out)
-    except FileExistsError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from error
-    except FileNotFoundError as error:
-        raise typer.BadParameter(str(error), param_hint="--data") from error
-    print_counts("MovieLens in the input contract", counts, console)
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    converter_app("MovieLens", convert)()

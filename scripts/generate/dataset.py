@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from model_stage.evaluation.metrics import auc, gauc
-from scripts.asof import DAY_MS
-from scripts.datasets.output import dataset_directory, write_json
+from scripts.datasets.output import write_dataset
 from scripts.generate import tables
 from scripts.generate.truth import (
     FIRST_REQUEST_DAY,
@@ -33,6 +31,7 @@ from scripts.generate.truth import (
 )
 from scripts.generate.users import DAYS, START_MS, draw_behaviors, draw_counts, draw_interests
 from scripts.generate.world import build_world
+from scripts.joins import DAY_MS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,12 +88,8 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
     }
     written["truth"] = _truth_table(written["impressions"], truth)
     report = _report(shown, labels, truth, short_sighted)
-    with dataset_directory(out) as building:
-        for name, table in written.items():
-            pq.write_table(table, building / f"{name}.parquet", compression="zstd")
-        write_json(building / "splits.json", _splits())
-        write_json(building / "counts.json", {name: table.num_rows for name, table in written.items()})
-        write_json(building / "truth.json", report)
+    num_rows = {name: table.num_rows for name, table in written.items()}
+    write_dataset(out, written, num_rows, splits=_splits(), truth=report)
     return report
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from scripts.asof import count_before, per_100_days
 from scripts.generate.users import START_MS, STREAMS
+from scripts.joins import count_before, per_100_days
 
 if TYPE_CHECKING:
     import numpy.typing as npt

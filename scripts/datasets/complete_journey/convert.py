@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scripts.datasets.complete_journey.files import Journey, read_journey
 from scripts.datasets.complete_journey.impressions import build_impressions
 from scripts.datasets.complete_journey.products import build_catalog, items_table, taxonomy_table
-from scripts.datasets.output import dataset_directory, write_json
+from scripts.datasets.output import write_dataset
 
-TITLE = "Complete Journey in the input contract"
+TITLE = "Complete Journey"
 
 SPLITS = {"train_from": "2017-02-01", "validation_from": "2017-08-01", "test_from": "2017-10-01"}
 """First campaign start of each split; campaigns before the first are history only."""
@@ -48,11 +47,7 @@ def convert(data: Path, out: Path) -> dict[str, int]:
         "impressions": impressions,
     }
     counts = count(journey, tables, splits)
-    with dataset_directory(out) as building:
-        for name, table in tables.items():
-            pq.write_table(table, building / f"{name}.parquet", compression="zstd")
-        write_json(building / "splits.json", splits)
-        write_json(building / "counts.json", counts)
+    write_dataset(out, tables, counts, splits=splits)
     return counts
 
 

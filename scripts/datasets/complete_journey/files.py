@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from scripts.datasets.output import require_files
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -92,9 +94,7 @@ def read_journey(data: Path) -> Journey:
     Raises:
         FileNotFoundError: One of them is absent; names it.
     """
-    for file in FILES.values():
-        if not (data / file).is_file():
-            raise FileNotFoundError(f"{data / file} is absent; docs/datasets.md says where the originals are")
+    require_files(data, FILES.values())
     tables = {name: pacsv.read_csv(data / file) for name, file in FILES.items()}
     buys, received, redeemed = tables["transactions"], tables["campaigns"], tables["redemptions"]
     start_ms, end_ms, kinds = _campaigns(tables["descriptions"])

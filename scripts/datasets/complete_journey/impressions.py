@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from scripts.asof import DAY_MS, count_before, per_100_days
+from scripts.joins import DAY_MS, count_before, equal_pairs, per_100_days
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,10 +63,8 @@ def _pool(journey: Journey) -> tuple[I64, I64, I64]:
 
 def _expand(journey: Journey, pool_campaign: I64) -> tuple[I64, I64]:
     """Gives, per received campaign and coupon of its pool, the household and the row of the pool."""
-    first = np.searchsorted(pool_campaign, journey.received.campaign)
-    sizes = np.searchsorted(pool_campaign, journey.received.campaign, side="right") - first
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.repeat(journey.received.household, sizes), np.repeat(first, sizes) + within
+    rows, pool_row = equal_pairs(journey.received.campaign, pool_campaign)
+    return journey.received.household[rows], pool_row
 
 
 def _redeemed(journey: Journey, household: I64, coupon: I64, campaign: I64) -> Flags:
@@ -120,9 +118,5 @@ def _popularity(journey: Journey, catalog: Catalog, coupon: I64, time: I64) -> d
 def _covering_coupons(catalog: Catalog, product: I64) -> tuple[I64, I64]:
     """Gives a (row of `product`, position of a coupon) pair for each coupon that covers it."""
     coupon = np.repeat(np.arange(len(catalog.coupon)), np.diff(catalog.cover_offsets))
-    order = np.argsort(catalog.cover_product, kind="stable")
-    covered = catalog.cover_product[order]
-    first = np.searchsorted(covered, product)
-    sizes = np.searchsorted(covered, product, side="right") - first
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.repeat(np.arange(len(product)), sizes), coupon[order][np.repeat(first, sizes) + within]
+    rows, cover = equal_pairs(product, catalog.cover_product)
+    return rows, coupon[cover]

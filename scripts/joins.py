@@ -1,10 +1,12 @@
-"""Counts of events strictly before a time, vectorised over millions of questions."""
+"""Joins of columns: equal keys, and events strictly before a time; whole columns at once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from store.lists import spans
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,6 +22,20 @@ NEVER = -1
 
 DAMPING_DAYS = 30
 """Added to the days behind a rate, so that one event on the first day is not a hundred."""
+
+
+def equal_pairs(wanted: I64, keys: I64) -> tuple[I64, I64]:
+    """Gives a (row of `wanted`, row of `keys`) pair wherever the two are equal, by row of `wanted`.
+
+    Args:
+        wanted: (N,) int64.
+        keys: (K,) int64, in any order; the rows of equal ones come in their own order.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.searchsorted(ordered, wanted)
+    sizes = np.searchsorted(ordered, wanted, side="right") - first
+    return np.repeat(np.arange(len(wanted)), sizes), order[spans(first, sizes)[0]]
 
 
 def count_before(event_key: I64, event_ms: I64, query_key: I64, query_ms: I64) -> tuple[I64, I64]:

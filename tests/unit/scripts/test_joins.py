@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.asof import count_before
+from scripts.joins import count_before, equal_pairs
 
 pairs = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 6)), max_size=30)
 
@@ -17,3 +17,11 @@ def test_equals_counting_one_by_one(events: list[tuple[int, int]], questions: li
     earlier = [[ms for key, ms in events if key == asked >= 0 and ms < now] for asked, now in questions]
     assert count.tolist() == [len(times) for times in earlier]
     assert newest.tolist() == [max(times, default=-1) for times in earlier]
+
+
+def test_equal_pairs_names_every_equal_row_in_order() -> None:
+    wanted, keys = np.array([7, 3, 7, 9]), np.array([3, 7, 8, 7])
+
+    rows, at = equal_pairs(wanted, keys)
+
+    assert list(zip(rows.tolist(), at.tolist(), strict=True)) == [(0, 1), (0, 3), (1, 0), (2, 1), (2, 3)]
