@@ -5,7 +5,7 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test kernels fault test-slow test-gpu check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
+.PHONY: demo test kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
 
 demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
 test: kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
@@ -14,6 +14,7 @@ kernels: .venv/dev.stamp ; $(BIN)/lookback-search compile
 test-slow: kernels ; $(BIN)/python -m pytest -m slow
 fault: kernels ; LOOKBACK_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=3000
 test-gpu: kernels ; $(BIN)/python -m pytest -m gpu
+mutate: kernels ; $(BIN)/python -m scripts.checks.mutate
 check: lint types layers check-protos check-wheel
 lint: .venv/dev.stamp ; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 types: .venv/dev.stamp

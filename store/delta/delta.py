@@ -35,6 +35,7 @@ from store.delta.layout import (
 from store.delta.transaction import DeltaTransaction
 from store.errors import CorruptGenerationError, StoreIOError
 from store.files.environment import DATA_FILE, open_shared, translate
+from store.publishing.generation import sync_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +107,10 @@ class Delta:
             folder.mkdir(parents=True, exist_ok=True)
         delta = Delta(_open_environment(folder, True, map_size_bytes))
         delta._open_databases(create=True)
+        # LMDB syncs the content of its file, not the file's name.
+        with translate(folder, advice=ADVICE):
+            sync_path(folder)
+            sync_path(root)
         delta.environment.reader_check()
         return delta
 

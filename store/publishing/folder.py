@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store.errors import InputError
-from store.publishing.generation import translate_os_errors
+from store.publishing.generation import sync_path, translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +33,9 @@ def building_folder(folder: Path) -> Iterator[Path]:
             # mkdtemp makes folders private.
             building.chmod(0o755)
             for path in (*building.rglob("*"), building):
-                _sync(path)
+                sync_path(path)
             building.rename(folder)
-            _sync(folder.parent)
+            sync_path(folder.parent)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -51,11 +50,3 @@ def size_of(path: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -132,11 +132,11 @@ class GenerationWriter:
             self.path.chmod(0o755)
             folders = [path for path in self.path.rglob("*") if path.is_dir()]
             for path in (manifest_path, *folders, self.path):
-                _fsync(path)
+                sync_path(path)
             generations = self._root / "generations"
             self.path.rename(generations / manifest.name)
             self._path = None
-            _fsync(generations)
+            sync_path(generations)
             swap_current(self._root, manifest.name)
         return manifest.name
 
@@ -271,7 +271,7 @@ def _hash_and_sync(folder: Path) -> dict[str, FileEntry]:
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     # Hashing computes and syncing waits for the disk: each goes on while the other does.
     with ThreadPoolExecutor(1) as beside:
-        synced = [beside.submit(_fsync, path) for path in paths]
+        synced = [beside.submit(sync_path, path) for path in paths]
         files = {
             path.relative_to(folder).as_posix(): FileEntry(size=path.stat().st_size, sha256=_sha256(path))
             for path in paths
@@ -281,7 +281,8 @@ def _hash_and_sync(folder: Path) -> dict[str, FileEntry]:
     return files
 
 
-def _fsync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Makes the content of a file durable, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -302,4 +303,4 @@ def swap_current(root: Path, name: str) -> None:
         os.fsync(file.fileno())
     Path(temporary).chmod(0o644)
     Path(temporary).replace(root / CURRENT_FILE)
-    _fsync(root)
+    sync_path(root)

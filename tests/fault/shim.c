@@ -1,7 +1,8 @@
 /* Loaded before libc (LD_PRELOAD): counts the calls that change files below a folder, and fails at one of them.
  *
  * So every write, sync, rename and removal of whatever library can be the last thing a process does, or be refused,
- * and the code under test knows nothing of it. See shim.py.
+ * and the code under test knows nothing of it. See children.py. In a trace a line is the call and its path, of a rename
+ * both; `write+sync` is a write that returns when it is on the disk, `open` makes nothing new.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -51,7 +52,7 @@ static int hit(const char *call, const char *path) {
     if (!is_below(path)) return 0;
     long number = atomic_fetch_add(&calls, 1);
     if (trace_fd >= 0) {
-        char line[PATH_MAX + 64];
+        char line[2 * PATH_MAX + 64];
         int size = snprintf(line, sizeof line, "%s %s\n", call, path + strlen(folder));
         syscall(SYS_write, trace_fd, line, size);
     }
@@ -63,6 +64,11 @@ static int hit(const char *call, const char *path) {
 static int hit_descriptor(const char *call, int fd) {
     char path[PATH_MAX];
     return armed && of_descriptor(fd, path) ? hit(call, path) : 0;
+}
+
+static int hit_write(int fd) {
+    if (!armed) return 0;
+    return hit_descriptor(syscall(SYS_fcntl, fd, F_GETFL) & O_DSYNC ? "write+sync" : "write", fd);
 }
 
 static int hit_at(const char *call, int directory, const char *name) {
@@ -83,11 +89,17 @@ static int refuse(int number) {
 
 static void die(void) { syscall(SYS_kill, getpid(), SIGKILL); }
 
+/* A call that makes a file or folder, unless it is there. */
+static int hit_make(const char *call, const char *path) {
+    int is_there = armed && syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0;
+    return hit_at(is_there ? "open" : call, AT_FDCWD, path);
+}
+
 #define REAL(name) __typeof__(name) *real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(write);
-    int what = hit_descriptor("write", fd);
+    int what = hit_write(fd);
     if (what == REFUSE) return refuse(ENOSPC);
     if (what == TEAR) real(fd, data, size / 2), die();
     return real(fd, data, size);
@@ -96,7 +108,7 @@ ssize_t write(int fd, const void *data, size_t size) {
 #define POSITIONED_WRITE(name, offset_type)                               \
     ssize_t name(int fd, const void *data, size_t size, offset_type at) { \
         REAL(name);                                                       \
-        int what = hit_descriptor("write", fd);                           \
+        int what = hit_write(fd);                           \
         if (what == REFUSE) return refuse(ENOSPC);                        \
         if (what == TEAR) real(fd, data, size / 2, at), die();            \
         return real(fd, data, size, at);                                  \
@@ -107,7 +119,7 @@ POSITIONED_WRITE(pwrite64, off64_t)
 #define VECTOR_WRITE(name, offset_type)                                           \
     ssize_t name(int fd, const struct iovec *parts, int count, offset_type at) {  \
         REAL(name);                                                               \
-        int what = hit_descriptor("write", fd);                                   \
+        int what = hit_write(fd);                                   \
         if (what == REFUSE) return refuse(ENOSPC);                                \
         if (what == TEAR) real(fd, parts, count / 2, at), die();                  \
         return real(fd, parts, count, at);                                        \
@@ -117,7 +129,7 @@ VECTOR_WRITE(pwritev64, off64_t)
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     REAL(writev);
-    int what = hit_descriptor("write", fd);
+    int what = hit_write(fd);
     if (what == REFUSE) return refuse(ENOSPC);
     if (what == TEAR) real(fd, parts, count / 2), die();
     return real(fd, parts, count);
@@ -125,7 +137,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 
 size_t fwrite(const void *data, size_t size, size_t count, FILE *stream) {
     REAL(fwrite);
-    int what = hit_descriptor("write", fileno(stream));
+    int what = hit_write(fileno(stream));
     if (what == REFUSE) return refuse(ENOSPC), 0;
     if (what == TEAR) real(data, size, count / 2, stream), fflush(stream), die();
     return real(data, size, count, stream);
@@ -170,7 +182,7 @@ int unlinkat(int directory, const char *path, int flags) {
 
 int mkdir(const char *path, mode_t mode) {
     REAL(mkdir);
-    int what = hit_at("mkdir", AT_FDCWD, path);
+    int what = hit_make("mkdir", path);
     if (what == TEAR) die();
     return what == REFUSE ? refuse(ENOSPC) : real(path, mode);
 }
@@ -184,7 +196,9 @@ int chmod(const char *path, mode_t mode) {
 
 int rename(const char *from, const char *to) {
     REAL(rename);
-    int what = hit_at("rename", AT_FDCWD, to);
+    char call[PATH_MAX + 8] = "rename";
+    if (armed && is_below(from)) snprintf(call, sizeof call, "rename %s", from + strlen(folder));
+    int what = hit_at(call, AT_FDCWD, to);
     if (what == TEAR) real(from, to), die();
     return what == REFUSE ? refuse(ENOSPC) : real(from, to);
 }
@@ -196,7 +210,9 @@ int rename(const char *from, const char *to) {
         va_start(rest, flags);                                                      \
         mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(rest, mode_t) : 0;   \
         va_end(rest);                                                               \
-        int what = flags & (O_CREAT | O_TRUNC) ? hit_at("create", AT_FDCWD, path) : 0; \
+        int what = !(flags & (O_CREAT | O_TRUNC)) ? 0                                   \
+                   : flags & O_TRUNC ? hit_at("create", AT_FDCWD, path)                 \
+                                     : hit_make("create", path);                        \
         if (what == TEAR) real(path, flags, mode), die();                           \
         return what == REFUSE ? refuse(ENOSPC) : real(path, flags, mode);           \
     }
