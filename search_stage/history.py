@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ class History:
         sections = columns.sections
         return History(
             columns=columns,
-            cut=rows_before(columns, as_of_ms),
+            cut=columns.num_before(as_of_ms),
             node=read_only(columns.node),
             timestamp_ms=read_only(columns.timestamp_ms),
             rank=read_only(columns.rank, np.uint32),
@@ -59,14 +58,4 @@ class History:
 
     def rank_at(self, time_ms: int) -> int:
         """Gives the position in the time order of the first behavior at or after a time, the cut at most."""
-        return min(rows_before(self.columns, time_ms), self.cut)
-
-
-def rows_before(columns: UserColumns, time_ms: int) -> int:
-    """Gives the number of a user's behaviors strictly before a time. Cost: O(log N)."""
-    if not columns.num_behaviors:
-        return 0
-    order, times = columns.order.data, columns.timestamp_ms.data
-    if times[order[-1]] < time_ms:
-        return columns.num_behaviors
-    return bisect_left(order, time_ms, key=times.__getitem__)
+        return min(self.columns.num_before(time_ms), self.cut)

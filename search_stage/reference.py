@@ -103,7 +103,7 @@ def reference_search(
 
 def reference_rows(snapshot: Snapshot, user: int, as_of_ms: int) -> list[Row]:
     """Gives a user's behaviors before a time, oldest first."""
-    columns = snapshot.columns(user)
+    columns = snapshot.user(user).columns
     taxonomy = snapshot.taxonomy
     rows = [
         Row(
@@ -248,7 +248,7 @@ def _assemble(
             np.uint64,
         ),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
-        user_fields=snapshot.user_fields(request.user),
+        user_fields=snapshot.user(request.user).fields,
         num_behaviors=len(rows),
         num_unknown_items=sum(c.query_node not in items for c in candidates),
         store_generation=snapshot.generation,
@@ -256,7 +256,7 @@ def _assemble(
         index_model=index.model if index is not None else "",
         behavior_fields={
             name: values[np.array(union, np.int64)]
-            for name, values in snapshot.events(request.user).fields.items()
+            for name, values in snapshot.user(request.user).events().fields.items()
             if name in request.behavior_fields
         },
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from search_stage.soft.base import KeySearch
     from search_stage.soft.time_term import Band
     from store.behavior_store import Snapshot
+    from store.reading.user_view import UserView
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I32, I64, U64
 
@@ -89,8 +90,9 @@ def retrieve(
     Raises:
         InvalidRequestError: The answer could come to more entries than the server answers.
     """
-    history = History.before(snapshot.columns(request.user), request.as_of_ms)
-    return _answer(history, snapshot, serving, config, request, check_time)
+    user = snapshot.user(request.user)
+    history = History.before(user.columns, request.as_of_ms)
+    return _answer(user, history, snapshot, serving, config, request, check_time)
 
 
 def warm_up(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
@@ -108,10 +110,12 @@ def warm_up(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
     )
     if columns.sections:
         request = SearchRequest(user=0, as_of_ms=num_rows, candidates=Candidates.by_id(np.zeros(2, np.uint64)))
-        _answer(History.before(columns, num_rows), snapshot, serving, config, request, lambda: None)
+        history = History.before(columns, num_rows)
+        _answer(snapshot.user(request.user), history, snapshot, serving, config, request, lambda: None)
 
 
 def _answer(
+    user: UserView,
     history: History,
     snapshot: Snapshot,
     serving: Serving,
@@ -136,7 +140,7 @@ def _answer(
     used, place = number_used(merged.rank, history.cut)
     offsets, entries = spread_lists(merged.list_of, merged.start)
     behaviors = _behaviors(history, used, snapshot.taxonomy)
-    fields = snapshot.behavior_fields(request.user, used, request.behavior_fields)
+    fields = user.behavior_fields(used, request.behavior_fields)
     score = _scores(serving.index, queries, query, history, merged, used, place)
     equal = first_equal(merged.start, merged.rank, merged.level, merged.source, score.view(np.uint32))
     # A stream that is new in the delta has no place in the statistics before the next generation.
@@ -155,7 +159,7 @@ def _answer(
         ),
         candidate_category=snapshot.taxonomy.category_of(resolved.main_category),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
-        user_fields=snapshot.user_fields(request.user),
+        user_fields=user.fields,
         num_behaviors=history.cut,
         num_unknown_items=int(np.count_nonzero(resolved.item_node == snapshot.taxonomy.unmapped)),
         store_generation=snapshot.generation,

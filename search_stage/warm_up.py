@@ -34,7 +34,7 @@ def rehearse(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None
     """
     for user in _users(snapshot):
         try:
-            columns = snapshot.columns(user)
+            columns = snapshot.user(user).columns
         except CorruptRecordError as error:
             _log.warning("passed over in the rehearsal: %s", error)
             continue
@@ -46,5 +46,5 @@ def rehearse(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None
 
 def _users(snapshot: Snapshot) -> Iterator[int]:
     yield from islice(snapshot.user_ids(), 1)
-    if snapshot.delta is not None:
-        yield from islice(snapshot.delta.user_ids(snapshot.meta.delta_sequence), 1)
+    if snapshot.live is not None:
+        yield from islice(snapshot.live.user_ids(), 1)

@@ -29,7 +29,7 @@ class BehaviorStore:
     Example::
 
         with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
-            columns = snapshot.columns(user)
+            columns = snapshot.user(user).columns
 
     A snapshot keeps the generation it pinned, whatever is published or reloaded meanwhile. A generation's memory is
     given back when it is no longer current and the last snapshot and array over it are gone.
@@ -171,9 +171,9 @@ class BehaviorStore:
         limit: int | None = None,
         skip: int = 0,
     ) -> BehaviorColumns:
-        """Gives a user's behaviors in time order; see `Snapshot.history`."""
+        """Gives a user's behaviors in time order; see `UserView.history`."""
         with self.snapshot() as snapshot:
-            return snapshot.history(user, as_of_ms=as_of_ms, domains=domains, limit=limit, skip=skip)
+            return snapshot.user(user).history(as_of_ms=as_of_ms, domains=domains, limit=limit, skip=skip)
 
     def _loaded(self) -> LoadedGeneration:
         loaded = self._current

@@ -100,7 +100,7 @@ class LiveWriter:
             StoreIOError: As `append`.
         """
         with self._store.snapshot() as snapshot:
-            columns = snapshot.columns(user)
+            columns = snapshot.user(user).columns
             newest_ms = int(columns.timestamp_ms.max(initial=0))
             self._writer.delete_user(user, newest_ms=newest_ms)
             return columns.num_behaviors

@@ -40,9 +40,10 @@ class HistoryReader:
 
     def read(self, request: RankRequest) -> EncodedHistory:
         """Gives what the request's user did before it; nothing for an unknown user."""
-        snapshot, user = self._snapshot, request.user
-        behaviors = snapshot.history(user, as_of_ms=request.as_of_ms, limit=self._newest)
-        end = len(snapshot.columns(user).before(request.as_of_ms).node)
-        fields = snapshot.behavior_fields(user, np.arange(end - len(behaviors), end), self._encoder.side_info)
-        node, side = self._encoder.behavior_rows(behaviors, snapshot.vocabulary, fields)
+        user = self._snapshot.user(request.user)
+        stop = user.columns.num_before(request.as_of_ms)
+        positions = np.arange(0 if self._newest is None else max(stop - self._newest, 0), stop)
+        behaviors = user.behaviors(positions)
+        fields = user.behavior_fields(positions, self._encoder.side_info)
+        node, side = self._encoder.behavior_rows(behaviors, self._snapshot.vocabulary, fields)
         return EncodedHistory(node=node, side=side, interval_ms=request.as_of_ms - behaviors.timestamp_ms)

@@ -36,7 +36,8 @@ def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressi
     """
     counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
     for user in snapshot.user_ids():
-        np.add.at(counts, snapshot.columns(user).before(until_ms).node, 1)
+        columns = snapshot.user(user).columns
+        np.add.at(counts, columns.node[columns.order[: columns.num_before(until_ms)]], 1)
     np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
     categorical, boundaries = {}, {}
     of_behaviors = _seen_behaviors(schema, snapshot, until_ms)
@@ -83,7 +84,7 @@ def _seen_behaviors(schema: Schema, snapshot: Snapshot, until_ms: int) -> dict[s
             )
     parts: dict[str, list[AnyArray]] = {name: [] for name in schema.side_info}
     for user in snapshot.user_ids() if parts else ():
-        events = snapshot.events(user)
+        events = snapshot.user(user).events()
         for name, values in parts.items():
             values.append(events.fields[name][events.timestamp_ms < until_ms])
     return {

@@ -36,7 +36,7 @@ def cooccurrence_vectors(store: BehaviorStore, dim: int) -> tuple[np.ndarray, np
     items: list[np.ndarray] = []
     with store.snapshot() as snapshot:
         for number, user in enumerate(snapshot.user_ids()):
-            columns = snapshot.columns(user)
+            columns = snapshot.user(user).columns
             earlier = columns.item[columns.timestamp_ms < columns.timestamp_ms.max()].astype(np.uint64)
             items.append(earlier)
             users.append(np.full(len(earlier), number))

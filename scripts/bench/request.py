@@ -82,7 +82,7 @@ def main(
 def users_by_length(store: BehaviorStore, length: int) -> int:
     """Gives the user whose number of behaviors is nearest to `length`."""
     with store.snapshot() as snapshot:
-        return min(snapshot.user_ids(), key=lambda user: abs(snapshot.columns(user).num_behaviors - length))
+        return min(snapshot.user_ids(), key=lambda user: abs(snapshot.user(user).columns.num_behaviors - length))
 
 
 def measure(
@@ -99,7 +99,7 @@ def measure(
     """Times every part of one request; medians in milliseconds, and the 95th percentile of the whole call."""
     items = np.resize(np.random.default_rng(0).permutation(ads), count)
     with store.snapshot() as snapshot:
-        columns = snapshot.columns(user)
+        columns = snapshot.user(user).columns
         request = RankRequest(
             user=user, as_of_ms=int(columns.timestamp_ms.max()) + 1, candidates=Candidates.by_id(items)
         )

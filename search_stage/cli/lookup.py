@@ -24,7 +24,7 @@ def find_user(snapshot: Snapshot, text: str) -> int:
     Raises:
         InputError: It is no id, or the name of several users.
     """
-    return _find(snapshot, "user", "user", text, lambda user: snapshot.columns(user).num_behaviors > 0)
+    return _find(snapshot, "user", "user", text, lambda user: snapshot.user(user).columns.num_behaviors > 0)
 
 
 def find_candidate(snapshot: Snapshot, text: str) -> int:

@@ -138,7 +138,9 @@ def check_recall(check: SelfCheck, min_recall: float) -> None:
 
 def _longest_histories(snapshot: Snapshot, representative: U32) -> list[U32]:
     """Gives the nodes, equal vectors once, of users with many."""
-    lengths = [(snapshot.columns(user).num_behaviors, user) for user in islice(snapshot.user_ids(), _USERS_LOOKED_AT)]
+    lengths = [
+        (snapshot.user(user).columns.num_behaviors, user) for user in islice(snapshot.user_ids(), _USERS_LOOKED_AT)
+    ]
     users = [user for length, user in sorted(lengths, reverse=True)[:_USERS] if length >= _LONG]
-    histories = [np.unique(representative[snapshot.columns(user).node]) for user in users]
+    histories = [np.unique(representative[snapshot.user(user).columns.node]) for user in users]
     return [nodes for nodes in histories if len(nodes) >= _LONG]

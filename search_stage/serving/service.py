@@ -163,7 +163,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         as_of_ms, skip = _position(request.page_token, request.as_of_ms or None)
         with self._store.snapshot() as snapshot:
             # One more than the page holds, to know whether there is another page.
-            page = snapshot.history(request.user, as_of_ms=as_of_ms, limit=size + 1, skip=skip)
+            page = snapshot.user(request.user).history(as_of_ms=as_of_ms, limit=size + 1, skip=skip)
             return pb.GetHistoryResponse(
                 behaviors=convert.behaviors_to_proto(convert.newest_first(page, size)),
                 vocabulary=convert.vocabulary_to_proto(snapshot.vocabulary),

@@ -74,7 +74,7 @@ class GroupHistory:
     @staticmethod
     def of(snapshot: Snapshot, user: int, groups: CategoryGroups) -> GroupHistory:
         """Reads a user's behaviors; none for an unknown user."""
-        columns = snapshot.columns(user)
+        columns = snapshot.user(user).columns
         node: U32 = columns.node[columns.order]
         return GroupHistory(group=groups.of_node[node], timestamp_ms=columns.timestamp_ms[columns.order])
 

@@ -141,7 +141,7 @@ def _of_histories(snapshot: Snapshot, generator: np.random.Generator) -> Sample:
     last: list[tuple[int, int, int]] = []
     earlier: list[tuple[int, int, int]] = []
     for user in users[:USERS].tolist():
-        columns = snapshot.columns(user)
+        columns = snapshot.user(user).columns
         item, time = columns.item[columns.order].astype(np.uint64), columns.timestamp_ms[columns.order]
         if time[-1] == time[0]:
             continue

@@ -92,17 +92,6 @@ class BaseWriter:
         self._end += len(block.data)
         self._append(self._users, zip(block.keys(), places.view("V16")[:, 0].tolist(), strict=True))
 
-    def put_users(self, records: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
-        """Writes records one by one under the keys of their users (`keys.user_key`), and commits.
-
-        Args:
-            records: Keys ascending, in this call and over all calls.
-
-        Raises:
-            StoreIOError: The disk is full, or the keys do not ascend.
-        """
-        self._append(self._users, self._write_records(records))
-
     def put_names(self, kind: NameKind, names: Iterable[tuple[int, str]]) -> None:
         """Writes names, and commits.
 
@@ -115,14 +104,6 @@ class BaseWriter:
         """
         prefix = _KIND_BYTES[kind]
         self._append(self._names, ((prefix + key.to_bytes(8, "big"), name.encode()) for key, name in names))
-
-    def _write_records(self, records: Iterable[tuple[bytes, bytes | memoryview]]) -> Iterator[tuple[bytes, bytes]]:
-        write, pack, end = self._records.write, _PLACE.pack, self._end
-        for key, record in records:
-            size = write(record)
-            yield key, pack(end, size)
-            end += size
-        self._end = end
 
     def _append(self, database: Database, items: Iterable[tuple[bytes, bytes]]) -> None:
         with translate(self._folder), self._environment.begin(database, write=True) as transaction:

@@ -109,7 +109,7 @@ def history(
     """Shows a user's newest behaviors, newest first, those still in the delta too."""
     with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
         key = parse_id(user, "user")
-        rows = snapshot.history(key, as_of_ms=as_of_ms, domains=domain, limit=limit)
+        rows = snapshot.user(key).history(as_of_ms=as_of_ms, domains=domain, limit=limit)
         words = snapshot.vocabulary
         table = Table("time (UTC)", "domain", "action", "scene", "item", "category")
         for at in range(len(rows) - 1, -1, -1):
@@ -122,7 +122,7 @@ def history(
                 snapshot.name_of("item", int(rows.item[at])),
                 snapshot.name_of("category", int(rows.category[at])) or "unmapped",
             )
-        total = snapshot.columns(key).num_behaviors
+        total = snapshot.user(key).columns.num_behaviors
     console.print(table)
     say(f"{len(rows)} of {total} behaviors of user {user}")
 

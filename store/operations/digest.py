@@ -153,10 +153,7 @@ def hidden_users(snapshot: Snapshot) -> frozenset[int]:
 
     Rows of users deleted before are gone, and a row of one who came back is there because a dataset brought it.
     """
-    delta, merged = snapshot.delta, snapshot.meta.delta_sequence
-    return (
-        frozenset() if delta is None else frozenset(user for user, grave in delta.deleted() if grave.sequence > merged)
-    )
+    return frozenset() if snapshot.live is None else frozenset(snapshot.live.deleted_users())
 
 
 def _hashes(words: Sequence[str]) -> U64:

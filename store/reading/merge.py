@@ -43,11 +43,6 @@ def merge_columns(base: UserColumns, live: LiveRows) -> UserColumns:
     return Merge(base, live).columns()
 
 
-def live_only(live: LiveRows) -> UserColumns:
-    """Gives the live rows of a user who has no others."""
-    return Merge(UserColumns.empty(), live).columns()
-
-
 class Merge:
     """Where a user's live rows go among the base rows.
 

@@ -21,7 +21,7 @@ _BLOCK_ROWS = 1 << 17
 
 
 def scan(snapshot: Snapshot, *, block_rows: int = _BLOCK_ROWS) -> Iterator[EventRows]:
-    """Gives every event exactly once, base and delta merged, as `Snapshot.events` does user by user.
+    """Gives every event exactly once, base and delta merged, as `UserView.events` does user by user.
 
     Users come in the order of their keys, all events of one in one block, in time order; codes are those of
     `snapshot.vocabulary`, fields those of `meta.behavior_fields`. Users whom the delta does not touch are decoded many
@@ -51,12 +51,8 @@ def user_bounds(rows: EventRows) -> I64:
 
 def touched_users(snapshot: Snapshot) -> set[int]:
     """Gives the users whose base record is not all there is to say: with later events, or deleted since."""
-    delta = snapshot.delta
-    if delta is None:
-        return set()
-    after = snapshot.meta.delta_sequence
-    deleted = {user for user, tombstone in delta.deleted() if tombstone.sequence > after}
-    return deleted.union(delta.user_ids(after))
+    live = snapshot.live
+    return set() if live is None else live.deleted_users().union(live.user_ids())
 
 
 def _merged(snapshot: Snapshot) -> Iterator[tuple[int, memoryview | None]]:
@@ -109,7 +105,7 @@ class _Block:
 
 
 def _of_user(snapshot: Snapshot, user: int) -> EventRows:
-    events = snapshot.events(user)
+    events = snapshot.user(user).events()
     domain, action = events.domain.astype(np.uint16), events.action.astype(np.uint16)
     return EventRows(
         user=np.full(len(events), user, np.uint64),

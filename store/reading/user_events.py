@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from store.delta.rows import DeltaRows
-    from store.reading.loaded import LiveWords
+    from store.reading.live_delta import LiveDelta
     from store.types import F32, I64, U8, U16, U64, AnyArray, UserColumns, UserExtras
 
 
@@ -74,23 +74,22 @@ class UserEvents:
         )
 
     @staticmethod
-    def of_delta(rows: DeltaRows, words: LiveWords, codes: Mapping[str, int], kinds: FieldKinds) -> UserEvents:
+    def of_delta(rows: DeltaRows, live: LiveDelta, kinds: FieldKinds) -> UserEvents:
         """Gives the behaviors of delta rows, in the order of their sequence numbers.
 
         Args:
             rows: Rows of one user.
-            words: The words of the generation and the delta.
-            codes: The delta's code of each side-info field.
+            live: The delta they come from.
             kinds: Side-info fields of the generation.
         """
-        stream = words.recode.stream[rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action]
+        stream, codes = live.stream_of(rows), live.words.field_codes
         return UserEvents(
             item=rows.item,
             category=rows.category,
             timestamp_ms=rows.timestamp_ms,
             domain=(stream // STREAMS_PER_DOMAIN).astype(np.uint8),
             action=(stream % STREAMS_PER_DOMAIN).astype(np.uint8),
-            scene=words.recode.scene[rows.scene],
+            scene=live.words.recode.scene[rows.scene],
             key=rows.key,
             fields={
                 name: rows.fields[codes[name]] if codes.get(name, -1) in rows.fields else missing_field(kind, len(rows))

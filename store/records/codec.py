@@ -35,21 +35,16 @@ from store.types import Section, UserColumns, UserExtras
 
 if TYPE_CHECKING:
     from store.records.layout import Buffer
-    from store.types import U32, AnyArray
+    from store.types import AnyArray
 
 __all__ = [
     "EncodedBlock",
-    "Stream",
     "decode_extras",
-    "decode_nodes",
     "decode_user",
     "encode_block",
     "encode_user",
     "num_rows",
 ]
-
-Stream = tuple[int, int, "U32"]
-"""(domain code * 256 + action code, first row, its nodes ascending)."""
 
 
 def encode_user(columns: UserColumns, extras: UserExtras) -> bytes:
@@ -132,31 +127,12 @@ def num_rows(buffer: Buffer) -> int:
     return open_record(buffer)[1]
 
 
-def decode_nodes(buffer: Buffer) -> list[Stream]:
-    """Gives the nodes of a record by stream, and copies nothing; no row is read.
-
-    Raises:
-        CorruptRecordError: As `decode_user` without the check.
-    """
-    layout, num_rows, sections_at, data_at = open_record(buffer)
-    kind, at = layout.core[0]
-    node = np.frombuffer(buffer, kind, num_rows, data_at + num_rows * at)
-    streams = []
-    start = 0
-    for domain, action, _, stop in SECTION.iter_unpack(buffer[sections_at:data_at]):
-        if not start < stop <= num_rows:
-            raise _bad_sections()
-        streams.append((domain << 8 | action, start, node[start:stop]))
-        start = stop
-    return streams
-
-
 def _decode_sections(directory: Buffer, num_rows: int) -> tuple[Section, ...]:
     sections = []
     start = 0
     for domain, action, _, stop in SECTION.iter_unpack(directory):
         if not start < stop <= num_rows:
-            raise _bad_sections()
+            raise CorruptRecordError("a record's sections do not ascend: run `lookback-store verify`")
         sections.append(Section(domain, action, start, stop))
         start = stop
     if start != num_rows:
@@ -164,7 +140,3 @@ def _decode_sections(directory: Buffer, num_rows: int) -> tuple[Section, ...]:
             f"a record's sections hold {start} of its {num_rows} rows: run `lookback-store verify`"
         )
     return tuple(sections)
-
-
-def _bad_sections() -> CorruptRecordError:
-    return CorruptRecordError("a record's sections do not ascend: run `lookback-store verify`")

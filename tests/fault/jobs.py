@@ -60,8 +60,8 @@ def inspect(root: Path) -> Found:
     wrong = 0
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         for user in snapshot.user_ids():
-            events = snapshot.events(user)
-            columns = snapshot.columns(user)
+            events = snapshot.user(user).events()
+            columns = snapshot.user(user).columns
             numbers.append(events.item)
             wrong += fault_store.wrong_rows(user, events, snapshot.vocabulary)
             wrong += not np.array_equal(columns.item[columns.order].astype(np.uint64), events.item)

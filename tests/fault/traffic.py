@@ -87,7 +87,8 @@ def read_steadily(root: Path, journals: Sequence[Path], stop_file: Path, seed: i
     with BehaviorStore.open(root) as store:
         with store.snapshot() as snapshot:
             base = {
-                user: int(np.count_nonzero(snapshot.columns(user).item < LANE)) for user in range(fault_store.NUM_USERS)
+                user: int(np.count_nonzero(snapshot.user(user).columns.item < LANE))
+                for user in range(fault_store.NUM_USERS)
             }
 
         def read(number: int) -> None:
@@ -99,8 +100,8 @@ def read_steadily(root: Path, journals: Sequence[Path], stop_file: Path, seed: i
                 user = rng.randrange(fault_store.NUM_USERS)
                 acknowledged = [position.read()[0] for position in positions]
                 with store.snapshot() as snapshot:
-                    events = snapshot.events(user)
-                    columns = snapshot.columns(user)
+                    events = snapshot.user(user).events()
+                    columns = snapshot.user(user).columns
                     wrong = fault_store.wrong_rows(user, events, snapshot.vocabulary)
                 numbers = np.sort(events.item)
                 wrong += not np.array_equal(np.sort(columns.item).astype(np.uint64), numbers)

@@ -65,7 +65,7 @@ def append_until_refused(root: Path, disk: Path, first: int, seed: int) -> Refus
 
 def _count(store: BehaviorStore) -> int:
     with store.snapshot() as snapshot:
-        return sum(snapshot.columns(user).num_behaviors for user in snapshot.user_ids())
+        return sum(snapshot.user(user).columns.num_behaviors for user in snapshot.user_ids())
 
 
 def _count_base(store: BehaviorStore) -> int:
@@ -82,7 +82,7 @@ def read_with_many_threads(root: Path, count: int) -> int:
         try:
             with store.snapshot() as snapshot:
                 ready.wait()
-                snapshot.columns(user)
+                snapshot.user(user).history()
         except BaseException as exc:
             ready.abort()
             failures.append(exc)
@@ -103,7 +103,7 @@ def hold_a_snapshot(root: Path) -> None:
     """Reads, and never ends the transaction."""
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         while True:
-            snapshot.columns(0)
+            snapshot.user(0).history()
             time.sleep(60)
 
 
@@ -220,7 +220,7 @@ def append_by_a_jumping_clock(root: Path, seed: int, steps: int) -> Jumps:
                 writer.trim()
             with store.snapshot() as snapshot:
                 for user, items in held.items():
-                    found = set(snapshot.events(user).item.tolist())
+                    found = set(snapshot.user(user).events().item.tolist())
                     result.lost += len(items - found)
                     result.wrong += len(found - items)
     return result

@@ -134,7 +134,7 @@ def test_a_reload_follows_a_rebuild_and_frees_the_delta(own_world):
         with store.snapshot() as snapshot:  # opened the new one, since the delta lacks what the old one needs
             assert snapshot.generation == report.generation
             assert snapshot.delta.num_events == 1
-            assert len(snapshot.history(NEWCOMER)) == 2
+            assert len(snapshot.user(NEWCOMER).history()) == 2
 
 
 def test_pages_stay_right_while_newer_events_come_in(own_world):

@@ -23,6 +23,7 @@ from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.types import parse_id
+from tests.worlds.living import count_lookups
 from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, write_dataset
 
 ADS = ("a1", "a2", "a3", "c1")
@@ -314,6 +315,15 @@ def test_a_history_ends_before_its_request(tmp_path):
         np.testing.assert_array_equal(getattr(planted, column), getattr(clean, column))
         np.testing.assert_array_equal(getattr(newest, column), getattr(clean, column)[-7:])
     assert len(history_of(tmp_path / "planted", "nobody", AS_OF_MS).node) == 0
+
+
+def test_a_training_request_looks_its_user_up_once(data, monkeypatch):
+    request = RankRequest(user=parse_id("u1"), as_of_ms=CUT_MS, candidates=candidates("a1"))
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        reader = HistoryReader(snapshot, encoder_of(snapshot), newest=7)
+        counts = count_lookups(monkeypatch)
+        assert len(reader.read(request).node) == 7
+    assert counts == {"record": 1, "decode_user": 1, "decode_extras": 1}
 
 
 def test_a_history_is_encoded_as_what_is_retrieved(data):

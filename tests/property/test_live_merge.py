@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store.reading.merge
-from store.reading.merge import LiveRows, live_only, merge_columns
+from store.reading.merge import LiveRows, merge_columns
 from store.types import Section, UserColumns
 
 LARGE = (255, 256, 65_535, 65_536, 2**32 - 2, 2**32 - 1, 2**64 - 2)
@@ -91,7 +91,7 @@ def test_merging_equals_sorting_everything(base, live):
 
 @given(live=rows())
 def test_a_user_without_base_rows(live):
-    assert as_lists(live_only(as_live(live))) == reference(live)
+    assert as_lists(merge_columns(UserColumns.empty(), as_live(live))) == reference(live)
 
 
 @given(first=rows(), second=rows(), third=rows())
@@ -114,9 +114,9 @@ def test_ranks_grow_wider_with_the_number_of_rows(size):
         )
 
     base, live = some(size), some(20)
-    columns = live_only(base)
+    columns = merge_columns(UserColumns.empty(), base)
     assert columns.rank.dtype == columns.order.dtype == (np.uint16 if size <= 65_536 else np.uint32)
     merged = merge_columns(columns, live)
     assert merged.rank.dtype == merged.order.dtype == (np.uint16 if size + 20 <= 65_536 else np.uint32)
     both = LiveRows(**{name: np.concatenate((getattr(base, name), getattr(live, name))) for name in LiveRows.__slots__})
-    assert as_lists(merged) == as_lists(live_only(both))
+    assert as_lists(merged) == as_lists(merge_columns(UserColumns.empty(), both))

@@ -40,10 +40,10 @@ def test_some_positions_say_what_all_of_them_say(events, live, names, seed):
         draw = np.random.default_rng(seed)
         with BehaviorStore.open(folder / "store") as store, store.snapshot() as snapshot:
             for user in [*snapshot.user_ids(), 12345]:
-                every = snapshot.events(user).fields
-                count = len(snapshot.events(user))
+                view = snapshot.user(user)
+                every, count = view.events().fields, len(view.events())
                 positions = draw.permutation(count)[: draw.integers(0, count + 1)]
-                found = snapshot.behavior_fields(user, positions, names)
+                found = snapshot.user(user).behavior_fields(positions, names)
                 assert list(found) == list(names)
                 for name, values in found.items():
                     assert values.dtype == every[name].dtype
@@ -70,6 +70,17 @@ def test_search_answers_what_its_twin_answers_live_events_too(root, user, names)
     assert list(found.behavior_fields) == list(names)
     if user == "anna" and "device" in names:
         assert parse_id("watch") in found.behavior_fields["device"].tolist(), "of an event in the delta"
+
+
+@pytest.mark.parametrize(("user", "decoded"), [("anna", 1), ("7", 1), ("new", 0), ("bo", 0)])
+def test_a_search_looks_its_user_up_once(root, monkeypatch, user, decoded):
+    with BehaviorStore.open(root) as store:
+        searcher = Searcher(store)
+        request = request_of(parse_id(user), candidates_of([70, 71]), as_of_ms=58, behavior_fields=("stars", "device"))
+        counts = living.count_lookups(monkeypatch)
+        searcher.search(request)
+    assert {name: counts[name] for name in ("record", "tombstone", "rows")} == {"record": 1, "tombstone": 1, "rows": 1}
+    assert counts["decode_user"] == counts["decode_extras"] == decoded
 
 
 def test_a_field_that_the_store_lacks_is_named_with_those_there_are(root):

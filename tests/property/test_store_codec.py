@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from store.errors import CorruptRecordError
 from store.keys import user_key
-from store.reading.subtree import OpenUser
 from store.records import block_codec
-from store.records.codec import decode_extras, decode_nodes, decode_user, encode_block, encode_user, num_rows
+from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows
 from store.types import NO_ID, parse_id
 from tests.worlds.blocks import random_block, user_of
 
@@ -77,37 +76,18 @@ def test_damage_anywhere_is_found(user, data):
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_record_never_do_worse_than_raise(data):
-    for read in (decode_user, decode_extras, num_rows, decode_nodes):
+    for read in (decode_user, decode_extras, num_rows):
         with pytest.raises(CorruptRecordError):
             read(data)
 
 
-@given(users(), st.integers(0, 2001), st.integers(0, 2001))
-def test_a_subtree_is_where_its_nodes_stand(user, first, size):
-    columns, _ = user
-    expected = []
-    for section in columns.sections:
-        inside = [row for row in range(section.start, section.stop) if first <= int(columns.node[row]) < first + size]
-        if inside:
-            assert inside == list(range(inside[0], inside[-1] + 1))
-            expected.append((section.domain * 256 + section.action, inside[0], inside[-1] + 1))
-    assert OpenUser.of_record(7, memoryview(encode_user(*user))).subtree(first, first + size).ranges == expected
-
-
 @given(users(), st.integers(-1, 2**45 + 1))
 @settings(max_examples=200, deadline=None)
-def test_before_equals_leaving_the_rows_out(user, as_of_ms):
+def test_the_rows_before_a_time_are_those_of_the_first_ranks(user, time_ms):
     columns = decode_user(encode_user(*user))
-    cut = columns.before(as_of_ms)
-    rows = [row for row in range(columns.num_behaviors) if columns.timestamp_ms[row] < as_of_ms]
-    assert cut.item.tolist() == columns.item[rows].tolist()
-    assert cut.node.tolist() == columns.node[rows].tolist()
-    by_rank = sorted(range(len(rows)), key=lambda at: columns.rank[rows[at]])
-    assert cut.order.tolist() == by_rank
-    assert cut.rank[cut.order].tolist() == list(range(len(rows)))
-    domain, action = cut.domain_and_action(np.arange(len(rows)))
-    whole = columns.domain_and_action(np.array(rows, np.int64))
-    assert (domain.tolist(), action.tolist()) == (whole[0].tolist(), whole[1].tolist())
+    earlier = columns.timestamp_ms < time_ms
+    assert columns.num_before(time_ms) == np.count_nonzero(earlier)
+    assert ((columns.rank < columns.num_before(time_ms)) == earlier).all()
 
 
 @given(st.one_of(st.integers(0, NO_ID - 1), st.text(min_size=1)))

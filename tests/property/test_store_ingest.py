@@ -76,7 +76,7 @@ def test_a_store_holds_exactly_the_rows(tmp_path_factory, rows):
         assert sorted(snapshot.user_ids()) == sorted({parse_id(row["user"]) for row in kept})
         for name in ("1", "2", "zoe"):
             mine = sorted((row for row in kept if row["user"] == name), key=lambda row: row["timestamp_ms"])
-            history = snapshot.history(parse_id(name))
+            history = snapshot.user(parse_id(name)).history()
             got = [
                 (
                     int(history.item[at]),
@@ -145,4 +145,4 @@ def test_groups_of_a_large_ingest_are_whole(tmp_path):
             times = [row["timestamp_ms"] for row in mine]
             assert one.history(user).timestamp_ms.tolist() == times
             with one.snapshot() as left, two.snapshot() as right:
-                assert left.columns(user).node.tolist() == right.columns(user).node.tolist()
+                assert left.user(user).columns.node.tolist() == right.user(user).columns.node.tolist()

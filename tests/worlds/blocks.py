@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from store.keys import mix
+from store.keys import mix, mix_one
+from store.records.block_codec import EncodedBlock
 from store.records.rows import UserBlock
 from store.types import NO_ID, Section, UserColumns, UserExtras
 
@@ -71,3 +72,14 @@ def user_of(block, at):
         fields=tuple(values[start:stop] for values in block.fields),
     )
     return columns, extras
+
+
+def block_of_records(records):
+    """Gives records by user, whatever they hold, as the writer of a base takes them."""
+    users = sorted(records, key=mix_one)
+    data = b"".join(records[user] for user in users)
+    return EncodedBlock(
+        users=np.array(users, np.uint64),
+        offsets=np.cumsum([0, *(len(records[user]) for user in users)]),
+        data=np.frombuffer(data, np.uint8),
+    )

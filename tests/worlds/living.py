@@ -1,9 +1,14 @@
 """A store with everything in it: two generations, live events and a deleted user."""
 
+from collections import Counter
+
 import numpy as np
 
+import store.reading.user_view
 from store import BehaviorStore, ingest, parse_id
+from store.base.files import BaseTransaction
 from store.dataset.json_rows import parse_rows
+from store.delta.transaction import DeltaTransaction
 from store.live_writer import LiveWriter
 from tests.worlds import sample
 from tests.worlds.datasets import build_store, write_dataset
@@ -64,7 +69,7 @@ def plain_rows(snapshot):
     words = snapshot.vocabulary
     rows = []
     for user in snapshot.user_ids():
-        events = snapshot.events(user)
+        events = snapshot.user(user).events()
         for at in range(len(events)):
             fields = {name: events.fields[name][at] for name, _ in snapshot.meta.behavior_fields}
             rows.append(
@@ -85,3 +90,20 @@ def plain_rows(snapshot):
 
 def is_missing(value):
     return bool(np.isnan(value)) if isinstance(value, np.floating) else int(value) == 2**64 - 1
+
+
+def count_lookups(monkeypatch):
+    """Counts, from now on, how often a user's record, tombstone and live rows are read, and a record is decoded."""
+    counts = Counter()
+    reads = [(BaseTransaction, "record"), (DeltaTransaction, "tombstone"), (DeltaTransaction, "rows")]
+    for owner, name in [*reads, (store.reading.user_view, "decode_user"), (store.reading.user_view, "decode_extras")]:
+        monkeypatch.setattr(owner, name, _counted(getattr(owner, name), counts, name))
+    return counts
+
+
+def _counted(call, counts, name):
+    def counted(*args, **kwargs):
+        counts[name] += 1
+        return call(*args, **kwargs)
+
+    return counted

@@ -145,10 +145,10 @@ def _measure(
     assert index is not None
     with store.snapshot() as snapshot:
         serving = Serving.of(snapshot, index, config)
-        history = History.before(snapshot.columns(request.user), request.as_of_ms)
+        history = History.before(snapshot.user(request.user).columns, request.as_of_ms)
         resolved = serving.resolver.resolve(request.candidates)
         levels = config.hard.deepest_level + 1
-        queries, vectors = index.take(resolved.item_node), index.take(snapshot.columns(request.user).node)
+        queries, vectors = index.take(resolved.item_node), index.take(snapshot.user(request.user).columns.node)
         num_keys = len(np.unique(index.representative[history.node]))
         assert serving.key_search is not None
         clusters = ClusterKeySearch(index, serving.key_search, 0, config.soft.probe_one_in)

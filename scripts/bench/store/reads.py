@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from scripts.bench.store.world import FIRST_EXACT_USER
 from scripts.bench.timing import Spread, mean_us
 
@@ -16,17 +14,15 @@ if TYPE_CHECKING:
     from store.behavior_store import BehaviorStore, Snapshot
 
 KINDS = {
-    "read": "the whole user, every byte of the record read: `columns(user, check=True)`",
-    "views": "the whole user as views, nothing but the header read: `columns(user)`",
-    "subtree": "where the behaviors under one node stand, of the user asked for last: `subtree(user, node)`",
-    "first": "the same of a user asked for the first time: a snapshot, one `subtree(user, node)`, closed again",
-    "newest": "and the newest 50 of them: `.rows(limit=50)`",
+    "read": "the whole user, every byte of the record read: `user(user, check=True).columns`",
+    "views": "the whole user as views, nothing but the header read: `user(user).columns`",
+    "cut": "how a search begins: the same, and where a time in the middle of the history cuts it: `num_before`",
+    "first": "the same in a snapshot of its own, taken and closed again",
+    "newest": "a page of history: the newest 50 behaviors before that time, `user(user).history(as_of_ms, limit=50)`",
 }
-STEADY = ("views", "subtree", "first")
+STEADY = ("views", "cut", "first", "newest")
 """Kinds whose time does not grow with the rows, as long as the user has no live events."""
 
-_SHARE = 0.03
-"""Of a user's behaviors: the node is the one that comes nearest."""
 _BUDGET_ROWS = 20_000_000
 """Kinds that are not steady are called less often for longer users: about so many rows a repeat, at least 20 calls."""
 
@@ -39,8 +35,6 @@ class Reads:
     """Taking a snapshot and closing it."""
     us: dict[str, dict[str, Spread]]
     """By kind of read, then by length. See `KINDS`."""
-    subtree_rows: dict[str, int]
-    """Behaviors under the node."""
 
 
 def measure_reads(
@@ -64,40 +58,32 @@ def measure_reads(
     taken: list[float] = []
     found: dict[str, dict[str, list[float]]] = {kind: {str(length): [] for length in lengths} for kind in kinds}
     with store.snapshot() as snapshot:
-        node = find_node(snapshot, FIRST_EXACT_USER + max(lengths))
-        rows = {str(length): len(snapshot.subtree(FIRST_EXACT_USER + length, node)) for length in lengths}
         for _ in range(repeats):
             taken.append(mean_us(lambda: store.snapshot().close(), calls))
             for length in lengths:
                 for kind in kinds:
-                    call = _call(kind, store, snapshot, FIRST_EXACT_USER + length, node)
+                    call = _call(kind, store, snapshot, FIRST_EXACT_USER + length)
                     times = calls if kind in steady else max(min(calls, 20), min(calls, _BUDGET_ROWS // length))
                     found[kind][str(length)].append(mean_us(call, times))
     return Reads(
         snapshot_us=Spread.of(taken),
         us={kind: {key: Spread.of(values) for key, values in by.items()} for kind, by in found.items()},
-        subtree_rows=rows,
     )
 
 
-def find_node(snapshot: Snapshot, user: int) -> int:
-    """Gives the category whose subtree holds about 3 % of a user's behaviors."""
-    taxonomy, node = snapshot.taxonomy, np.sort(snapshot.columns(user).node)
-    starts = np.flatnonzero(~taxonomy.is_item)
-    held = np.searchsorted(node, taxonomy.end[starts]) - np.searchsorted(node, starts)
-    return int(starts[np.argmin(np.abs(held - _SHARE * len(node)))])
+def _call(kind: str, store: BehaviorStore, snapshot: Snapshot, user: int) -> Callable[[], object]:
+    columns = snapshot.user(user).columns
+    as_of_ms = int(columns.timestamp_ms[columns.order[columns.num_behaviors // 2]])
 
-
-def _call(kind: str, store: BehaviorStore, snapshot: Snapshot, user: int, node: int) -> Callable[[], object]:
     def first() -> None:
         with store.snapshot() as mine:
-            mine.subtree(user, node)
+            mine.user(user).columns.num_before(as_of_ms)
 
     calls: dict[str, Callable[[], object]] = {
-        "read": lambda: snapshot.columns(user, check=True),
-        "views": lambda: snapshot.columns(user),
-        "subtree": lambda: snapshot.subtree(user, node),
+        "read": lambda: snapshot.user(user, check=True).columns,
+        "views": lambda: snapshot.user(user).columns,
+        "cut": lambda: snapshot.user(user).columns.num_before(as_of_ms),
         "first": first,
-        "newest": lambda: snapshot.subtree(user, node).rows(limit=50),
+        "newest": lambda: snapshot.user(user).history(as_of_ms=as_of_ms, limit=50),
     }
     return calls[kind]

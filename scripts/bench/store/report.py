@@ -114,10 +114,10 @@ def _reads(results: Results) -> str:
 
 def _reads_table(reads: Reads) -> str:
     rows = [
-        (f"{int(length):,}", f"{held:,}", *(_range(by[length]) for by in reads.us.values()))
-        for length, held in reads.subtree_rows.items()
+        (f"{int(length):,}", *(_range(by[length]) for by in reads.us.values()))
+        for length in next(iter(reads.us.values()))
     ]
-    return markdown_table(("behaviors", "under the node", *reads.us), rows)
+    return markdown_table(("behaviors", *reads.us), rows)
 
 
 def _appends(results: Results) -> str:
@@ -150,8 +150,7 @@ def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
 def _live(results: Results) -> str:
     text = paragraph(
         "The delta holds the appends of everybody. A user without live events is read from the base alone; one with",
-        "some is merged when it is read, which takes time by the row until the next rebuild; of one user",
-        "further subtrees in one snapshot merge nothing again.",
+        "some is merged when it is read, which takes time by the row until the next rebuild.",
     )
     parts = [f"{int(rows):,} live events of the user:\n\n{_reads_table(r)}" for rows, r in results.live_reads.items()]
     return "\n\n".join(("## Reads with live events", text, *parts))

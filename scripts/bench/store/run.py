@@ -204,7 +204,7 @@ def measure_live(root: Path, work: Path, settings: Settings) -> tuple[Reads, App
                 settings.repeats,
                 max(settings.calls // 20, 1) if rows else settings.calls,
                 kinds=STEADY,
-                steady=("subtree",) if rows else STEADY,
+                steady=() if rows else STEADY,
             )
         held = rows
     return reads, appends, live_reads

@@ -90,7 +90,7 @@ def test_it_is_measured_on_the_last_events_where_there_are_no_impressions(tmp_pa
         sample = draw_sample(dataset, snapshot, None, seed=0)
         assert "No impressions" in sample.origin
         assert int(sample.test.label.sum()) == NUM_USERS
-        newest = {user: int(snapshot.columns(user).timestamp_ms.max()) for user in range(NUM_USERS)}
+        newest = {user: int(snapshot.user(user).columns.timestamp_ms.max()) for user in range(NUM_USERS)}
         assert {int(u): int(t) for u, t in zip(sample.test.user, sample.test.as_of_ms, strict=True)} == newest
         assert all(
             time < newest[int(user)]

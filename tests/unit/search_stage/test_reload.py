@@ -7,9 +7,10 @@ import pytest
 import store.behavior_store as behavior_store
 from search_stage import Searcher
 from search_stage import searcher as searcher_module
-from store.behavior_store import BehaviorStore, Snapshot
+from store.behavior_store import BehaviorStore
 from store.errors import CorruptRecordError
 from store.live_writer import LiveWriter
+from store.reading.user_view import UserView
 from tests.worlds.appends import batch, event
 from tests.worlds.datasets import build_store
 from tests.worlds.search import behavior, candidates_of, request_of
@@ -61,12 +62,12 @@ def test_a_generation_is_seen_before_it_is_served(tmp_path):
         publish(tmp_path, 2)
         upcoming = store.upcoming()
         with store.preview(upcoming) as snapshot:
-            assert len(snapshot.history(1)) == 2
+            assert len(snapshot.user(1).history()) == 2
         assert store.generation == before
         assert len(store.history(1)) == 1
         with store.snapshot() as snapshot:
             store.switch(upcoming)
-            assert len(snapshot.history(1)) == 1
+            assert len(snapshot.user(1).history()) == 1
         assert len(store.history(1)) == 2
         assert store.upcoming() is None
 
@@ -86,23 +87,23 @@ def test_a_pair_that_fails_when_it_is_tried_is_never_served(tmp_path, monkeypatc
 
 
 def test_one_damaged_record_does_not_keep_the_others_from_being_served(tmp_path, monkeypatch, caplog):
-    def damaged(self, user):
-        raise CorruptRecordError(f"user {user}: is damaged")
+    def damaged(view):
+        raise CorruptRecordError(f"user {view.user}: is damaged")
 
     with BehaviorStore.open(publish(tmp_path, 1)) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(Snapshot, "columns", damaged)
+            patch.setattr(UserView, "columns", property(damaged))
             searcher = Searcher(store)
         assert "user 1: is damaged" in caplog.text
         assert searcher.search(ASKED).num_behaviors == 1
 
 
 def test_users_of_the_base_and_of_the_delta_are_tried(tmp_path, monkeypatch):
-    tried, inner = [], Snapshot.columns
+    tried, inner = [], UserView.columns.func
     with BehaviorStore.open(publish(tmp_path, 1)) as store:
         with LiveWriter(store) as writer:
             writer.append(batch(event(user=2, item=11)))
-        monkeypatch.setattr(Snapshot, "columns", lambda self, user: tried.append(user) or inner(self, user))
+        monkeypatch.setattr(UserView, "columns", property(lambda view: tried.append(view.user) or inner(view)))
         with BehaviorStore.open(store.root) as again:
             Searcher(again)
     assert set(tried) == {1, 2}

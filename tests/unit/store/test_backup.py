@@ -53,8 +53,8 @@ def test_a_store_in_use_is_copied_as_of_one_moment(root, tmp_path):
         report = backup(root, tmp_path / "copy")
         writer.append(living.parse_rows([living.sample.event("after", 1, 1, 91)]))
     with BehaviorStore.open(tmp_path / "copy") as copy, copy.snapshot() as snapshot:
-        assert len(snapshot.history(parse_id("during"))) == 1
-        assert len(snapshot.history(parse_id("after"))) == 0
+        assert len(snapshot.user(parse_id("during")).history()) == 1
+        assert len(snapshot.user(parse_id("after")).history()) == 0
         assert snapshot.delta is not None
         assert snapshot.delta.last_sequence == report.last_sequence
 
@@ -63,7 +63,7 @@ def test_a_deleted_user_stays_deleted_in_the_copy(root, tmp_path):
     living.delete(root, parse_id("anna"))
     backup(root, tmp_path / "copy")
     with BehaviorStore.open(tmp_path / "copy") as copy, copy.snapshot() as snapshot:
-        assert len(snapshot.history(parse_id("anna"))) == 0
+        assert len(snapshot.user(parse_id("anna")).history()) == 0
 
 
 def test_a_generation_that_vanishes_meanwhile_is_no_reason_to_fail(root, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from store.base.files import FILES, RECORDS_FILE, BaseReader, BaseWriter
 from store.errors import CorruptRecordError, MissingGenerationError, StoreIOError
 from store.keys import mix_one, user_key
 from store.records.codec import decode_user, encode_block, encode_user
-from tests.worlds.blocks import random_block, user_of
+from tests.worlds.blocks import block_of_records, random_block, user_of
 
 
 @pytest.fixture
@@ -74,23 +74,24 @@ def test_names_are_found_by_kind(folder):
     assert list(transaction.names("value")) == [(5, "Bücher")]
 
 
-def test_users_may_come_in_several_calls_and_by_themselves(tmp_path, folder, block):
-    records = list(encode_block(block).records())
+def test_users_may_come_in_several_calls(tmp_path, folder, block):
+    records = {user: bytes(encode_user(*user_of(block, at))) for at, user in enumerate(block.users.tolist())}
+    users = block.users.tolist()
     with BaseWriter(tmp_path / "other") as writer:
-        writer.put_users(records[:2])
-        writer.put_users([])
-        writer.put_users((key, bytes(record)) for key, record in records[2:])
+        for part in (users[:2], [], users[2:]):
+            writer.put_block(block_of_records({user: records[user] for user in part}))
     assert (tmp_path / "other" / RECORDS_FILE).read_bytes() == (folder / RECORDS_FILE).read_bytes()
     transaction = BaseReader(tmp_path / "other").begin()
-    assert [record for _, record in transaction.records(None, None)] == [record for _, record in records]
+    assert [bytes(record) for _, record in transaction.records(None, None)] == list(records.values())
 
 
-@pytest.mark.parametrize("second", [bytes(8), b"\x01" + bytes(7)])
-def test_keys_that_do_not_ascend_are_refused(tmp_path, second):
+def test_keys_that_do_not_ascend_are_refused(tmp_path):
+    first, second = sorted([1, 2], key=mix_one)
     with BaseWriter(tmp_path / "base") as writer:
-        writer.put_users([(b"\x01" + bytes(7), b"x" * 8)])
-        with pytest.raises(StoreIOError, match="keys out of order"):
-            writer.put_users([(second, b"y" * 8)])
+        writer.put_block(block_of_records({second: b"x" * 8}))
+        for user in (first, second):
+            with pytest.raises(StoreIOError, match="keys out of order"):
+                writer.put_block(block_of_records({user: b"y" * 8}))
 
 
 def test_a_base_without_users_can_be_read(tmp_path):

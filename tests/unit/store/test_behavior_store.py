@@ -16,9 +16,9 @@ from store import (
 )
 from store.base.files import BaseReader, BaseWriter
 from store.errors import StoreIOError
-from store.keys import user_key
 from store.publishing.generation import GenerationWriter, open_generation
 from tests.worlds import sample
+from tests.worlds.blocks import block_of_records
 from tests.worlds.datasets import build_store
 
 ANNA = parse_id("anna")
@@ -38,7 +38,7 @@ def snapshot(root):
 def test_columns_hold_every_behavior_in_the_order_of_the_base(snapshot):
     taxonomy = snapshot.taxonomy
     assert taxonomy.id.tolist() == [1, 2, 70, 71, 3, 500, 9, 90]
-    columns = snapshot.columns(ANNA)
+    columns = snapshot.user(ANNA).columns
     assert [(s.domain, s.action, s.start, s.stop) for s in columns.sections] == [(0, 0, 0, 3), (1, 1, 3, 5)]
     assert columns.node.tolist() == [2, 2, 4, 1, 3]
     assert columns.timestamp_ms.tolist() == [10, 50, 30, 20, 20]
@@ -46,13 +46,13 @@ def test_columns_hold_every_behavior_in_the_order_of_the_base(snapshot):
     assert columns.rank.tolist() == [0, 4, 3, 2, 1]
     assert columns.order.tolist() == [0, 4, 3, 2, 1]
     assert [snapshot.vocabulary.scenes[code] for code in columns.scene] == ["", "top", "top", "feed", "feed"]
-    assert snapshot.columns(7).node.tolist() == [7, taxonomy.unmapped]
+    assert snapshot.user(7).columns.node.tolist() == [7, taxonomy.unmapped]
 
 
 def test_unknown_user_has_an_empty_history(snapshot):
-    assert snapshot.columns(404).num_behaviors == 0
-    assert len(snapshot.history(404)) == 0
-    assert snapshot.columns(NO_ID).num_behaviors == 0
+    assert snapshot.user(404).columns.num_behaviors == 0
+    assert len(snapshot.user(404).history()) == 0
+    assert snapshot.user(NO_ID).columns.num_behaviors == 0
 
 
 def test_side_tables_names_and_words(snapshot):
@@ -74,29 +74,25 @@ def test_side_tables_names_and_words(snapshot):
     assert users["size"][0] == 2.0
 
 
-def test_behavior_category(snapshot):
-    assert [snapshot.behavior_category(node) for node in (0, 2, 3, 7, 8)] == [1, 2, 2, NO_ID, NO_ID]
-
-
 def test_user_ids_ascend(snapshot):
     assert list(snapshot.user_ids()) == sorted([7, ANNA])
 
 
 def test_history_is_in_time_order_and_pages(snapshot):
-    history = snapshot.history(ANNA)
+    history = snapshot.user(ANNA).history()
     assert history.timestamp_ms.tolist() == [10, 20, 20, 30, 50]
     assert history.item.tolist() == [70, 71, 998, 999, 70]
     assert history.category.tolist() == [2, 2, 2, 3, 2]
-    assert snapshot.history(ANNA, as_of_ms=30).item.tolist() == [70, 71, 998]
-    assert snapshot.history(ANNA, limit=2).item.tolist() == [999, 70]
-    assert snapshot.history(ANNA, limit=2, skip=2).item.tolist() == [71, 998]
-    assert snapshot.history(ANNA, limit=2, skip=9).item.tolist() == []
-    assert snapshot.history(ANNA, limit=2, skip=1, as_of_ms=50).item.tolist() == [71, 998]
+    assert snapshot.user(ANNA).history(as_of_ms=30).item.tolist() == [70, 71, 998]
+    assert snapshot.user(ANNA).history(limit=2).item.tolist() == [999, 70]
+    assert snapshot.user(ANNA).history(limit=2, skip=2).item.tolist() == [71, 998]
+    assert snapshot.user(ANNA).history(limit=2, skip=9).item.tolist() == []
+    assert snapshot.user(ANNA).history(limit=2, skip=1, as_of_ms=50).item.tolist() == [71, 998]
 
 
 def test_arrays_outlive_everything_that_gave_them(root):
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
-        columns = snapshot.columns(ANNA)
+        columns = snapshot.user(ANNA).columns
         part = columns.item[1:3]
     del columns, store, snapshot
     gc.collect()
@@ -115,10 +111,10 @@ def test_use_after_close(root):
         store.reload()
     with pytest.raises(StoreClosedError):
         store.history(ANNA)
-    assert snapshot.columns(ANNA).num_behaviors == 5
+    assert snapshot.user(ANNA).columns.num_behaviors == 5
     snapshot.close()
     snapshot.close()
-    for use in (lambda: snapshot.columns(ANNA), lambda: snapshot.name_of("user", 7), lambda: snapshot.user_ids()):
+    for use in (lambda: snapshot.user(ANNA).columns, lambda: snapshot.name_of("user", 7), lambda: snapshot.user_ids()):
         with pytest.raises(StoreClosedError, match="take another"):
             use()
 
@@ -134,7 +130,7 @@ def test_reload_follows_current_and_snapshots_stay(root, tmp_path):
         assert store.reload() is False
         old = store.generation
         snapshot = store.snapshot()
-        held = snapshot.columns(ANNA)
+        held = snapshot.user(ANNA).columns
         build_store(tmp_path, **{**sample.tables(), "behaviors": [sample.event("anna", 70, 2, 99)]})
         assert store.generation == old
         assert store.reload() is True
@@ -142,7 +138,7 @@ def test_reload_follows_current_and_snapshots_stay(root, tmp_path):
         assert len(store.history(ANNA)) == 1
         shutil.rmtree(root / "generations" / old)
         assert snapshot.generation == old
-        assert snapshot.columns(ANNA).num_behaviors == held.num_behaviors == 5
+        assert snapshot.user(ANNA).columns.num_behaviors == held.num_behaviors == 5
         snapshot.close()
 
 
@@ -191,16 +187,11 @@ def test_a_base_that_was_never_hashed_is_refused(root, tmp_path):
 def test_a_damaged_record_names_the_user(root, tmp_path):
     folder = tmp_path / "base"
     with BaseWriter(folder) as writer:
-        writer.put_users([(user_key(5), b"LBUC" + bytes(20))])
+        writer.put_block(block_of_records({5: b"LBUC" + bytes(20)}))
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         snapshot._base = BaseReader(folder).begin()
         with pytest.raises(CorruptRecordError, match=r"records\.bin: user 5: a record of 24 bytes is truncated"):
-            snapshot.columns(5)
-
-
-def test_the_writer_refuses_keys_out_of_order(tmp_path):
-    with BaseWriter(tmp_path / "base") as writer, pytest.raises(StoreIOError):
-        writer.put_users([(b"5" * 8, b"x" * 8), (b"4" * 8, b"y" * 8)])
+            snapshot.user(5).history()
 
 
 def test_a_file_that_is_no_lmdb_is_refused(tmp_path):
@@ -217,8 +208,8 @@ def test_many_threads_read_while_generations_change(root, tmp_path):
         try:
             while not stop.is_set():
                 with store.snapshot() as snapshot:
-                    count = snapshot.columns(ANNA).num_behaviors
-                    assert count == snapshot.meta.num_behaviors - snapshot.columns(7).num_behaviors
+                    count = snapshot.user(ANNA).columns.num_behaviors
+                    assert count == snapshot.meta.num_behaviors - snapshot.user(7).columns.num_behaviors
         except Exception as exc:
             failures.append(exc)
 

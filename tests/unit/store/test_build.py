@@ -100,7 +100,7 @@ def test_side_info_columns_travel_through_builds(tmp_path):
     ingest(plain, root)
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         assert snapshot.meta.behavior_fields == (("device", "id"), ("stars", "number"))
-        anna = snapshot.events(parse_id("anna"))
+        anna = snapshot.user(parse_id("anna")).events()
         assert anna.fields["device"].tolist() == [parse_id("phone"), NO_ID, NO_ID]
         np.testing.assert_array_equal(anna.fields["stars"], np.array([4.5, np.nan, np.nan], np.float32))
         assert snapshot.name_of("value", parse_id("tv")) == "tv"
@@ -278,21 +278,6 @@ def test_row_groups_of_one_file_are_read_as_pieces(tmp_path, monkeypatch):
     assert [row.line for row in report.bad_rows] == [556]
     del rows[555]
     assert digest(tmp_path / "store") == digest(build_store(tmp_path / "b", taxonomy=TAXONOMY, behaviors=rows))
-
-
-def test_subtrees_are_ranges_of_rows(tmp_path):
-    root = build_store(tmp_path, **sample.tables())
-    with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
-        anna = parse_id("anna")
-        food = int(snapshot.taxonomy.category_node(np.array([1], np.uint64))[0])
-        found = snapshot.subtree(anna, food)
-        assert len(found) == 5
-        assert found.columns.timestamp_ms[found.rows()].tolist() == [10, 20, 20, 30, 50]
-        assert found.columns.timestamp_ms[found.rows(as_of_ms=30, limit=2)].tolist() == [20, 20]
-        assert len(snapshot.subtree(12345, food)) == 0
-        assert len(snapshot.subtree(7, snapshot.taxonomy.unmapped)) == 1
-        with pytest.raises(InputError, match="node"):
-            snapshot.subtree(anna, snapshot.taxonomy.unmapped + 1)
 
 
 def test_a_history_of_some_domains(tmp_path):

@@ -9,9 +9,8 @@ import xxhash
 
 from store.errors import CorruptRecordError, InputError
 from store.keys import user_key
-from store.reading.subtree import OpenUser
 from store.records import block_codec
-from store.records.codec import decode_extras, decode_nodes, decode_user, encode_block, encode_user, num_rows
+from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows
 from store.types import NO_ID, Section, UserColumns, UserExtras
 from tests.worlds.blocks import random_block, user_of
 
@@ -81,7 +80,7 @@ def test_records_of_other_versions_are_refused_naming_both(record):
     later = bytearray(record)
     later[4] = 9
     for data, version in (((DATA / "record-v1.bin").read_bytes(), 1), (bytes(later), 9)):
-        for read in (decode_user, decode_extras, num_rows, decode_nodes):
+        for read in (decode_user, decode_extras, num_rows):
             with pytest.raises(CorruptRecordError, match=f"format version {version}, this program reads 2"):
                 read(data)
 
@@ -111,7 +110,6 @@ def test_the_empty_history_has_a_record():
     record = encode_user(UserColumns.empty(), NO_EXTRAS)
     assert_equal(decode_user(record, check=True), UserColumns.empty())
     assert_equal_extras(decode_extras(record), NO_EXTRAS)
-    assert OpenUser.of_record(7, memoryview(record)).subtree(0, 2**32 - 1).ranges == []
 
 
 def test_positions_are_short_while_they_fit():
@@ -146,17 +144,9 @@ def test_a_user_with_too_much_is_named(monkeypatch):
         encode_block(block)
 
 
-def test_subtrees_are_ranges_of_each_section(record):
-    assert OpenUser.of_record(7, memoryview(record)).subtree(4, 5).ranges == [(0x0102, 0, 3), (0x0300, 6, 7)]
-    assert OpenUser.of_record(7, memoryview(record)).subtree(5, 10).ranges == [(0x0102, 3, 6), (0x0300, 7, 8)]
-    assert OpenUser.of_record(7, memoryview(record)).subtree(9, 10).ranges == [(0x0102, 4, 6)]
-    assert OpenUser.of_record(7, memoryview(record)).subtree(0, 4).ranges == []
-    assert OpenUser.of_record(7, memoryview(record)).subtree(0, 2**32 - 1).ranges == [(0x0102, 0, 6), (0x0300, 6, 8)]
-
-
 def test_every_truncation_is_found_without_reading_everything(record):
     for length in range(len(record)):
-        for read in (decode_user, decode_extras, num_rows, decode_nodes):
+        for read in (decode_user, decode_extras, num_rows):
             with pytest.raises(CorruptRecordError):
                 read(record[:length])
     with pytest.raises(CorruptRecordError):
@@ -176,9 +166,6 @@ def test_without_the_check_a_damaged_header_never_reads_outside(record):
         for value in range(256):
             damaged = bytearray(record)
             damaged[at] = value
-            with suppress(CorruptRecordError):
-                ranges = OpenUser.of_record(7, memoryview(bytes(damaged))).subtree(4, 9).ranges
-                assert all(0 <= start < stop <= 8 for _, start, stop in ranges)
             with suppress(CorruptRecordError):
                 decoded, extras = decode_user(bytes(damaged)), decode_extras(bytes(damaged))
                 assert sum(array.sum() for array in (decoded.node, decoded.item, decoded.order, extras.category)) >= 0
@@ -237,10 +224,7 @@ def test_more_rows_than_short_positions_can_count_are_refused():
         decode_user(signed(bytes(body) + bytes(8 * width)))
 
 
-def test_cutting_at_a_time_keeps_the_types(columns):
-    cut = columns.before(6)
-    assert [getattr(cut, name).dtype for name in NAMES] == [getattr(columns, name).dtype for name in NAMES]
-    assert cut.rank.tolist() == [0, 3, 1, 2]
-    assert cut.sections == (Section(domain=1, action=2, start=0, stop=4),)
-    assert columns.before(10) is columns
-    assert columns.before(0).num_behaviors == 0
+@pytest.mark.parametrize(("time_ms", "expected"), [(0, 0), (1, 0), (2, 1), (6, 4), (9, 7), (10, 8)])
+def test_the_number_of_rows_before_a_time(columns, time_ms, expected):
+    assert columns.num_before(time_ms) == expected
+    assert UserColumns.empty().num_before(time_ms) == 0

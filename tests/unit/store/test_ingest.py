@@ -181,7 +181,7 @@ def test_duplicates_are_left_out_by_event_id_or_else_by_content(tmp_path):
     root = build_store(tmp_path, taxonomy=TAXONOMY, behaviors=rows)
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         assert snapshot.meta.num_behaviors == 5
-        assert snapshot.history(1).item.tolist() == [2, 2, 2, 2]
+        assert snapshot.user(1).history().item.tolist() == [2, 2, 2, 2]
     report = ingest(tmp_path / "dataset", root)
     assert report.num_duplicates == 8
     assert report.meta.num_behaviors == 5

@@ -7,7 +7,6 @@ import pytest
 from store import BehaviorStore, CorruptGenerationError, CorruptRecordError, parse_id, rebuild, verify
 from store.base.files import BaseWriter
 from store.base.meta import read_meta
-from store.keys import mix_one, user_key
 from store.operations.verify.block import BlockAudit
 from store.operations.verify.records import find_columns_problem, find_extras_problem
 from store.publishing.generation import GenerationWriter, current_name, open_generation
@@ -15,6 +14,7 @@ from store.records.codec import decode_extras, decode_user, encode_user
 from store.taxonomy.resolve import NodeResolver
 from store.types import Section, UserExtras
 from tests.worlds import living, sample
+from tests.worlds.blocks import block_of_records
 from tests.worlds.datasets import build_store, write_table
 
 ANNA = parse_id("anna")
@@ -51,7 +51,7 @@ def forge(root, *, records=None, meta=None, taxonomy=None, tables=None):
         for stem, rows in (tables or {}).items():
             write_table(writer.path / "tables", stem, rows)
         with BaseWriter(writer.path / "base") as base:
-            base.put_users((user_key(user), records[user]) for user in sorted(records, key=mix_one))
+            base.put_block(block_of_records(records))
         writer.meta.update(facts.model_dump(mode="json"))
         writer.publish()
 

@@ -1,0 +1,85 @@
+"""What the delta adds to one generation, and hides of it, at one moment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.events import STREAMS_PER_DOMAIN
+from store.reading.merge import LiveRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.delta.rows import DeltaRows
+    from store.delta.transaction import DeltaTransaction
+    from store.reading.loaded import LiveWords, LoadedGeneration
+    from store.types import U16
+
+
+class LiveDelta:
+    """The events and deletions that a generation has not merged; for one thread at a time."""
+
+    def __init__(self, generation: LoadedGeneration, delta: DeltaTransaction) -> None:
+        """Reads nothing yet.
+
+        Args:
+            generation: The base; events up to its `delta_sequence` are in it already.
+            delta: The delta at this moment.
+        """
+        self._generation = generation
+        self._delta = delta
+        self._after = generation.meta.delta_sequence
+
+    @staticmethod
+    def of(generation: LoadedGeneration, delta: DeltaTransaction | None) -> LiveDelta | None:
+        """Gives None where the generation has merged all there is."""
+        if delta is None or delta.last_sequence <= generation.meta.delta_sequence:
+            return None
+        return LiveDelta(generation, delta)
+
+    @cached_property
+    def words(self) -> LiveWords:
+        """The words of the generation and the delta together."""
+        return self._generation.live_words(self._delta.words())
+
+    def rows(self, user: int) -> DeltaRows | None:
+        """Gives a user's live events; None = there are none.
+
+        Raises:
+            CorruptRecordError: A row is damaged; the message names the user.
+        """
+        rows = self._delta.rows(user, after=self._after)
+        return rows if len(rows) else None
+
+    def has_deleted(self, user: int) -> bool:
+        """Says whether the user was deleted since the generation was built: it then shows no base row."""
+        tombstone = self._delta.tombstone(user)
+        return tombstone is not None and tombstone.sequence > self._after
+
+    def deleted_users(self) -> set[int]:
+        """Gives every user deleted since the generation was built."""
+        return {user for user, tombstone in self._delta.deleted() if tombstone.sequence > self._after}
+
+    def user_ids(self) -> Iterator[int]:
+        """Gives every user with live events, in the order of the keys."""
+        return self._delta.user_ids(self._after)
+
+    def stream_of(self, rows: DeltaRows) -> U16:
+        """Gives the stream of some live events in the codes of `words`. (N,)."""
+        streams = rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action
+        stream: U16 = self.words.recode.stream[streams]
+        return stream
+
+    def resolve(self, rows: DeltaRows) -> LiveRows:
+        """Gives live events in the codes of `words` and the node numbers of the generation."""
+        words, stream = self.words, self.stream_of(rows)
+        return LiveRows(
+            stream=stream,
+            node=words.resolver.nodes(rows.item, rows.category, stream),
+            timestamp_ms=rows.timestamp_ms,
+            item=rows.item,
+            scene=words.recode.scene[rows.scene],
+        )
