@@ -1,6 +1,5 @@
-"""Attention blocks, one file each, with a plain reference twin beside every fast path.
+"""Attention blocks, one file each: the module, its plain reference twin, its options in a preset and its adapter.
 
-Over pairs (`pairs.AttentionInput`): tin, decoupled_side_info, stacked_tin, dare, din, sim_attention, twin, eta, pool.
-Over lists (`sequence.ListInput`): sasrec, hstu, longer, linear_attention, sparse_attention, hierarchy, sdim,
-memory_bank. What they share: pairs, sequence, position, simhash.
+registry      the kinds of blocks there are        interest            what a block gives; one instance per table set
+block_input   what blocks read of a batch          pairs, sequence     what blocks over pairs and over lists share
 """

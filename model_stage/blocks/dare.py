@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import (
     Attended,
     AttentionInput,
@@ -34,10 +36,13 @@ from model_stage.blocks.pairs import (
     top_k_pairs,
 )
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -154,3 +159,17 @@ class DARE(nn.Module):
             mass_BW=torch.stack(masses)[:, None],
             weight_MW=torch.cat(weights)[:, None],
         )
+
+
+@register
+class DAREConfig(BlockConfig):
+    """Options of the block in a preset. The whole selection is attended over: search has chosen it."""
+
+    kind: Literal["dare"]
+    time_dim: int = Field(ge=1, le=256)
+    reads_attention = True
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.representation_dim, self.time_dim
+        return PairBlock(shape, lambda positions: DARE(positions, *dims), positional=True, num_masses=1)

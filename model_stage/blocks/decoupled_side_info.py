@@ -16,18 +16,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.block_input import NODE, fuse
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import Attended, AttentionInput, pair_softmax
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.tin import temporal_pool, temporal_scores
+from model_stage.config.schema import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -101,3 +108,57 @@ class DecoupledSideInfoTIN(nn.Module):
         return Attended(
             representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
         )
+
+
+class SideInfoBlock(PairBlock):
+    """Gives each attention its parts of the behaviors' attention embedding.
+
+    A candidate is a taxonomy node and has no domain, action or scene: in a subset without `NODE` it asks through a
+    projection of its node's attention vector. Our choice.
+    """
+
+    def __init__(self, shape: Shape, subsets: Sequence[Sequence[str]]) -> None:
+        width = shape.attention_dim
+        super().__init__(
+            shape,
+            lambda positions: DecoupledSideInfoTIN(positions, [width] * len(subsets), shape.representation_dim),
+            positional=True,
+            num_masses=len(subsets),
+        )
+        self._subsets = [tuple(subset) for subset in subsets]
+        self.asks = nn.ModuleList(
+            nn.Identity() if NODE in subset else nn.Linear(width, width, bias=False) for subset in subsets
+        )
+
+    def attend(self, block: nn.Module, pairs: AttentionInput, x: BlockInput) -> Attended:
+        """Runs an instance with the embeddings of its subsets."""
+        subsets = [
+            SubsetEmbedding(
+                attention_UA=fuse([x.attention_parts[name] for name in names]), attention_BA=ask(pairs.attention_BA)
+            )
+            for names, ask in zip(self._subsets, self.asks, strict=True)
+        ]
+        return cast("Attended", block(pairs, subsets))
+
+
+@register
+class SideInfoTINConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["side_info_tin"]
+    subsets: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    """Parts each attention reads: node, domain, action, scene, or a declared field of behaviors. One of the first four
+    that the schema does not fuse into behaviors is left out, and a subset without parts with it."""
+    reads_attention = True
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        known = (NODE, *shape.behavior_fields)
+        strange = [name for subset in self.subsets for name in subset if name not in (*known, *BUILT_IN)]
+        if strange:
+            raise ValueError(f"subsets: {strange[0]!r} is no part of behaviors; there are {', '.join(known)}")
+        kept = [[name for name in subset if name in known] for subset in self.subsets]
+        subsets = [subset for subset in kept if subset]
+        if not subsets:
+            raise ValueError(f"subsets: none has a part that behaviors have: {', '.join(known)}")
+        return SideInfoBlock(shape, subsets)

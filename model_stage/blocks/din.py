@@ -14,15 +14,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import Attended, AttentionInput, full_linear, pair_softmax, pooled_rows
+from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
 
 
 class DIN(nn.Module):
@@ -79,3 +85,16 @@ class DIN(nn.Module):
         for layer in self.later:
             hidden = layer(torch.sigmoid(hidden))
         return full_linear(torch.sigmoid(hidden), self.last.weight, self.last.bias)
+
+
+@register
+class DINConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["din"]
+    hidden: tuple[int, ...] = Field(min_length=1)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.representation_dim, self.hidden
+        return PairBlock(shape, lambda positions: DIN(*dims), positional=False, num_masses=1)

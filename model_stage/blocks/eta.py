@@ -11,17 +11,25 @@ Legend: M pairs, U behaviors of the union, B candidates, R representation width,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.pairs import Attended, spread_weights, top_k_pairs, top_k_reference
-from model_stage.blocks.simhash import SimHash, hamming, hamming_reference
+from model_stage.blocks.interest import PairBlock
+from model_stage.blocks.pairs import spread, top_k_pairs, top_k_reference
+from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.sim_attention import SIMAttention
+from model_stage.blocks.simhash import MAX_BITS, SimHash, hamming, hamming_reference
 
 if TYPE_CHECKING:
-    from model_stage.blocks.pairs import AttentionInput
-    from model_stage.blocks.sim_attention import SIMAttention
+    from collections.abc import Sequence
+
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
+    from model_stage.blocks.pairs import Attended, AttentionInput
+    from model_stage.config.targets import Position
 
 
 class ETA(nn.Module):
@@ -44,19 +52,33 @@ class ETA(nn.Module):
     def forward(self, x: AttentionInput) -> Attended:
         """Searches and attends; pairs that were not kept have weight 0."""
         kept = self.search(x)
-        return _spread(self.attention(x.take(kept)), kept, len(x.behavior_M))
+        return spread(self.attention(x.take(kept)), kept, len(x.behavior_M))
 
     def reference(self, x: AttentionInput) -> Attended:
         """The same from the sides of the planes themselves; same answer as `forward`."""
         side_UK, side_BK = self.hash.bits(x.representation_UR), self.hash.bits(x.representation_BR)
         distance_M = hamming_reference(side_UK[x.behavior_M], side_BK[x.candidate_M])
         kept = top_k_reference(-distance_M, x.candidate_M, self._top_k)
-        return _spread(self.attention.reference(x.take(kept)), kept, len(x.behavior_M))
+        return spread(self.attention.reference(x.take(kept)), kept, len(x.behavior_M))
 
 
-def _spread(found: Attended, kept: Tensor, num_pairs: int) -> Attended:
-    return Attended(
-        representation_BR=found.representation_BR,
-        mass_BW=found.mass_BW,
-        weight_MW=spread_weights(found.weight_MW, kept, num_pairs),
-    )
+@register
+class ETAConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["eta"]
+    bits: int = Field(ge=1, le=MAX_BITS)
+    top_k: int = Field(ge=1)
+    time_dim: int = Field(ge=1, le=256)
+    heads: int = Field(ge=1, le=64)
+    head_dim: int = Field(ge=1, le=256)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+
+        def make(positions: Sequence[Position]) -> ETA:
+            dim = shape.representation_dim
+            attention = SIMAttention(positions, dim, self.time_dim, self.heads, self.head_dim)
+            return ETA(attention, dim, self.bits, self.top_k)
+
+        return PairBlock(shape, make, positional=True, num_masses=self.heads)

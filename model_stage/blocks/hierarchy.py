@@ -15,12 +15,13 @@ Legend: N rows of L lists, S sessions of all lists, B candidates, M (candidate, 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import (
@@ -30,6 +31,7 @@ from model_stage.blocks.ragged import (
     segment_softmax,
     segment_sum,
 )
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -45,27 +47,11 @@ from model_stage.blocks.sequence import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 MINUTE_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HierarchyConfig:
-    """Shape of the block."""
-
-    dim: int
-    gap_minutes: float = 30.0
-    """Idle time that ends a session."""
-    heads: int = 2
-    layers: int = 1
-    """Layers over the sessions, 0 or more."""
-
-    def __post_init__(self) -> None:
-        if self.gap_minutes < 0.0:
-            raise ValueError(f"gap_minutes: {self.gap_minutes} is negative")
-        if self.layers < 0:
-            raise ValueError(f"layers: {self.layers} is negative")
 
 
 def sessions_of(interval_ms_N: Tensor, offsets: Tensor, gap_minutes: float) -> tuple[Tensor, Tensor]:
@@ -84,20 +70,20 @@ def sessions_of(interval_ms_N: Tensor, offsets: Tensor, gap_minutes: float) -> t
 class Hierarchy(nn.Module):
     """See the module docstring."""
 
-    def __init__(self, positions: Sequence[Position], config: HierarchyConfig) -> None:
+    def __init__(self, positions: Sequence[Position], dim: int, config: HierarchyConfig) -> None:
         super().__init__()
-        self.config = config
-        self.out_dim = config.dim
-        self.positions = PositionTables(positions, config.dim)
-        self.pool = nn.Sequential(nn.Linear(config.dim, config.dim), nn.Tanh(), nn.Linear(config.dim, 1, bias=False))
-        self.layers = nn.ModuleList(TransformerLayer(config.dim, config.heads) for _ in range(config.layers))
-        self.reader = TransformerLayer(config.dim, config.heads)
-        self.norm = LayerNorm(config.dim)
+        self._gap_minutes = config.gap_minutes
+        self.out_dim = dim
+        self.positions = PositionTables(positions, dim)
+        self.pool = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
+        self.layers = nn.ModuleList(TransformerLayer(dim, config.heads) for _ in range(config.layers))
+        self.reader = TransformerLayer(dim, config.heads)
+        self.norm = LayerNorm(dim)
 
     def forward(self, x: ListInput) -> ListInterest:
         """Attends; see the module docstring."""
         row_ND = x.values_ND + self.positions.encode(x.buckets)
-        session_N, session_offsets = sessions_of(x.interval_ms_N, x.offsets, self.config.gap_minutes)
+        session_N, session_offsets = sessions_of(x.interval_ms_N, x.offsets, self._gap_minutes)
         num_sessions = int(session_offsets[-1])
         item_N, _ = segment_softmax(full_precision(self.pool(row_ND)).squeeze(1), session_N, num_sessions)
         summary_SD = segment_sum(item_N[:, None] * full_precision(row_ND), session_N, num_sessions)
@@ -124,7 +110,7 @@ class Hierarchy(nn.Module):
                 at
                 for at in range(len(row_TD) + 1)
                 if at in (0, len(row_TD))
-                or intervals[first + at - 1] - intervals[first + at] > self.config.gap_minutes * MINUTE_MS
+                or intervals[first + at - 1] - intervals[first + at] > self._gap_minutes * MINUTE_MS
             ]
             sessions = [row_TD[start:end] for start, end in itertools.pairwise(bounds)]
             item = [torch.softmax(full_precision(self.pool(session_KD)).squeeze(1), dim=0) for session_KD in sessions]
@@ -143,3 +129,20 @@ class Hierarchy(nn.Module):
             rest.append(own_weight)
         weight_M = torch.cat(weights) if weights else x.values_ND.new_zeros(0)
         return ListInterest(representation_BD=torch.stack(outputs), weight_M=weight_M, rest_B=torch.stack(rest))
+
+
+@register
+class HierarchyConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["hierarchy"]
+    gap_minutes: float = Field(ge=0.0)
+    """Idle time that ends a session."""
+    heads: int = Field(ge=1, le=64)
+    layers: int = Field(ge=0, le=16)
+    """Layers over the sessions."""
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dim = shape.representation_dim
+        return ListBlock(shape, lambda positions: Hierarchy(positions, dim, self), positional=True)

@@ -18,40 +18,31 @@ Legend: N rows of L lists, T cells per list, C candidates per list, B candidates
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.pairs import full_precision
 from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import Keys, LayerNorm, ListInput, ListInterest, contract, lists_of, weights_of
 from model_stage.config.targets import IntervalPosition, RankPosition
+
+if TYPE_CHECKING:
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
 
 MINUTE_MS = 60_000
 ROWS_AT_ONCE = 256
 """Queries of a list formed at a time: bounds the memory of (query, key) pairs, and spares most of those never seen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HSTUConfig:
-    """Shape of the block."""
-
-    dim: int
-    heads: int = 2
-    layers: int = 2
-    scale_length: int = 256
-    """The n of the formula: about the number of rows of a list."""
-    rank: RankPosition = field(default_factory=lambda: RankPosition(kind="rank", buckets=64))
-    """Positions apart beyond the last bucket share it."""
-    interval: IntervalPosition = field(default_factory=lambda: IntervalPosition(kind="interval", buckets=32))
-
-    def __post_init__(self) -> None:
-        if self.heads < 1 or self.dim % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide the width {self.dim}")
-        if self.layers < 1 or self.scale_length < 1:
-            raise ValueError(f"layers: {self.layers} and scale_length: {self.scale_length} must be at least 1")
+RANK = RankPosition(kind="rank", buckets=64)
+"""Positions apart beyond the last bucket share it."""
+INTERVAL = IntervalPosition(kind="interval", buckets=32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +58,30 @@ class Parts:
 class _Layer(nn.Module):
     """One layer's projections and bias tables."""
 
-    def __init__(self, config: HSTUConfig) -> None:
+    def __init__(self, dim: int, config: HSTUConfig, rank: RankPosition, interval: IntervalPosition) -> None:
         super().__init__()
-        self.config = config
-        self.norm_in, self.norm_out = LayerNorm(config.dim, eps=1e-6), LayerNorm(config.dim, eps=1e-6)
-        self.project_in = nn.Linear(config.dim, 4 * config.dim)
-        self.project_out = nn.Linear(config.dim, config.dim)
-        self.rank_bias = nn.Parameter(torch.randn(config.rank.buckets, config.heads) * 0.02)
-        self.interval_bias = nn.Parameter(torch.randn(config.interval.buckets, config.heads) * 0.02)
+        self.heads, self._scale_length, self._interval = config.heads, config.scale_length, interval
+        self.norm_in, self.norm_out = LayerNorm(dim, eps=1e-6), LayerNorm(dim, eps=1e-6)
+        self.project_in = nn.Linear(dim, 4 * dim)
+        self.project_out = nn.Linear(dim, dim)
+        self.rank_bias = nn.Parameter(torch.randn(rank.buckets, config.heads) * 0.02)
+        self.interval_bias = nn.Parameter(torch.randn(interval.buckets, config.heads) * 0.02)
 
     def parts(self, x: Tensor) -> Parts:
         """Gives U, V, Q, K of tokens (..., D)."""
-        heads = self.config.heads
-        parts = silu(self.project_in(self.norm_in(x))).view(*x.shape[:-1], 4, heads, x.shape[-1] // heads)
+        width = x.shape[-1] // self.heads
+        parts = silu(self.project_in(self.norm_in(x))).view(*x.shape[:-1], 4, self.heads, width)
         gate, value, query, key = parts.unbind(-3)
         return Parts(gate=gate, value=value, query=query, key=key)
 
     def bias(self, apart: Tensor, delta_ms: Tensor) -> Tensor:
         """Gives rab of pairs of tokens, (..., H), from positions apart and time apart."""
-        ranks = gather(full_precision(self.rank_bias), apart.clamp(0, self.config.rank.buckets - 1))
-        return ranks + gather(full_precision(self.interval_bias), interval_buckets(self.config.interval, delta_ms))
+        ranks = gather(full_precision(self.rank_bias), apart.clamp(0, len(self.rank_bias) - 1))
+        return ranks + gather(full_precision(self.interval_bias), interval_buckets(self._interval, delta_ms))
 
     def weight(self, logit: Tensor) -> Tensor:
         """Gives A from the logits with their bias, full precision."""
-        return silu(logit) / self.config.scale_length
+        return silu(logit) / self._scale_length
 
     def finish(self, x: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
         """Gives the layer's output of tokens (..., D) from their gates and A V (..., H, E)."""
@@ -113,13 +104,23 @@ class HSTU(nn.Module):
     """Layers of HSTU over every list, and each candidate read behind its own.
 
     Positional encodings of the input are not used: the bias is relative.
+
+    Args:
+        dim: Width.
+        config: Options.
+        rank: How positions apart are bucketed.
+        interval: How time apart is bucketed.
     """
 
-    def __init__(self, config: HSTUConfig) -> None:
+    def __init__(
+        self, dim: int, config: HSTUConfig, rank: RankPosition = RANK, interval: IntervalPosition = INTERVAL
+    ) -> None:
         super().__init__()
-        self.out_dim = config.dim
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
-        self.norm = LayerNorm(config.dim)
+        if dim % config.heads:
+            raise ValueError(f"heads: {config.heads} does not divide the width {dim}")
+        self.out_dim = dim
+        self.layers = nn.ModuleList(_Layer(dim, config, rank, interval) for _ in range(config.layers))
+        self.norm = LayerNorm(dim)
 
     def forward(self, x: ListInput) -> ListInterest:
         """Attends; see the module docstring."""
@@ -144,11 +145,11 @@ class HSTU(nn.Module):
                 parts = layer.parts(x_TD)
                 rab_TTH = layer.bias(place_T[:, None] - place_T, time_T[:, None] - time_T)
                 attended, weight_TT = [], x_TD.new_zeros(len(x_TD), len(x_TD))
-                for head in range(layer.config.heads):
+                for head in range(layer.heads):
                     logit_TT = contract("qe,te->qt", parts.query[:, head], parts.key[:, head])
                     head_TT = layer.weight(logit_TT + rab_TTH[:, :, head]).tril()
                     attended.append(head_TT.to(x_TD.dtype) @ parts.value[:, head])
-                    weight_TT = weight_TT + head_TT / layer.config.heads
+                    weight_TT = weight_TT + head_TT / layer.heads
                 x_TD = layer.finish(x_TD, parts.gate, torch.stack(attended, dim=1))
             outputs.append(self.norm(x_TD[-1]))
             weights.append(weight_TT[-1, :-1].detach())
@@ -163,7 +164,7 @@ class HSTU(nn.Module):
         layers, parts = _typed(self.layers), []
         for layer in layers:
             parts.append(layer.parts(row_LTD))
-            if layer is not layers[-1]:  # nobody reads what the rows become in the last layer
+            if layer is not layers[-1]:  # what the rows become in the last layer is never read
                 row_LTD = layer.finish(row_LTD, parts[-1].gate, _causal(layer, parts[-1], interval_LT))
         return parts
 
@@ -208,3 +209,18 @@ def _attend(layer: _Layer, query_LQHE: Tensor, keys: Keys, rab: Tensor, visible:
 
 def _typed(layers: nn.ModuleList) -> list[_Layer]:
     return [layer for layer in layers if isinstance(layer, _Layer)]
+
+
+@register
+class HSTUConfig(BlockConfig):
+    """Options of the block in a preset. It has its own relative positions, the same for all targets."""
+
+    kind: Literal["hstu"]
+    heads: int = Field(ge=1, le=64)
+    layers: int = Field(ge=1, le=16)
+    scale_length: int = Field(ge=1)
+    """The n of the formula: about the number of rows of a list."""
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        return ListBlock(shape, lambda positions: HSTU(shape.representation_dim, self), positional=False)

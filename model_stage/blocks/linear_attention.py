@@ -15,14 +15,17 @@ Legend: N rows of L lists, T cells per list, C candidates per list, B candidates
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.pairs import full_precision
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import buckets_of, from_cells, gather
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -37,6 +40,8 @@ from model_stage.blocks.sequence import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 EPS = 1e-6
@@ -106,7 +111,7 @@ class LinearAttention(nn.Module):
             key_LTHE = feature(keys.key_NHE).where(valid_LT[:, :, None, None], 0.0)
             state_LHEF = contract("lthe,lthf->lhef", key_LTHE, keys.value_NHE)
             states.append(_State(key_LTHE=key_LTHE, state_LHEF=state_LHEF, mass_LHE=key_LTHE.sum(1)))
-            if layer is not layers[-1]:  # nobody reads what the rows become in the last layer
+            if layer is not layers[-1]:  # what the rows become in the last layer is never read
                 out_LTHF, total_LTH = states[-1].read(feature(layer.query(row_LTD)))
                 row_LTD = layer.finish(row_LTD, (out_LTHF / total_LTH[..., None]).to(row_LTD.dtype))
         return states
@@ -147,3 +152,17 @@ class _State:
 def feature(x: Tensor) -> Tensor:
     """Gives phi(x), full precision, not negative."""
     return nn.functional.elu(full_precision(x)) + 1.0
+
+
+@register
+class LinearConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["linear"]
+    heads: int = Field(ge=1, le=64)
+    layers: int = Field(ge=1, le=16)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.representation_dim, self.heads, self.layers
+        return ListBlock(shape, lambda positions: LinearAttention(positions, *dims), positional=True)

@@ -23,13 +23,16 @@ B candidates, d width of a row, D = G d width of a merged token, H heads, E = D 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.longer_tokens import LongerConfig, Tokens
+from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.longer_tokens import Tokens
 from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, lengths_to_offsets
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
     Keys,
     LayerNorm,
@@ -44,6 +47,10 @@ from model_stage.blocks.sequence import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.interest import InterestBlock
+    from model_stage.config.targets import Position
 
 NUM_GLOBALS = 2
 
@@ -72,16 +79,16 @@ class UserCache:
 class Longer(nn.Module):
     """See the module docstring. Positional encodings of the input are not used: the block has its own."""
 
-    def __init__(self, config: LongerConfig) -> None:
+    def __init__(self, dim: int, config: LongerConfig) -> None:
         super().__init__()
-        self.config = config
-        self.out_dim = config.width
-        self.tokens = Tokens(config)
-        self.to_user = nn.Linear(config.dim, config.width)
-        self.to_candidate = nn.Linear(config.dim, config.width)
-        self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.layers = nn.ModuleList(TransformerLayer(config.width, config.heads) for _ in range(1 + config.layers))
-        self.norm = LayerNorm(config.width)
+        self._recent, self._num_later = config.recent, config.layers
+        self.out_dim = width = dim * config.merge
+        self.tokens = Tokens(dim, config.merge, config.heads)
+        self.to_user = nn.Linear(dim, width)
+        self.to_candidate = nn.Linear(dim, width)
+        self.class_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.layers = nn.ModuleList(TransformerLayer(width, config.heads) for _ in range(1 + config.layers))
+        self.norm = LayerNorm(width)
 
     def forward(self, x: ListInput, user_LD: Tensor) -> ListInterest:
         """Reads every list once, then every candidate.
@@ -96,14 +103,14 @@ class Longer(nn.Module):
         """Gives the user side of each list; arguments as in `forward`. Costs all there is but the candidates."""
         merged_SD, merged_offsets = self.tokens(values_ND, offsets, interval_ms_N)
         length_L = merged_offsets[1:] - merged_offsets[:-1]
-        recent_L = length_L.clamp(max=self.config.recent)
-        every_offsets = [merged_offsets] + [lengths_to_offsets(recent_L)] * self.config.layers
+        recent_L = length_L.clamp(max=self._recent)
+        every_offsets = [merged_offsets] + [lengths_to_offsets(recent_L)] * self._num_later
         global_L2D = torch.stack([self.to_user(user_LD), self.class_token.expand(len(user_LD), -1)], dim=1)
         found: list[list[tuple[Bucket, Cells, Keys]]] = [[] for _ in self.layers]
         for bucket in buckets_of(merged_offsets, torch.arange(len(length_L), device=offsets.device)):
             here = bucket.list_L
             x_LQD = torch.cat([global_L2D[here], gather(merged_SD, bucket.rows.row_LT)], dim=1)
-            kept = cells((length_L - recent_L)[here], recent_L[here], min(self.config.recent, bucket.rows.width))
+            kept = cells((length_L - recent_L)[here], recent_L[here], min(self._recent, bucket.rows.width))
             stored = cells(every_offsets[-1][here], recent_L[here], kept.width)
             for number, keys in enumerate(self._encode(x_LQD, bucket.rows.valid_LT, kept)):
                 found[number].append((bucket, stored if number else bucket.rows, keys))
@@ -151,7 +158,7 @@ class Longer(nn.Module):
             visible_QT[:last, last] = False
             visible_QT[NUM_GLOBALS:last, :last] = visible_QT[NUM_GLOBALS:last, :last].tril(NUM_GLOBALS)
             visible_QT[NUM_GLOBALS:last, :NUM_GLOBALS] = False
-            kept = [0, 1, *range(NUM_GLOBALS, last)[-self.config.recent :], last]
+            kept = [0, 1, *range(NUM_GLOBALS, last)[-self._recent :], last]
             weight_T = x_QD.new_zeros(0)
             for depth, layer in enumerate(transformer_layers(self.layers)):
                 context_TD = x_QD
@@ -177,8 +184,8 @@ class Longer(nn.Module):
         for number, layer in enumerate(transformer_layers(self.layers)):
             keys = layer.keys(x_LQD)
             yield keys
-            if number == self.config.layers:
-                return  # nobody but candidates reads the last layer
+            if number == self._num_later:
+                return  # only candidates read the last layer
             if number == 0:
                 tokens_LKD = x_LQD[:, NUM_GLOBALS:].take_along_dim(kept.row_LT[:, :, None], dim=1)
                 x_LQD = torch.cat([x_LQD[:, :NUM_GLOBALS], tokens_LKD], dim=1)
@@ -219,3 +226,40 @@ def _cached(pieces: Sequence[tuple[Bucket, Cells, Keys]], token_offsets: Tensor)
         token_offsets=token_offsets,
         globals=Keys(key_NHE=shared[:, :, 0], value_NHE=shared[:, :, 1]),
     )
+
+
+class LongerBlock(ListBlock):
+    """Gives LONGER a user embedding per list: a projection of the user's fields, zeros where the schema has none."""
+
+    def __init__(self, shape: Shape, config: LongerConfig) -> None:
+        dim = shape.representation_dim
+        super().__init__(shape, lambda positions: Longer(dim, config), positional=False)
+        self.user = nn.Linear(shape.user_dim, dim, bias=False) if shape.user_dim else None
+
+    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
+        """Runs an instance over the lists and their users."""
+        lists, found = x.lists_with(positions)
+        user_LX = x.user_BX.index_select(0, found.candidate_L)
+        if self.user is None:
+            user_LD = lists.values_ND.new_zeros(len(user_LX), lists.values_ND.shape[1])
+        else:
+            user_LD = self.user(user_LX)
+        return cast("ListInterest", block(lists, user_LD))
+
+
+@register
+class LongerConfig(BlockConfig):
+    """Options of the block in a preset. It has its own positions, the same for all targets."""
+
+    kind: Literal["longer"]
+    merge: int = Field(ge=1, le=64)
+    """G: rows per merged token; 1 = no merge and no inner layer."""
+    recent: int = Field(ge=1)
+    """k: merged tokens that stay queries after the first layer."""
+    layers: int = Field(ge=0, le=16)
+    """Self-attention layers after the first."""
+    heads: int = Field(ge=1, le=64)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        return LongerBlock(shape, self)

@@ -9,8 +9,6 @@ Legend: N rows of L lists, S merged tokens, G rows per merged token, d width of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
@@ -19,59 +17,37 @@ from model_stage.blocks.ragged import lengths_to_offsets, offsets_to_segments
 from model_stage.blocks.sequence import TransformerLayer, lists_of, scaled_dot_product
 from model_stage.config.targets import IntervalPosition, RankPosition
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LongerConfig:
-    """Shape of LONGER."""
-
-    dim: int
-    """Width of a row."""
-    merge: int = 4
-    """G: rows per merged token; 1 = no merge and no inner layer."""
-    recent: int = 100
-    """k: merged tokens that stay queries after the first layer."""
-    layers: int = 1
-    """Self-attention layers after the first, 0 or more."""
-    heads: int = 2
-    interval: IntervalPosition = field(default_factory=lambda: IntervalPosition(kind="interval", buckets=32))
-    rank: RankPosition = field(default_factory=lambda: RankPosition(kind="rank", buckets=512))
-    """Position counted from the newest row."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("dim", 1), ("merge", 1), ("recent", 1), ("layers", 0), ("heads", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is below {least}")
-        if self.dim % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide the width {self.dim}")
-
-    @property
-    def width(self) -> int:
-        """Width of a merged token."""
-        return self.dim * self.merge
+INTERVAL = IntervalPosition(kind="interval", buckets=32)
+RANK = RankPosition(kind="rank", buckets=512)
+"""Position counted from the newest row."""
 
 
 class Tokens(nn.Module):
-    """Gives the merged tokens of every list, and how many each has."""
+    """Gives the merged tokens of every list, and how many each has.
 
-    def __init__(self, config: LongerConfig) -> None:
+    Args:
+        dim: Width of a row.
+        merge: G; 1 = no merge and no inner layer.
+        heads: Of the inner layer.
+    """
+
+    def __init__(self, dim: int, merge: int, heads: int) -> None:
         super().__init__()
-        self.config = config
-        self.interval = nn.Embedding(config.interval.buckets, config.dim)
-        self.rank = nn.Parameter(torch.randn(config.rank.buckets, config.dim) * 0.02)
-        self.join = nn.Linear(2 * config.dim, config.dim)
-        self.inner = TransformerLayer(config.dim, config.heads) if config.merge > 1 else None
+        self._dim, self._merge = dim, merge
+        self.interval = nn.Embedding(INTERVAL.buckets, dim)
+        self.rank = nn.Parameter(torch.randn(RANK.buckets, dim) * 0.02)
+        self.join = nn.Linear(2 * dim, dim)
+        self.inner = TransformerLayer(dim, heads) if merge > 1 else None
 
     def forward(self, values_ND: Tensor, offsets: Tensor, interval_ms_N: Tensor) -> tuple[Tensor, Tensor]:
         """Gives merged tokens (S, D), and their offsets int64 (L + 1,)."""
         x_ND = self._rows(values_ND, offsets, interval_ms_N)
         length_L = offsets[1:] - offsets[:-1]
         group_N, count_L = self.groups(length_L)
-        num_groups, size = int(count_L.sum()), self.config.merge
+        num_groups, size = int(count_L.sum()), self._merge
         rank_N = _ranks(offsets)
         cell_N = group_N * size + (size - 1 - rank_N % size)
-        x_SGD = (
-            x_ND.new_zeros(num_groups * size, x_ND.shape[1]).index_copy(0, cell_N, x_ND).view(-1, size, self.config.dim)
-        )
+        x_SGD = x_ND.new_zeros(num_groups * size, x_ND.shape[1]).index_copy(0, cell_N, x_ND).view(-1, size, self._dim)
         if self.inner is not None and num_groups:
             filled_SG = cell_N.new_zeros(num_groups * size).index_fill(0, cell_N, 1).bool().view(num_groups, size)
             attended = scaled_dot_product(self.inner.query(x_SGD), self.inner.keys(x_SGD), filled_SG[:, None])
@@ -83,19 +59,19 @@ class Tokens(nn.Module):
         merged = []
         for x_TD in lists_of(self._rows(values_ND, offsets, interval_ms_N), offsets):
             groups = []
-            for end in range(len(x_TD), 0, -self.config.merge):
-                group_GD = x_TD[max(0, end - self.config.merge) : end]
+            for end in range(len(x_TD), 0, -self._merge):
+                group_GD = x_TD[max(0, end - self._merge) : end]
                 if self.inner is not None:
                     see_all = torch.ones(len(group_GD), len(group_GD), dtype=torch.bool)
                     group_GD, _ = self.inner.reference(group_GD, group_GD, see_all)
-                empty = group_GD.new_zeros(self.config.merge - len(group_GD), group_GD.shape[1])
+                empty = group_GD.new_zeros(self._merge - len(group_GD), group_GD.shape[1])
                 groups.append(torch.cat([empty, group_GD]).flatten())
-            merged.append(torch.stack(groups[::-1]) if groups else x_TD.new_zeros(0, self.config.width))
+            merged.append(torch.stack(groups[::-1]) if groups else x_TD.new_zeros(0, self._merge * self._dim))
         return merged
 
     def groups(self, length_L: Tensor) -> tuple[Tensor, Tensor]:
         """Gives the merged token of each row, numbered over all lists, (N,), and how many a list has, (L,). int64."""
-        offsets, size = lengths_to_offsets(length_L), self.config.merge
+        offsets, size = lengths_to_offsets(length_L), self._merge
         count_L = (length_L + size - 1) // size
         end_L = count_L.cumsum(0)
         return end_L[offsets_to_segments(offsets)] - 1 - _ranks(offsets) // size, count_L
@@ -103,11 +79,11 @@ class Tokens(nn.Module):
     def _rows(self, values_ND: Tensor, offsets: Tensor, interval_ms_N: Tensor) -> Tensor:
         """Gives rows with time joined and position added. (N, d)."""
         rank_N = _ranks(offsets)
-        whatever = torch.zeros_like(interval_ms_N)
-        options = {"rank_M": rank_N + 1, "interval_ms_M": interval_ms_N, "match_level_M": whatever}
-        interval_ND = self.interval(position_buckets(self.config.interval, **options))
+        unused = torch.zeros_like(interval_ms_N)
+        options = {"rank_M": rank_N + 1, "interval_ms_M": interval_ms_N, "match_level_M": unused}
+        interval_ND = self.interval(position_buckets(INTERVAL, **options))
         joined_ND: Tensor = self.join(torch.cat([values_ND, interval_ND], dim=1))
-        return joined_ND + self.rank.index_select(0, position_buckets(self.config.rank, **options))
+        return joined_ND + self.rank.index_select(0, position_buckets(RANK, **options))
 
 
 def _ranks(offsets: Tensor) -> Tensor:

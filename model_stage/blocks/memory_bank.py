@@ -16,19 +16,24 @@ Legend: N rows of L lists, B candidates, D width, S slots, M (candidate, row) pa
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import ListBlock, nothing_seen
 from model_stage.blocks.pairs import full_linear, full_precision, list_pairs, pair_softmax, pooled_rows
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import offsets_to_segments
+from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.sequence import ListInput, ListInterest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.blocks.sequence import ListInput
+    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -87,3 +92,29 @@ class MemoryBank(nn.Module):
             read_S = torch.softmax(memory_SD @ query_D / math.sqrt(self.out_dim), dim=0)
             outputs.append(read_S @ memory_SD)
         return torch.stack(outputs)
+
+
+class MemoryBlock(ListBlock):
+    """Asks for the weights besides."""
+
+    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
+        """Runs an instance over the lists."""
+        (lists, _), bank = x.lists_with(positions), cast("MemoryBank", block)
+        return ListInterest(
+            representation_BD=bank(lists),
+            weight_M=bank.weights(lists),
+            rest_B=nothing_seen(x.pairs.candidate_M, len(lists.list_B)),
+        )
+
+
+@register
+class MemoryConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["memory"]
+    slots: int = Field(ge=1, le=1024)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.representation_dim, self.slots
+        return MemoryBlock(shape, lambda positions: MemoryBank(positions, *dims), positional=True)

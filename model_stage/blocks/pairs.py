@@ -161,6 +161,11 @@ def top_k_reference(score_M: Tensor, candidate_M: Tensor, top_k: int) -> Tensor:
     return torch.tensor(kept, dtype=torch.int64, device=score_M.device)
 
 
+def spread(found: Attended, kept: Tensor, num_pairs: int) -> Attended:
+    """Gives what a block found in the kept pairs as an answer over all pairs; the others have weight 0."""
+    return replace(found, weight_MW=spread_weights(found.weight_MW, kept, num_pairs))
+
+
 def spread_weights(weight_KW: Tensor, kept: Tensor, num_pairs: int) -> Tensor:
     """Gives the weights of the kept pairs over all pairs, zero elsewhere. (M, W)."""
     return weight_KW.new_zeros((num_pairs, weight_KW.shape[1])).index_copy(0, kept, weight_KW)

@@ -7,10 +7,18 @@ Legend: M pairs, B candidates, R representation width, K pairs of one candidate.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import torch
 from torch import nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, pair_softmax, pooled_rows
+from model_stage.blocks.registry import BlockConfig, register
+
+if TYPE_CHECKING:
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
 
 
 class MeanPool(nn.Module):
@@ -41,3 +49,14 @@ class MeanPool(nn.Module):
         return Attended(
             representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
         )
+
+
+@register
+class PoolConfig(BlockConfig):
+    """Options of the block in a preset: none."""
+
+    kind: Literal["pool"]
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        return PairBlock(shape, lambda positions: MeanPool(shape.representation_dim), positional=False, num_masses=1)

@@ -21,15 +21,18 @@ them), D width, H heads, E = D / H.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.interest import Interest, InterestBlock, nothing_seen
+from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import buckets_of
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -40,11 +43,12 @@ from model_stage.blocks.sequence import (
     read_lists,
     weights_of,
 )
+from model_stage.config.targets import Position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import BlockInput, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,3 +192,49 @@ class TargetDecoupledSASRec(nn.Module):
             read.append(vector_LD.index_select(0, x.list_B) * part.readout(start_BD))
         product_BJD = torch.stack(read, dim=1)
         return SASRecInterest(representation_BJD=product_BJD, score_BJ=full_precision(product_BJD).sum(2), users=users)
+
+
+class SASRecBlock(InterestBlock):
+    """One instance serves every table set, for its lower layers are shared. Its score is its mass."""
+
+    def __init__(self, shape: Shape, config: SASRecConfig) -> None:
+        super().__init__(out_dim=shape.representation_dim, num_masses=1)
+        self._shared, self._tables = config.shared, shape.tables
+        self.block = TargetDecoupledSASRec(
+            config.shared, shape.tables, shape.representation_dim, config.heads, config.layers
+        )
+
+    def forward(self, x: BlockInput) -> list[Interest]:
+        """See `InterestBlock`."""
+        sets = (self._shared, *self._tables)
+        joined, lists = x.lists_with([position for positions in sets for position in positions])
+        rows = iter(joined.buckets)
+        shared, *own = [[next(rows) for _ in positions] for positions in sets]
+        found = cast("SASRecInterest", self.block(replace(joined, buckets=shared), own))
+        row_M, candidate_M = list_pairs(lists.offsets, lists.list_B)
+        nothing_B = nothing_seen(candidate_M, len(lists.list_B))
+        return [
+            Interest(
+                representation_BR=found.representation_BJD[:, table],
+                mass_BW=full_precision(found.score_BJ[:, table : table + 1]),
+                weight_M=full_precision(found.users.weight_NJ[:, table]).index_select(0, row_M),
+                rest_B=nothing_B,
+            )
+            for table in range(len(self._tables))
+        ]
+
+
+@register
+class SASRecConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["sasrec"]
+    shared: tuple[Position, ...]
+    """Positional encodings of the layers that the targets share; the last layer has the targets' own."""
+    heads: int = Field(ge=1, le=64)
+    layers: int = Field(ge=0, le=16)
+    """Shared layers; every table set has one more of its own."""
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        return SASRecBlock(shape, self)

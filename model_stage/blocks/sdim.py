@@ -14,17 +14,25 @@ Legend: N rows of L lists, B candidates, D width, G groups, T bits per group, M 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.ragged import offsets_to_segments, segment_sum
+from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.sequence import ListInput, ListInterest
 from model_stage.blocks.simhash import SimHash
 
 if TYPE_CHECKING:
-    from model_stage.blocks.sequence import ListInput
+    from collections.abc import Sequence
+
+    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.interest import InterestBlock
+    from model_stage.config.targets import Position
 
 SMALLEST_NORM = 1e-6
 """A shorter sum is divided by this instead of by its length."""
@@ -84,3 +92,29 @@ class SDIM(nn.Module):
         sides = self.hash.bits(embedding).view(-1, self._groups, self._bits)
         signature: Tensor = (sides.to(torch.int64) << torch.arange(self._bits, device=sides.device)).sum(2)
         return signature
+
+
+class SDIMBlock(ListBlock):
+    """Asks for the weights besides; they are no softmax, so nothing is left for what is no behavior."""
+
+    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
+        """Runs an instance over the lists."""
+        (lists, _), sdim = x.lists_with(positions), cast("SDIM", block)
+        weight_M = sdim.weights(lists)
+        return ListInterest(
+            representation_BD=sdim(lists), weight_M=weight_M, rest_B=weight_M.new_zeros(len(lists.list_B))
+        )
+
+
+@register
+class SDIMConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["sdim"]
+    groups: int = Field(ge=1)
+    bits: int = Field(ge=1, le=16)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.representation_dim, self.groups, self.bits
+        return SDIMBlock(shape, lambda positions: SDIM(*dims), positional=False)

@@ -15,11 +15,13 @@ time, Z = R + P, N buckets.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import (
     Attended,
     AttentionInput,
@@ -29,10 +31,13 @@ from model_stage.blocks.pairs import (
     pooled_buckets,
     pooled_rows,
 )
+from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -92,4 +97,21 @@ class SIMAttention(nn.Module):
             weights.append(weight_KW)
         return Attended(
             representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
+        )
+
+
+@register
+class SIMConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["sim"]
+    time_dim: int = Field(ge=1, le=256)
+    heads: int = Field(ge=1, le=64)
+    head_dim: int = Field(ge=1, le=256)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.representation_dim, self.time_dim, self.heads, self.head_dim
+        return PairBlock(
+            shape, lambda positions: SIMAttention(positions, *dims), positional=True, num_masses=self.heads
         )

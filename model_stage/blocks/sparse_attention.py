@@ -21,13 +21,16 @@ lists), B candidates, D width, H heads, E = D / H.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, offsets_to_segments
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
     Keys,
     LayerNorm,
@@ -44,38 +47,22 @@ from model_stage.blocks.sequence import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SparseConfig:
-    """Shape of the block."""
-
-    dim: int
-    window: int = 64
-    """w: rows that a row sees, itself among them."""
-    global_tokens: int = 4
-    """G, per list."""
-    heads: int = 2
-    layers: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "window", "global_tokens", "heads", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
 
 
 class SparseAttention(nn.Module):
     """Layers of windowed attention with global tokens over every list, and each candidate read behind its own."""
 
-    def __init__(self, positions: Sequence[Position], config: SparseConfig) -> None:
+    def __init__(self, positions: Sequence[Position], dim: int, config: SparseConfig) -> None:
         super().__init__()
         self.config = config
-        self.out_dim = config.dim
-        self.positions = PositionTables(positions, config.dim)
-        self.global_tokens = nn.Parameter(torch.randn(config.global_tokens, config.dim) * 0.02)
-        self.layers = nn.ModuleList(TransformerLayer(config.dim, config.heads) for _ in range(config.layers))
-        self.norm = LayerNorm(config.dim)
+        self.out_dim = dim
+        self.positions = PositionTables(positions, dim)
+        self.global_tokens = nn.Parameter(torch.randn(config.global_tokens, dim) * 0.02)
+        self.layers = nn.ModuleList(TransformerLayer(dim, config.heads) for _ in range(config.layers))
+        self.norm = LayerNorm(dim)
 
     def forward(self, x: ListInput) -> ListInterest:
         """Attends; see the module docstring. The weights are the last layer's."""
@@ -171,3 +158,21 @@ def _join(first: Keys, second: Keys) -> Keys:
         key_NHE=torch.cat([first.key_NHE, second.key_NHE], dim=1),
         value_NHE=torch.cat([first.value_NHE, second.value_NHE], dim=1),
     )
+
+
+@register
+class SparseConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["sparse"]
+    window: int = Field(ge=1)
+    """w: rows that a row sees, itself among them."""
+    global_tokens: int = Field(ge=1, le=64)
+    """G, per list."""
+    heads: int = Field(ge=1, le=64)
+    layers: int = Field(ge=1, le=16)
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dim = shape.representation_dim
+        return ListBlock(shape, lambda positions: SparseAttention(positions, dim, self), positional=True)

@@ -16,18 +16,23 @@ Legend: M pairs, B candidates, W = L attentions (layers), A attention width, R r
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, layer_norm, pair_softmax
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.tin import temporal_pool, temporal_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -117,3 +122,18 @@ def _next_reference(module: nn.Module, question_D: Tensor, found_R: Tensor) -> T
     centred_D = raw_D - raw_D.mean()
     normal_D = centred_D / torch.sqrt((centred_D**2).mean() + following.norm.eps)
     return normal_D * following.norm.weight + following.norm.bias
+
+
+@register
+class StackedTINConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["stacked_tin"]
+    layers: int = Field(ge=1, le=8)
+    """Layer l crosses l behaviors."""
+    reads_attention = True
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.attention_dim, shape.representation_dim, self.layers
+        return PairBlock(shape, lambda positions: StackedTIN(positions, *dims), positional=True, num_masses=self.layers)

@@ -15,11 +15,12 @@ Legend: M pairs, U behaviors of the union, B candidates, A attention width, R re
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import (
     Attended,
     AttentionInput,
@@ -30,10 +31,13 @@ from model_stage.blocks.pairs import (
     pooled_rows,
 )
 from model_stage.blocks.position import PositionTables
+from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -112,3 +116,16 @@ def temporal_pool(weight_M1: Tensor, item_MR: Tensor, positions: PositionTables,
         rows_BR = pooled_buckets(weight_M1, table_NR[:, None], x.candidate_M, bucket_M, x.num_candidates)
         pooled_BR = pooled_BR + rows_BR.squeeze(1)
     return pooled_BR
+
+
+@register
+class TINConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["tin"]
+    reads_attention = True
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        dims = shape.attention_dim, shape.representation_dim
+        return PairBlock(shape, lambda positions: TIN(positions, *dims), positional=True, num_masses=1)

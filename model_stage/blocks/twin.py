@@ -18,11 +18,13 @@ a cross feature, N buckets.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import (
     Attended,
     AttentionInput,
@@ -31,12 +33,16 @@ from model_stage.blocks.pairs import (
     pair_softmax,
     pooled_buckets,
     pooled_rows,
+    spread,
     top_k_pairs,
 )
+from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -109,3 +115,33 @@ class TWIN(nn.Module):
         return Attended(
             representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
         )
+
+
+class TWINBlock(PairBlock):
+    """Lets the block's own scores choose the pairs that it attends over; the others have weight 0."""
+
+    def __init__(self, shape: Shape, config: TWINConfig) -> None:
+        dims = shape.representation_dim, config.cross_dim, config.heads, config.head_dim
+        super().__init__(shape, lambda positions: TWIN(positions, *dims), positional=True, num_masses=config.heads)
+        self._top_k = config.top_k
+
+    def attend(self, block: nn.Module, pairs: AttentionInput, x: BlockInput) -> Attended:
+        """Searches, then attends."""
+        kept = cast("TWIN", block).search(pairs, self._top_k)
+        return spread(block(pairs.take(kept)), kept, len(pairs.behavior_M))
+
+
+@register
+class TWINConfig(BlockConfig):
+    """Options of the block in a preset."""
+
+    kind: Literal["twin"]
+    cross_dim: int = Field(ge=1, le=256)
+    heads: int = Field(ge=1, le=64)
+    head_dim: int = Field(ge=1, le=256)
+    top_k: int = Field(ge=1)
+    """Pairs per candidate that the block's own scores keep."""
+
+    def build(self, shape: Shape) -> InterestBlock:
+        """See `BlockConfig`."""
+        return TWINBlock(shape, self)

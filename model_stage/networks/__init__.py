@@ -1,6 +1,5 @@
 """Networks: fused embeddings, the interest blocks of a preset, dense inputs, and heads.
 
-evidence     what blocks read and give          over_pairs, over_lists    the kinds of blocks
 preset       networks as data                   heads, conditional        from interests to probabilities
 """
 

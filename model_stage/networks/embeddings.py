@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from model_stage.blocks.block_input import NODE, fuse
 
+if TYPE_CHECKING:
     from model_stage.config.schema import EmbeddedField, MultiValuedField, Schema
     from model_stage.encoding.vocabulary import Vocabularies
-
-NODE = "node"
-"""Name of the part that is the taxonomy path: item and categories."""
 
 
 class PathEmbedding(nn.Module):
@@ -84,11 +81,3 @@ def bag_table(vocabularies: Vocabularies, field: MultiValuedField) -> nn.Embeddi
     return nn.EmbeddingBag(
         vocabularies.num_rows(field), field.dim, mode="mean", padding_idx=0, include_last_offset=True
     )
-
-
-def fuse(parts: Sequence[Tensor]) -> Tensor:
-    """Gives the sum of the parts of an embedding, at least one, in their order."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

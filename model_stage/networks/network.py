@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from model_stage.blocks.block_input import BlockInput, Shape, fuse
+from model_stage.blocks.interest import Interest, InterestBlock
 from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights
 from model_stage.errors import ConfigError
-from model_stage.networks.block_input import Evidence, Interest, InterestBlock, Shape
 from model_stage.networks.conditional import joint_logits
-from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table, fuse
+from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table
 from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
 
 if TYPE_CHECKING:
+    from model_stage.blocks.registry import BlockConfig
     from model_stage.config.schema import Part, Schema
     from model_stage.config.targets import Position, Targets
     from model_stage.encoding.encoder import Batch
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks.config import NetworkConfig
-    from model_stage.networks.preset import Block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +142,9 @@ class RankingNetwork(nn.Module):
     ) -> tuple[list[tuple[Interest, ...]], Tensor, Tensor]:
         """Gives what the blocks say by table set; weights (M, J) and rest (B, J), the means over the blocks."""
         kept = self._selection.kept(batch.source_M, batch.candidate_M)
-        evidence = self._evidence(batch, kept, representation_BR, fields)
+        x = self._block_input(batch, kept, representation_BR, fields)
         num_tables, num_pairs = max(self._table_of) + 1, len(batch.behavior_M)
-        by_block = [block(evidence) for block in self.interest]
+        by_block = [block(x) for block in self.interest]
         if not by_block:
             return (
                 [()] * num_tables,
@@ -155,7 +156,9 @@ class RankingNetwork(nn.Module):
         rest_BJ = torch.stack([torch.stack([one.rest_B for one in table]).mean(0) for table in found], dim=1)
         return found, weight_KJ if kept is None else spread_weights(weight_KJ, kept, num_pairs), rest_BJ
 
-    def _evidence(self, batch: Batch, kept: Tensor | None, representation_BR: Tensor, fields: list[Tensor]) -> Evidence:
+    def _block_input(
+        self, batch: Batch, kept: Tensor | None, representation_BR: Tensor, fields: list[Tensor]
+    ) -> BlockInput:
         """Gives what the blocks read of a batch, of the selected pairs alone."""
         rows = batch.behavior_node_U, batch.behavior_side_UF
         parts = self.attention.parts(*rows)
@@ -172,7 +175,7 @@ class RankingNetwork(nn.Module):
         if kept is not None:
             pairs, columns = pairs.take(kept), [column_M.index_select(0, kept) for column_M in columns]
         rank_M, interval_ms_M, match_level_M = columns
-        return Evidence(
+        return BlockInput(
             pairs=pairs,
             attention_parts=parts,
             rank_M=rank_M,
@@ -198,7 +201,7 @@ def table_sets(targets: Targets, *, shared: bool) -> tuple[tuple[int, ...], tupl
     return tuple(names.index(target.table_name) for target in targets.targets), tuple(positions.values())
 
 
-def _build(preset: str, block: Block, shape: Shape) -> InterestBlock:
+def _build(preset: str, block: BlockConfig, shape: Shape) -> InterestBlock:
     try:
         return block.build(shape)
     except ValueError as exc:

@@ -6,35 +6,17 @@ always the whole of it, so that a bundle does not change when a packaged file do
 
 from __future__ import annotations
 
+from functools import reduce
 from importlib.resources import files
+from operator import or_
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import yaml
 from pydantic import Field
 
+from model_stage.blocks.registry import BlockConfig, registered_blocks
 from model_stage.config.schema import StrictModel, parse_config
-from model_stage.networks.list_blocks import (
-    HierarchyBlock,
-    HstuBlock,
-    LinearBlock,
-    LongerBlock,
-    MemoryBlock,
-    SasrecBlock,
-    SdimBlock,
-    SparseBlock,
-)
-from model_stage.networks.pair_blocks import (
-    DareBlock,
-    DinBlock,
-    EtaBlock,
-    PoolBlock,
-    SideInfoTinBlock,
-    SimBlock,
-    StackedTinBlock,
-    TinBlock,
-    TwinBlock,
-)
 from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:
@@ -45,26 +27,10 @@ if TYPE_CHECKING:
 Source = Literal["hard", "soft", "recent"]
 _BITS = {"hard": SOURCE_HARD, "soft": SOURCE_SOFT, "recent": SOURCE_RECENT}
 
-Block = Annotated[
-    TinBlock
-    | StackedTinBlock
-    | SideInfoTinBlock
-    | DareBlock
-    | DinBlock
-    | SimBlock
-    | TwinBlock
-    | EtaBlock
-    | PoolBlock
-    | SasrecBlock
-    | HstuBlock
-    | LongerBlock
-    | LinearBlock
-    | SparseBlock
-    | HierarchyBlock
-    | SdimBlock
-    | MemoryBlock,
-    Field(discriminator="kind"),
-]
+if TYPE_CHECKING:
+    Block = BlockConfig
+else:
+    Block = Annotated[reduce(or_, registered_blocks().values()), Field(discriminator="kind")]
 
 
 class Selection(StrictModel):

@@ -11,8 +11,7 @@ from torch import nn
 from model_stage.blocks.hierarchy import Hierarchy, HierarchyConfig
 from model_stage.blocks.hstu import HSTU, HSTUConfig
 from model_stage.blocks.linear_attention import LinearAttention
-from model_stage.blocks.longer import Longer
-from model_stage.blocks.longer_tokens import LongerConfig
+from model_stage.blocks.longer import Longer, LongerConfig
 from model_stage.blocks.pairs import list_pairs
 from model_stage.blocks.sasrec import TargetDecoupledSASRec
 from model_stage.blocks.sequence import ListInput, ListInterest
@@ -82,23 +81,29 @@ class _SASRecReads(_Reads):
         )
 
 
+SPARSE = SparseConfig(kind="sparse", window=2, global_tokens=2, heads=2, layers=2)
+HIERARCHY = HierarchyConfig(kind="hierarchy", gap_minutes=60, heads=2, layers=1)
+
+
+def longer_options(**options) -> LongerConfig:
+    return LongerConfig(**{"kind": "longer", "merge": 4, "recent": 100, "layers": 1, "heads": 2, **options})
+
+
 BLOCKS = {
     "sasrec": lambda: _SASRecReads(TargetDecoupledSASRec(POSITIONS[:1], (POSITIONS, POSITIONS[1:]), DIM, 2, 1)),
     "hstu": lambda: _Reads(
         HSTU(
-            HSTUConfig(
-                dim=DIM,
-                scale_length=3,
-                rank=RankPosition(kind="rank", buckets=3),
-                interval=IntervalPosition(kind="interval", buckets=4),
-            )
+            DIM,
+            HSTUConfig(kind="hstu", heads=2, layers=2, scale_length=3),
+            rank=RankPosition(kind="rank", buckets=3),
+            interval=IntervalPosition(kind="interval", buckets=4),
         )
     ),
-    "longer": lambda: _LongerReads(Longer(LongerConfig(dim=DIM, merge=2, recent=2))),
-    "longer_unmerged": lambda: _LongerReads(Longer(LongerConfig(dim=DIM, merge=1, recent=3, layers=2))),
+    "longer": lambda: _LongerReads(Longer(DIM, longer_options(merge=2, recent=2))),
+    "longer_unmerged": lambda: _LongerReads(Longer(DIM, longer_options(merge=1, recent=3, layers=2))),
     "linear": lambda: _Reads(LinearAttention(POSITIONS, DIM, 2, 2)),
-    "sparse": lambda: _Reads(SparseAttention(POSITIONS, SparseConfig(dim=DIM, window=2, global_tokens=2))),
-    "hierarchy": lambda: _Reads(Hierarchy(POSITIONS, HierarchyConfig(dim=DIM, gap_minutes=60))),
+    "sparse": lambda: _Reads(SparseAttention(POSITIONS, DIM, SPARSE)),
+    "hierarchy": lambda: _Reads(Hierarchy(POSITIONS, DIM, HIERARCHY)),
 }
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model_stage.blocks.linear_attention import LinearAttention
-from model_stage.blocks.longer import Longer
-from model_stage.blocks.longer_tokens import LongerConfig
+from model_stage.blocks.longer import Longer, LongerConfig
 from model_stage.blocks.sasrec import TargetDecoupledSASRec
 from model_stage.blocks.sequence import ListInput
 from scripts.bench.cost.measure import activation_mib, count_flops, median_ms
@@ -42,7 +41,8 @@ def one_list(length: int, num_candidates: int) -> tuple[ListInput, torch.Tensor]
 
 
 def _longer(merge: int, recent: int) -> Longer:
-    return Longer(LongerConfig(dim=WIDTH, merge=merge, recent=recent, layers=_LAYERS - 1, heads=_HEADS)).eval()
+    config = LongerConfig(kind="longer", merge=merge, recent=recent, layers=_LAYERS - 1, heads=_HEADS)
+    return Longer(WIDTH, config).eval()
 
 
 def longer_merge(lengths: Sequence[int]) -> list[dict[str, Any]]:

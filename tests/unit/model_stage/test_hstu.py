@@ -15,12 +15,13 @@ from model_stage.blocks.ragged import buckets_of
 from model_stage.config.targets import IntervalPosition
 from tests.worlds.list_blocks import DIM, MINUTE_MS, make_lists
 
+OPTIONS = {"kind": "hstu", "heads": 2, "layers": 2, "scale_length": 3}
 DAY_MS = 24 * 60 * MINUTE_MS
 
 
 def make_block(**options):
     torch.manual_seed(0)
-    block = HSTU(HSTUConfig(dim=DIM, scale_length=3, **options))
+    block = HSTU(DIM, HSTUConfig(**{**OPTIONS, **options}))
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     return block
@@ -103,4 +104,4 @@ def test_intensity_survives():
 @pytest.mark.parametrize("options", [{"heads": 3}, {"heads": 0}, {"layers": 0}, {"scale_length": 0}])
 def test_config_names_what_is_wrong(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        HSTUConfig(dim=DIM, **options)
+        HSTU(DIM, HSTUConfig(**{**OPTIONS, **options}))

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from model_stage.blocks.longer import Longer
-from model_stage.blocks.longer_tokens import LongerConfig, Tokens
-from tests.worlds.list_blocks import DIM, make_lists
+from model_stage.blocks.longer_tokens import Tokens
+from tests.worlds.list_blocks import DIM, longer_options, make_lists
 
 
 def make_block(**options):
     torch.manual_seed(0)
-    block = Longer(LongerConfig(dim=DIM, **options))
+    block = Longer(DIM, longer_options(**options))
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     return block
@@ -77,7 +77,7 @@ def test_no_merge_and_all_tokens_as_queries_is_plain_attention(layers):
 
 
 def test_rows_are_merged_from_the_newest_and_the_oldest_group_may_be_short():
-    tokens = Tokens(LongerConfig(dim=DIM, merge=2))
+    tokens = Tokens(DIM, merge=2, heads=2)
     group_N, count_L = tokens.groups(torch.tensor([5, 0, 2]))
     assert group_N.tolist() == [0, 1, 1, 2, 2, 3, 3]
     assert count_L.tolist() == [3, 0, 1]
@@ -114,9 +114,7 @@ def test_a_planted_future_row_changes_no_merged_token_before_its_own():
         assert changed[2]
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("merge", 0), ("recent", 0), ("layers", -1), ("heads", 0), ("heads", 3), ("dim", 0)]
-)
+@pytest.mark.parametrize(("option", "value"), [("merge", 0), ("recent", 0), ("layers", -1), ("heads", 0), ("heads", 3)])
 def test_config_names_what_is_wrong(option, value):
     with pytest.raises(ValueError, match=option):
-        LongerConfig(**{"dim": DIM, option: value})
+        Longer(DIM, longer_options(**{option: value}))

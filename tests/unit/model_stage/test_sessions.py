@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 from torch import nn
 
-from model_stage.blocks.hierarchy import Hierarchy, HierarchyConfig, sessions_of
-from tests.worlds.list_blocks import DIM, MINUTE_MS, make_lists
+from model_stage.blocks.hierarchy import Hierarchy, sessions_of
+from tests.worlds.list_blocks import DIM, HIERARCHY, MINUTE_MS, make_lists
 
 
 def test_sessions_of_the_picture_in_the_docstring():
@@ -33,16 +32,10 @@ def test_lists_are_never_joined_and_empty_ones_have_no_session():
 
 def test_within_a_session_the_shares_are_the_same_for_every_candidate():
     torch.manual_seed(0)
-    block = Hierarchy((), HierarchyConfig(dim=DIM, gap_minutes=1e9))
+    block = Hierarchy((), DIM, HIERARCHY.model_copy(update={"gap_minutes": 1e9}))
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     found = block(replace(make_lists([5], [0, 0]).x, buckets=()))
     first, second = (part / part.sum() for part in found.weight_M.view(2, 5))
     torch.testing.assert_close(first, second)
     assert found.rest_B[0] != found.rest_B[1]
-
-
-@pytest.mark.parametrize(("option", "value"), [("gap_minutes", -1.0), ("layers", -1)])
-def test_config_names_what_is_wrong(option, value):
-    with pytest.raises(ValueError, match=option):
-        HierarchyConfig(dim=DIM, **{option: value})

@@ -1,0 +1,95 @@
+"""What the interest blocks of a network read of a batch, and what they must know of the network to be built.
+
+Legend: M pairs, U behaviors of the union, B candidates, A attention width, R representation width, X width of the
+user's fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from model_stage.blocks.position import position_buckets
+from model_stage.blocks.ragged import DistinctLists, distinct_lists
+from model_stage.blocks.sequence import ListInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from model_stage.blocks.pairs import AttentionInput
+    from model_stage.config.targets import Position
+
+NODE = "node"
+"""Name of the part of an embedding that is the taxonomy path: item and categories."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a block must know of a network to be built."""
+
+    attention_dim: int
+    representation_dim: int
+    behavior_fields: tuple[str, ...]
+    user_dim: int
+    """X, 0 = the schema has no user field with an embedding."""
+    tables: tuple[tuple[Position, ...], ...]
+    """Positional encodings of each table set: a target's own, or those its group shares."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockInput:
+    """Embedded behaviors and candidates, and the pairs a selection left."""
+
+    pairs: AttentionInput
+    """Without buckets."""
+    attention_parts: Mapping[str, Tensor]
+    """Parts whose sum is `pairs.attention_UA`, by name: `NODE`, then every behavior field. (U, A) each."""
+    rank_M: Tensor
+    interval_ms_M: Tensor
+    match_level_M: Tensor
+    request_B: Tensor
+    user_BX: Tensor
+    """Embeddings of the user's fields, side by side."""
+    known_buckets: dict[Position, Tensor] = field(default_factory=dict)
+    """Buckets already computed; `buckets_of` fills it."""
+
+    def buckets_of(self, positions: Sequence[Position]) -> list[Tensor]:
+        """Gives the bucket of each pair under each encoding, int64 (M,) each; an encoding is computed once."""
+        for position in positions:
+            if position not in self.known_buckets:
+                self.known_buckets[position] = position_buckets(
+                    position,
+                    rank_M=self.rank_M,
+                    interval_ms_M=self.interval_ms_M,
+                    match_level_M=self.match_level_M,
+                )
+        return [self.known_buckets[position] for position in positions]
+
+    def pairs_with(self, positions: Sequence[Position]) -> AttentionInput:
+        """Gives the input of a block over pairs."""
+        return replace(self.pairs, buckets=self.buckets_of(positions))
+
+    def lists_with(self, positions: Sequence[Position]) -> tuple[ListInput, DistinctLists]:
+        """Gives the input of a block over lists, made of the representations, and how its lists were found."""
+        pairs, buckets = self.pairs, self.buckets_of(positions)
+        lists = distinct_lists([pairs.behavior_M, *buckets], pairs.candidate_M, self.request_B)
+        behavior_N = pairs.behavior_M.index_select(0, lists.pair_N)
+        x = ListInput(
+            values_ND=pairs.representation_UR.index_select(0, behavior_N),
+            offsets=lists.offsets,
+            candidate_BD=pairs.representation_BR,
+            list_B=lists.list_B,
+            interval_ms_N=self.interval_ms_M.index_select(0, lists.pair_N),
+            buckets=[bucket_M.index_select(0, lists.pair_N) for bucket_M in buckets],
+        )
+        return x, lists
+
+
+def fuse(parts: Sequence[Tensor]) -> Tensor:
+    """Gives the sum of the parts of an embedding, at least one, in their order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,136 @@
+"""How a block stands in a network: what it gives, one instance per table set, and how each family of blocks is called.
+
+    over pairs      AttentionInput  ->  Attended            PairBlock
+    over lists      ListInput       ->  ListInterest        ListBlock
+
+A block that is called in another way has an adapter of its own in its file.
+
+Legend: M pairs, B candidates, W attentions, R representation width, D width of a list's rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+
+from model_stage.blocks.pairs import full_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.pairs import Attended, AttentionInput
+    from model_stage.blocks.sequence import ListInterest
+    from model_stage.config.targets import Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """What one block gives to the targets of one table set."""
+
+    representation_BR: Tensor
+    mass_BW: Tensor
+    """Numbers that enter the towers as they are, beside the dense inputs; W may be 0. Full precision."""
+    weight_M: Tensor
+    """Weight of each pair, the mean over the block's attentions. Full precision."""
+    rest_B: Tensor
+    """Attention on what is no behavior; of a softmax, one less the sum of the candidate's weights, so 1 where there was
+    nothing to attend to."""
+
+
+class InterestBlock(nn.Module):
+    """A block of a network: what it reads of a batch in, an interest per table set out.
+
+    Its answer for a candidate depends on that candidate, its own pairs and their behaviors alone.
+    """
+
+    def __init__(self, *, out_dim: int, num_masses: int) -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        """Width of every `representation_BR`."""
+        self.num_masses = num_masses
+        """Width of every `mass_BW`."""
+
+    def forward(self, x: BlockInput) -> list[Interest]:
+        """Gives the interest of each table set, in the order of `Shape.tables`."""
+        raise NotImplementedError
+
+
+class PerTable(InterestBlock):
+    """One instance of a block per table set; a block without positional tables has one instance, which serves all.
+
+    Args:
+        shape: Of the network.
+        make: Gives an instance for the positional encodings of a table set.
+        positional: Whether the block has positional tables.
+        num_masses: See `InterestBlock`.
+    """
+
+    def __init__(
+        self, shape: Shape, make: Callable[[Sequence[Position]], nn.Module], *, positional: bool, num_masses: int = 0
+    ) -> None:
+        tables = shape.tables if positional else ((),)
+        instances = [make(positions) for positions in tables]
+        super().__init__(out_dim=int(instances[0].out_dim), num_masses=num_masses)  # type: ignore[arg-type]
+        self.tables = nn.ModuleList(instances)
+        self._positions, self._repeat = tables, len(shape.tables) // len(tables)
+
+    def forward(self, x: BlockInput) -> list[Interest]:
+        """Runs every instance once."""
+        instances = zip(self.tables, self._positions, strict=True)
+        return [self.read(block, x, positions) for block, positions in instances] * self._repeat
+
+    def read(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> Interest:
+        """Gives the interest that one instance finds."""
+        raise NotImplementedError
+
+
+class PairBlock(PerTable):
+    """A block that reads `AttentionInput` and gives `Attended`."""
+
+    def read(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> Interest:
+        """Gives the interest that one instance finds."""
+        pairs = x.pairs_with(positions)
+        found = self.attend(block, pairs, x)
+        return Interest(
+            representation_BR=found.representation_BR,
+            mass_BW=full_precision(found.mass_BW),
+            weight_M=full_precision(found.weight_MW).mean(1),
+            rest_B=nothing_seen(pairs.candidate_M, pairs.num_candidates),
+        )
+
+    def attend(self, block: nn.Module, pairs: AttentionInput, x: BlockInput) -> Attended:
+        """Runs an instance over the pairs."""
+        return cast("Attended", block(pairs))
+
+
+class ListBlock(PerTable):
+    """A block that reads `ListInput`, made of the representations, and gives `ListInterest`.
+
+    Candidates of a request that retrieved the same behaviors share a list.
+    """
+
+    def read(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> Interest:
+        """Gives the interest that one instance finds."""
+        found = self.attend(block, x, positions)
+        return Interest(
+            representation_BR=found.representation_BD,
+            mass_BW=full_precision(found.representation_BD[:, :0]),
+            weight_M=full_precision(found.weight_M),
+            rest_B=full_precision(found.rest_B),
+        )
+
+    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
+        """Runs an instance over the lists."""
+        lists, _ = x.lists_with(positions)
+        return cast("ListInterest", block(lists))
+
+
+def nothing_seen(candidate_M: Tensor, num_candidates: int) -> Tensor:
+    """Gives 1 for each candidate without pairs, else 0. float32 (B,)."""
+    return (torch.bincount(candidate_M, minlength=num_candidates) == 0).to(torch.float32)
