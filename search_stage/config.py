@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from pkgutil import iter_modules
+from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search_stage.errors import ConfigError
+
+ENGINES = tuple(sorted(found.name for found in iter_modules([str(Path(__file__).parent / "soft" / "engines")])))
+"""Engines of soft search: the files of `soft/engines`."""
 
 
 class _Part(BaseModel):
@@ -68,15 +72,22 @@ class SoftConfig(_Part):
     """Limits of soft search."""
 
     top_k: Annotated[int, Field(ge=0, le=2048)] = 40
-    engine: Literal["scan", "faiss", "gpu", "numpy"] = "scan"
-    """What searches exactly; all answer the same."""
+    engine: str = "scan"
+    """One of `ENGINES`: what searches exactly; all answer the same."""
     approximate_from: Annotated[int, Field(ge=1)] | None = None
     """Distinct vectors of a history from which on only the nearest clusters are looked into; None = never."""
     probe_one_in: Annotated[int, Field(ge=1, le=65_535)] = 8
-    """Then, one in so many of the index's clusters."""
+    """Then, probe 1/N of the index's clusters."""
     time_term: tuple[AgeBonus, ...] = ()
     """What is added to a score by the behavior's age before the best are chosen, ages ascending; the scores that are
     answered are without it."""
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_exists(cls, engine: str) -> str:
+        if engine not in ENGINES:
+            raise ValueError(f"must be one of {', '.join(ENGINES)}; is {engine!r}")
+        return engine
 
     @model_validator(mode="after")
     def _ages_ascend(self) -> Self:

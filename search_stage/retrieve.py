@@ -15,7 +15,7 @@ from search_stage.kernels.distinct import number_distinct
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver
 from search_stage.soft.base import Keys, soft_search
-from search_stage.soft.engines import key_search_of
+from search_stage.soft.clusters import key_search_of
 from search_stage.soft.score_kernels import score_listed
 from search_stage.soft.time_term import bands_of, search_bands
 from search_stage.statistics import match_statistics

@@ -1,1 +1,1 @@
-"""Soft search: behaviors found by the inner product of attention vectors, one engine a file."""
+"""Soft search: the behaviors nearest to the candidate by the inner product of attention vectors."""

@@ -10,6 +10,7 @@ best `top_k` behaviors by (score, newest first), for each key that beats another
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,17 +19,17 @@ import numpy as np
 from search_stage.index.vectors import norms, to_float32
 from search_stage.kernels.compiled import read_only
 from search_stage.kernels.widths import LANES
-from search_stage.soft.cluster_kernels import scan_clusters
 from search_stage.soft.expand_kernels import best_rows, list_keys
-from search_stage.soft.soft_kernels import hope_for, scan_keys, take_best
 
 if TYPE_CHECKING:
     from search_stage.history import History
     from search_stage.index.generation import IndexGeneration
-    from store.types import F32, I64, U32, U64, Bool
+    from store.types import F32, I64, U32, U64
 
 NO_KEY = 2**64 - 1
 """Stands where a query has fewer keys than asked for."""
+SLACK = 16
+"""Keys proposed beyond `top_k`: enough that rounding rarely matters, few enough to cost nothing."""
 
 _ROUNDING = float(4 * np.finfo(np.float32).eps)
 """Twice the bound on the difference of two float32 inner products, per dimension and product of norms: see
@@ -36,8 +37,6 @@ _ROUNDING = float(4 * np.finfo(np.float32).eps)
 _SMALLEST = 1e-35
 """More than what sums of numbers too small for float32 can be off by."""
 _ROWS_AT_ONCE = 1 << 16
-_SPARE = 256
-"""Room for the keys that a block may bring, and as many before the next selection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,125 +86,60 @@ class KeySearch(Protocol):
         ...
 
 
-class NumpyKeySearch:
-    """The plain implementation: scores every pair; the reference twin of all others. Cost: O(Q K d)."""
+class ProposingEngine(ABC):
+    """A `KeySearch` by a library whose scores are rounded in a way of their own. Thread-safe where `propose` is.
+
+    The proposal is scored again, and accepted for a query only if no key outside it can reach the `top_k`-th score,
+    rounding included. Else that query is scored in full.
+    """
 
     def __init__(self, index: IndexGeneration) -> None:
-        self._index = index
+        """Prepares an index. Cost: one read of its table, for the largest norm."""
+        self.index = index
+        self.largest_norm = largest_norm(index)
+
+    @abstractmethod
+    def propose(self, queries: F32, rows: U32, count: int) -> tuple[F32, I64]:
+        """Gives the keys of the highest inner products with each query.
+
+        Args:
+            queries: Finite vectors. (Q, d)
+            rows: Row of each key in the attention table; more than `count`. (K,)
+            count: Keys to propose, at least 1.
+
+        Returns:
+            Their scores, highest first, and which of `rows` they are, equal scores in any order; -1 = no key.
+            (Q, count) each.
+        """
+
+    def margin(self, queries: F32) -> F32:
+        """Gives the largest difference between a proposed score and that of `score_pairs`, of each query. (Q,)."""
+        return rounding_margin(queries, self.largest_norm)
 
     def nearest(self, queries: F32, keys: Keys, top_k: int) -> U64:
         """See `KeySearch`."""
-        vectors = self._index.take(keys.row)
-        out = np.full((len(queries), top_k), NO_KEY, np.uint64)
+        if len(keys) <= top_k + SLACK:
+            return nearest_of_all(self.index, queries, keys, top_k)
+        proposed, chosen = self.propose(queries, keys.row, top_k + SLACK)
+        lowest = proposed[:, -1] + self.margin(queries)
+        best = np.full((len(queries), top_k), NO_KEY, np.uint64)
         for at, query in enumerate(queries):
-            packed = np.sort(pack_keys(score_pairs(query[None], vectors), keys.newest))[:top_k]
-            out[at, : len(packed)] = packed
-        return out
-
-
-class ScanKeySearch:
-    """Looks at every key in compiled code, several queries at once. Thread-safe."""
-
-    def __init__(self, index: IndexGeneration) -> None:
-        """Prepares a table. Cost: one read of it, for the largest norm."""
-        self._index = index
-        self._table = read_only(index.table) if index.table.dtype == np.float32 else None
-        self._largest_norm = largest_norm(index)
-
-    def nearest(self, queries: F32, keys: Keys, top_k: int) -> U64:
-        """See `KeySearch`."""
-        search = RunningBest(queries, top_k, self._largest_norm)
-        everyone = np.arange(len(queries))
-        if self._table is not None:
-            search.hope_for(self._table, keys.row, everyone)
-        self._scan(search, keys, everyone)
-        best, unproven = search.best()
-        if len(unproven):
-            search.begin_again(unproven)
-            self._scan(search, keys, unproven)
-            best, _ = search.best()
+            scores = score_pairs(query[None], self.index.take(keys.row[chosen[at]]))
+            if chosen[at].min() >= 0 and np.partition(scores, -top_k)[-top_k] > lowest[at]:
+                best[at] = np.sort(pack_keys(scores, keys.newest[chosen[at]]))[:top_k]
+            else:
+                best[at] = nearest_of_all(self.index, query[None], keys, top_k)[0]
         return best
 
-    def _scan(self, search: RunningBest, keys: Keys, who: I64) -> None:
-        if self._table is not None:
-            search.scan(self._table, keys.row, keys.newest, who)
-            return
-        for start in range(0, len(keys), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            vectors = read_only(self._index.take(keys.row[part]))
-            search.scan(vectors, np.arange(len(vectors), dtype=np.uint32), keys.newest[part], who)
 
-
-class RunningBest:
-    """The best keys met so far, for each query of a request."""
-
-    def __init__(self, queries: F32, top_k: int, largest_norm: float) -> None:
-        """Begins with none.
-
-        Args:
-            queries: (Q, d)
-            top_k: At least 1.
-            largest_norm: Of any key to come.
-        """
-        self._queries = read_only(queries)
-        self._top_k = top_k
-        self._margin = rounding_margin(queries, largest_norm)
-        self._best = np.empty((len(queries), top_k + _SPARE), np.uint64)
-        self._size = np.zeros(len(queries), np.int64)
-        self._least = np.full(len(queries), -np.inf, np.float32)
-        self._hope = self._least.copy()
-
-    def hope_for(self, table: F32, row: U32, who: I64) -> None:
-        """Sets bars from a sample of the keys to come; `best` says where they were too high."""
-        hope_for(table, row, self._queries, who, self._margin, self._top_k, self._least, self._hope)
-
-    def begin_again(self, who: I64) -> None:
-        """Forgets what some queries have met, and their bars."""
-        self._size[who] = 0
-        self._least[who] = self._hope[who] = -np.inf
-
-    def scan(self, table: F32, row: U32, newest: U32, who: I64) -> None:
-        """Looks through some keys for some of the queries.
-
-        Args:
-            table: Vectors, read-only. (n, d)
-            row: Row of each key. (K,)
-            newest: Position in time order of each key's newest behavior. (K,)
-            who: Queries. (W,)
-        """
-        scan_keys(
-            table,
-            row,
-            newest,
-            self._queries,
-            who,
-            self._margin,
-            self._top_k,
-            self._best,
-            self._size,
-            self._least,
-        )
-
-    def scan_clusters(self, table: F32, row: U32, newest: U32, start: I64, nearest: I64, is_probed: Bool) -> None:
-        """Looks into some clusters of keys; the names are those of `cluster_kernels.scan_clusters`."""
-        scan_clusters(
-            table,
-            row,
-            newest,
-            start,
-            self._queries,
-            nearest,
-            is_probed,
-            self._margin,
-            self._top_k,
-            self._best,
-            self._size,
-            self._least,
-        )
-
-    def best(self) -> tuple[U64, I64]:
-        """Gives what `KeySearch.nearest` promises, of the keys met, and the queries whose bar was too high for it."""
-        return take_best(self._best, self._size, self._hope, self._top_k)
+def nearest_of_all(index: IndexGeneration, queries: F32, keys: Keys, top_k: int) -> U64:
+    """The definition of `KeySearch.nearest`: scores every pair and sorts. Cost: O(Q K d)."""
+    vectors = index.take(keys.row)
+    best = np.full((len(queries), top_k), NO_KEY, np.uint64)
+    for at, query in enumerate(queries):
+        packed = np.sort(pack_keys(score_pairs(query[None], vectors), keys.newest))[:top_k]
+        best[at, : len(packed)] = packed
+    return best
 
 
 def largest_norm(index: IndexGeneration) -> float:

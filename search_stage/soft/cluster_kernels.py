@@ -12,10 +12,11 @@ import numpy as np
 from search_stage.kernels.compiled import kernel
 from search_stage.kernels.sorting import smallest
 from search_stage.soft.score_kernels import pack, score
-from search_stage.soft.soft_kernels import scan_keys
+from search_stage.soft.soft_kernels import KeyRows, scan_keys
 
 if TYPE_CHECKING:
-    from store.types import F32, I64, U32, U64, Bool
+    from search_stage.soft.soft_kernels import BestKeys
+    from store.types import F32, I64, Bool
 
 _ONES = np.uint64(0xFFFFFFFF)
 
@@ -53,39 +54,20 @@ def choose_clusters(queries: F32, centroids: F32, start: I64, num_probes: int) -
 
 
 @kernel
-def scan_clusters(
-    table: F32,
-    keys: U32,
-    newest: U32,
-    start: I64,
-    queries: F32,
-    nearest: I64,
-    is_probed: Bool,
-    margin: F32,
-    top_k: int,
-    best: U64,
-    size: I64,
-    least: F32,
-) -> None:
+def scan_clusters(keys: KeyRows, start: I64, nearest: I64, is_probed: Bool, best: BestKeys) -> None:
     """Looks into the clusters that were chosen, the nearest of each query first, which sets its bar.
 
     Args:
-        table: Vectors. (n, d)
-        keys: Row of each key in `table`, cluster by cluster. (N,)
-        newest: Position in time order of each key's newest behavior. (N,)
-        start: Where each cluster's keys start, and the end. (K + 1,)
-        queries: (Q, d)
+        keys: Cluster by cluster. (K keys)
+        start: Where each cluster's keys start, and the end. (clusters + 1,)
         nearest: See `choose_clusters`. (Q,)
-        is_probed: See `choose_clusters`. (Q, K)
-        margin: As the rest, see `soft_kernels.scan_keys`. (Q,)
-        top_k: At least 1.
+        is_probed: See `choose_clusters`. (Q, clusters)
         best: Mutated.
-        size: Mutated.
-        least: Mutated.
     """
     for turn in range(2):
         for cluster in range(len(start) - 1):
             part = slice(start[cluster], start[cluster + 1])
-            who = np.flatnonzero((nearest == cluster) if turn == 0 else (is_probed[:, cluster] & (nearest != cluster)))
-            if len(keys[part]) and len(who):
-                scan_keys(table, keys[part], newest[part], queries, who, margin, top_k, best, size, least)
+            is_first = nearest == cluster
+            query_rows = np.flatnonzero(is_first if turn == 0 else is_probed[:, cluster] & ~is_first)
+            if start[cluster] < start[cluster + 1] and len(query_rows):
+                scan_keys(KeyRows(keys.table, keys.row[part], keys.newest[part]), query_rows, best)

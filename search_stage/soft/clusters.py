@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.kernels.compiled import read_only
-from search_stage.soft.base import NO_KEY, RunningBest, largest_norm
-from search_stage.soft.cluster_kernels import choose_clusters
+from search_stage.soft.base import NO_KEY, largest_norm, rounding_margin
+from search_stage.soft.cluster_kernels import choose_clusters, scan_clusters
+from search_stage.soft.engines import make_engine
+from search_stage.soft.soft_kernels import BestKeys, KeyRows, take_best
 
 if TYPE_CHECKING:
+    from search_stage.config import SoftConfig
     from search_stage.index.generation import IndexGeneration
     from search_stage.soft.base import Keys, KeySearch
     from store.types import F32, U64
@@ -31,7 +34,7 @@ class ClusterKeySearch:
             index: Its clusters are used.
             exact: Searches what is shorter, and queries whose clusters hold too little.
             from_keys: Keys of a history from which on the search is approximate.
-            probe_one_in: Look into one in so many of the clusters.
+            probe_one_in: Probe 1/N of the clusters.
         """
         self._index = index
         self._exact = exact
@@ -42,7 +45,7 @@ class ClusterKeySearch:
         self._centroids = read_only(np.ascontiguousarray(index.centroids))
 
     def nearest(self, queries: F32, keys: Keys, top_k: int) -> U64:
-        """See `soft.KeySearch`, but that keys of clusters far from the query may be missed."""
+        """See `KeySearch`, but that keys of clusters far from the query may be missed."""
         if len(keys) < self._from_keys:
             return self._exact.nearest(queries, keys, top_k)
         cluster = self._index.cluster[keys.row]
@@ -52,11 +55,23 @@ class ClusterKeySearch:
         if table is None:
             table, row = read_only(self._index.take(row)), np.arange(len(row), dtype=np.uint32)
         nearest, is_probed = choose_clusters(read_only(queries), self._centroids, start, self._probes)
-        search = RunningBest(queries, top_k, self._largest_norm)
-        search.scan_clusters(table, row, keys.newest[order], start, nearest, is_probed)
-        best, _ = search.best()
+        found = BestKeys.none(queries, rounding_margin(queries, self._largest_norm), top_k)
+        scan_clusters(KeyRows(table, row, keys.newest[order]), start, nearest, is_probed, found)
+        best, _ = take_best(found)
         # A query of zeros is as near to one cluster as to another.
         lacking = np.flatnonzero((best[:, -1] == NO_KEY) | ~queries.any(axis=1))
         if len(lacking):
             best[lacking] = self._exact.nearest(queries[lacking], keys, top_k)
         return best
+
+
+def key_search_of(index: IndexGeneration, config: SoftConfig) -> KeySearch:
+    """Gives the soft search that a configuration asks for: an engine, and around it the approximate path if it is on.
+
+    Raises:
+        FaissMissingError: The engine is not installed, or has no device.
+    """
+    exact = make_engine(config.engine, index)
+    if config.approximate_from is None:
+        return exact
+    return ClusterKeySearch(index, exact, config.approximate_from, config.probe_one_in)

@@ -10,11 +10,11 @@ order of summation, u = eps / 2 (Higham 2002, section 3.1).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, kernel_fastmath, kernel_inline
+from search_stage.kernels.compiled import kernel, kernel_fastmath, kernel_inline, read_only
 from search_stage.kernels.sorting import smallest
 from search_stage.kernels.vector_ops import at_least, lowest_bit, prefetch
 from search_stage.kernels.widths import WORD
@@ -26,48 +26,92 @@ if TYPE_CHECKING:
 _KEYS_AT_ONCE = 128
 _QUERIES_AT_ONCE = 64
 """Few enough for OpenBLAS to multiply them with a block in the thread it is called in, up to 32 dimensions."""
-_AHEAD = 64
-"""Memory is asked for a key's vector so many keys before it is read."""
+_PREFETCH_KEYS = 64
+"""Memory is asked for a key's vector this many keys before it is read."""
 _LINE = 16
 """Numbers in a line of the cache."""
 _ONE = np.uint64(1)
+_SPARE = 2 * _KEYS_AT_ONCE
+"""Room for the keys that a block may bring, and as many before the next selection."""
 _SAMPLE_OF = 4
-"""One key in so many is in the sample at most."""
-_MOST_SAMPLED = 24
-"""Blocks of keys in a sample."""
+"""At most one key in 4 is in the sample."""
+_MAX_SAMPLE_BLOCKS = 24
+
+
+class KeyRows(NamedTuple):
+    """Keys and their vectors."""
+
+    table: F32
+    """Read-only. (n, d)"""
+    row: U32
+    """Row of each key in `table`. (K,)"""
+    newest: U32
+    """Position in time order of each key's newest behavior. (K,)"""
+
+
+class BestKeys(NamedTuple):
+    """The best keys found so far for each query, and what a key must reach to be among them. Scans mutate it."""
+
+    queries: F32
+    """Read-only. (Q, d)"""
+    margin: F32
+    """Largest difference between a fast sum and a score. (Q,)"""
+    top_k: int
+    packed: U64
+    """Keys found; beyond `top_k` there is room for what a block may bring. (Q, top_k + `_SPARE`)"""
+    size: I64
+    """How many of them. (Q,)"""
+    bar: F32
+    """What a fast sum must reach for its key to be scored. (Q,)"""
+    required_score: F32
+    """What the `top_k`-th best score must reach in the end to prove an estimated bar. (Q,)"""
+
+    @staticmethod
+    def none(queries: F32, margin: F32, top_k: int) -> BestKeys:
+        """Begins with no keys and no bars."""
+        no_bar = np.full(len(queries), -np.inf, np.float32)
+        packed = np.empty((len(queries), top_k + _SPARE), np.uint64)
+        size = np.zeros(len(queries), np.int64)
+        return BestKeys(read_only(queries), margin, top_k, packed, size, no_bar, no_bar.copy())
 
 
 @kernel
-def hope_for(table: F32, keys: U32, queries: F32, who: I64, margin: F32, top_k: int, least: F32, hope: F32) -> None:
-    """Sets a bar that the best keys should pass and few others, from the sums of some keys spread over all.
+def estimate_bar(table: F32, keys: U32, query_rows: I64, best: BestKeys) -> None:
+    """Sets an optimistic bar, that the best keys should pass and few others, from the sums of a sample of the keys.
 
-    It is a hope, and proven or not when all keys were looked at: what is below it cannot beat a score of one margin
-    above it. `least` is set to the bar, and `hope` to the score that the `top_k`-th best must reach to prove it; both
-    stay where there are too few keys to tell. The other names are those of `scan_keys`.
+    It is verified at the end by `take_best`: what is below the bar cannot beat a score of one margin above it, which is
+    the `required_score`. Where there are too few keys for an estimate, both stay.
+
+    Args:
+        table: Vectors, read-only. (n, d)
+        keys: Row of each key in `table`. (K,)
+        query_rows: Queries that get a bar. (W,)
+        best: Mutated.
     """
-    num_blocks = min(len(keys) // (_SAMPLE_OF * _KEYS_AT_ONCE), _MOST_SAMPLED)
+    num_blocks = min(len(keys) // (_SAMPLE_OF * _KEYS_AT_ONCE), _MAX_SAMPLE_BLOCKS)
     if num_blocks == 0:
         return
-    # Of the best keys so many should be in the sample, give or take three times the spread of a binomial.
-    mean = top_k * num_blocks * _KEYS_AT_ONCE / len(keys)
+    # How many of the best keys should be in the sample, plus three times the spread of a binomial.
+    mean = best.top_k * num_blocks * _KEYS_AT_ONCE / len(keys)
     wanted = int(mean + 3 * np.sqrt(mean)) + 2
     if wanted > num_blocks * _KEYS_AT_ONCE // 2:
         return
-    chosen, block, sums = queries[who], _new_block(table), _new_sums()
+    chosen, block, sums = best.queries[query_rows], _new_block(table), _new_sums()
     every_sum = sums.ravel()
-    highest = np.full((len(who), wanted), -np.inf, np.float32)
+    highest = np.full((len(query_rows), wanted), -np.inf, np.float32)
     sample = keys[:: len(keys) // (num_blocks * _KEYS_AT_ONCE)]
     for number in range(num_blocks):
         start = number * _KEYS_AT_ONCE
         _load(table, sample, start, start + _KEYS_AT_ONCE, chosen, block)
-        for first in range(0, len(who), _QUERIES_AT_ONCE):
+        for first in range(0, len(query_rows), _QUERIES_AT_ONCE):
             some = chosen[first : first + _QUERIES_AT_ONCE]
             _sum(table, sample, start, start + _KEYS_AT_ONCE, some, block, sums)
             for at in range(len(some)):
                 _keep_highest(every_sum, at * _KEYS_AT_ONCE, highest[first + at])
-    for at in range(len(who)):
-        least[who[at]] = highest[at, 0]
-        hope[who[at]] = highest[at, 0] + margin[who[at]]
+    for at in range(len(query_rows)):
+        query = query_rows[at]
+        best.bar[query] = highest[at, 0]
+        best.required_score[query] = highest[at, 0] + best.margin[query]
 
 
 @kernel_inline
@@ -87,61 +131,45 @@ def _keep_highest(sums: F32, start: int, highest: F32) -> None:
 
 
 @kernel
-def scan_keys(
-    table: F32,
-    keys: U32,
-    newest: U32,
-    queries: F32,
-    who: I64,
-    margin: F32,
-    top_k: int,
-    best: U64,
-    size: I64,
-    least: F32,
-) -> None:
+def scan_keys(keys: KeyRows, query_rows: I64, best: BestKeys) -> None:
     """Looks through some keys for some queries, keeping the best of each; call it again for more keys.
 
     A fast sum proposes a key where it could reach the `top_k`-th best score, rounding included; then it gets its score.
 
     Args:
-        table: Vectors. (n, d)
-        keys: Row of each key in `table`. (K,)
-        newest: Position in time order of each key's newest behavior. (K,)
-        queries: (Q, d)
-        who: Queries that look. (W,)
-        margin: Largest difference between a fast sum and a score, of each query. (Q,)
-        top_k: At least 1.
-        best: Packed keys found so far; mutated. (Q, room), room at least `top_k + 129`.
-        size: How many of them; mutated. (Q,)
-        least: What a fast sum must reach; mutated. (Q,)
+        keys: What to look through.
+        query_rows: Queries that look. (W,)
+        best: Mutated.
     """
+    table, rows, newest = keys.table, keys.row, keys.newest
+    queries, packed, bars, sizes = best.queries, best.packed, best.bar, best.size
     cell = np.empty(1, np.float32)
-    bits, kept = cell.view(np.uint32), np.empty(top_k, np.uint64)
-    chosen, block, sums = queries[who], _new_block(table), _new_sums()
+    bits, kept = cell.view(np.uint32), np.empty(best.top_k, np.uint64)
+    chosen, block, sums = queries[query_rows], _new_block(table), _new_sums()
     every_sum = sums.ravel()
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
-        stop = min(start + _KEYS_AT_ONCE, len(keys))
-        _load(table, keys, start, stop, chosen, block)
-        for first in range(0, len(who), _QUERIES_AT_ONCE):
+    for start in range(0, len(rows), _KEYS_AT_ONCE):
+        stop = min(start + _KEYS_AT_ONCE, len(rows))
+        _load(table, rows, start, stop, chosen, block)
+        for first in range(0, len(query_rows), _QUERIES_AT_ONCE):
             some = chosen[first : first + _QUERIES_AT_ONCE]
-            _sum(table, keys, start, stop, some, block, sums)
+            _sum(table, rows, start, stop, some, block, sums)
             for at in range(len(some)):
-                query = who[first + at]
-                bar, end = least[query], size[query]
+                query = query_rows[first + at]
+                bar, end = bars[query], sizes[query]
                 for base in range(0, _KEYS_AT_ONCE, WORD):
                     word = at_least(every_sum, at * _KEYS_AT_ONCE + base, bar)
                     while word:
                         key = start + base + lowest_bit(word)
                         word &= word - _ONE
                         if key < stop:  # what is behind are sums of an earlier block
-                            value = score(queries, query, table, keys[key])
-                            best[query, end] = pack(value, newest[key], bits, cell)
+                            value = score(queries, query, table, rows[key])
+                            packed[query, end] = pack(value, newest[key], bits, cell)
                             end += 1
-                if end > best.shape[1] - _KEYS_AT_ONCE:
-                    reached = _keep_best(best[query], end, kept, bits, cell)
-                    least[query] = max(bar, reached - margin[query])
-                    end = top_k
-                size[query] = end
+                if end > packed.shape[1] - _KEYS_AT_ONCE:
+                    reached = _keep_best(packed[query], end, kept, bits, cell)
+                    bars[query] = max(bar, reached - best.margin[query])
+                    end = best.top_k
+                sizes[query] = end
 
 
 @kernel
@@ -169,9 +197,9 @@ def _load(table: F32, keys: U32, start: int, stop: int, queries: F32, block: F32
     if len(queries) == 1:
         return
     for place in range(stop - start):
-        if start + place + _AHEAD < len(keys):
+        if start + place + _PREFETCH_KEYS < len(keys):
             for at in range(0, table.shape[1], _LINE):
-                prefetch(table, (int(keys[start + place + _AHEAD]), at))
+                prefetch(table, (int(keys[start + place + _PREFETCH_KEYS]), at))
         row = keys[start + place]
         for at in range(table.shape[1]):
             block[at, place] = table[row, at]
@@ -196,26 +224,21 @@ def _sum_one(table: F32, row: int, queries: F32) -> np.float32:
 
 
 @kernel
-def take_best(best: U64, size: I64, hope: F32, top_k: int) -> tuple[U64, I64]:
-    """Gives the best keys of each query, and the queries whose bar was too high to prove them.
-
-    Args:
-        best: Packed keys found. (Q, room)
-        size: How many of them. (Q,)
-        hope: Score that the `top_k`-th best must reach; see `hope_for`. (Q,)
-        top_k: At least 1.
+def take_best(best: BestKeys) -> tuple[U64, I64]:
+    """Gives the best keys of each query, and the queries whose estimated bar was too high to prove them.
 
     Returns:
         Packed keys, best first, all ones where there are no more, (Q, top_k); queries, ascending.
     """
     cell = np.empty(1, np.float32)
     bits = cell.view(np.uint32)
-    out = np.full((len(best), top_k), ~np.uint64(0), np.uint64)
-    unproven, count = np.empty(len(best), np.int64), 0
-    for query in range(len(best)):
-        smallest(best[query], size[query], out[query])
-        reached = score_of(out[query, -1], bits, cell) if size[query] >= top_k else np.float32(-np.inf)
-        if reached < hope[query]:
+    out = np.full((len(best.size), best.top_k), ~np.uint64(0), np.uint64)
+    unproven, count = np.empty(len(best.size), np.int64), 0
+    for query in range(len(best.size)):
+        smallest(best.packed[query], best.size[query], out[query])
+        is_full = best.size[query] >= best.top_k
+        reached = score_of(out[query, -1], bits, cell) if is_full else np.float32(-np.inf)
+        if reached < best.required_score[query]:
             unproven[count] = query
             count += 1
     return out, unproven[:count]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search_stage.soft.base import Keys, NumpyKeySearch
-from search_stage.soft.faiss_gpu import GpuKeySearch
+from search_stage.soft.base import Keys, nearest_of_all
+from search_stage.soft.engines import make_engine
 from tests.worlds.soft import index_of, vectors
 
 pytestmark = pytest.mark.gpu
@@ -24,7 +24,8 @@ def keys_of(rng: np.random.Generator, num_rows: int, count: int) -> Keys:
 def test_the_device_answers_what_plain_search_does(coarse, top_k, count):
     rng = np.random.default_rng([top_k, count])
     index = index_of(vectors(rng, 20_000, 32, coarse))
-    search, plain = GpuKeySearch(index), NumpyKeySearch(index)
-    users = [(vectors(rng, queries, 32, coarse), keys_of(rng, 20_000, count)) for queries in (1, 7)]
-    for answer, (queries, keys) in zip(search.nearest_of_many(users, top_k), users, strict=True):
-        np.testing.assert_array_equal(answer, plain.nearest(queries, keys, top_k))
+    search = make_engine("gpu", index)
+    for num_queries in (1, 7):
+        queries, keys = vectors(rng, num_queries, 32, coarse), keys_of(rng, 20_000, count)
+        expected = nearest_of_all(index, queries, keys, top_k)
+        np.testing.assert_array_equal(search.nearest(queries, keys, top_k), expected)

@@ -9,16 +9,19 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from search_stage.config import ENGINES
 from search_stage.history import History
 from search_stage.index.faiss_module import load_faiss
 from search_stage.index.vectors import to_stored
-from search_stage.soft.base import Keys, NumpyKeySearch, ScanKeySearch, score_pairs, soft_search
+from search_stage.soft.base import Keys, nearest_of_all, score_pairs, soft_search
 from search_stage.soft.clusters import ClusterKeySearch
-from search_stage.soft.faiss_search import FaissKeySearch, calibrate
+from search_stage.soft.engines import make_engine
+from search_stage.soft.engines.faiss import calibrate
 from search_stage.soft.score_kernels import score
 from store.types import Section, UserColumns
 from tests.worlds.soft import index_of, vectors
 
+ON_CPU = [name for name in ENGINES if name != "gpu"]
 QUICK = settings(deadline=None, max_examples=60)
 
 
@@ -54,8 +57,8 @@ def history_of(nodes: np.ndarray, sections: np.ndarray, as_of_ms: int) -> Histor
     coarse=st.booleans(),
     dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
 )
-@pytest.mark.parametrize("search", [ScanKeySearch, FaissKeySearch, NumpyKeySearch])
-def test_soft_search_equals_sorting(search, seed, num_nodes, num_rows, num_queries, dim, top_k, coarse, dtype):
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_soft_search_equals_sorting(engine, seed, num_nodes, num_rows, num_queries, dim, top_k, coarse, dtype):
     rng = np.random.default_rng(seed)
     nodes, as_of_ms = rng.integers(0, num_nodes, num_rows), int(rng.integers(1, 2 * num_rows))
     index = index_of(to_stored(vectors(rng, num_nodes, dim, coarse), dtype))
@@ -65,7 +68,7 @@ def test_soft_search_equals_sorting(search, seed, num_nodes, num_rows, num_queri
     history = history_of(nodes, rng.integers(0, 3, num_rows), as_of_ms)
     keys = Keys.of(history, first[group].astype(np.uint32))
     event("a selection was needed" if len(keys) > 2 * top_k + 64 else "every key fits")
-    start, rank = soft_search(search(index), queries, keys, history, top_k)
+    start, rank = soft_search(make_engine(engine, index), queries, keys, history, top_k)
     for at, query in enumerate(queries):
         scores = score_pairs(query[None], table[nodes]).tolist()
         expected = sorted(range(min(as_of_ms, num_rows)), key=lambda row: (-scores[row], -row))[:top_k]
@@ -91,10 +94,10 @@ def test_scores_are_inner_products():
     assert score_pairs(left, right).tolist() == [17, -3, 39]
 
 
-@pytest.mark.parametrize("search", [ScanKeySearch, FaissKeySearch])
+@pytest.mark.parametrize("engine", ON_CPU)
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("num_queries", [1, 5])
-def test_a_proposal_that_rounding_could_spoil_is_not_trusted(search, sign, num_queries):
+def test_a_proposal_that_rounding_could_spoil_is_not_trusted(engine, sign, num_queries):
     """The best keys differ in the last bit only: no fast sum can be relied on to order them, the score can."""
     rng = np.random.default_rng(0)
     base = rng.standard_normal(32).astype(np.float32)
@@ -105,8 +108,8 @@ def test_a_proposal_that_rounding_could_spoil_is_not_trusted(search, sign, num_q
     )
     keys = Keys(row=np.arange(400, dtype=np.uint32), newest=np.arange(400, dtype=np.uint32))
     index = index_of(table)
-    fast, plain = search(index).nearest(queries, keys, 10), NumpyKeySearch(index).nearest(queries, keys, 10)
-    np.testing.assert_array_equal(fast, plain)
+    fast = make_engine(engine, index).nearest(queries, keys, 10)
+    np.testing.assert_array_equal(fast, nearest_of_all(index, queries, keys, 10))
 
 
 def test_sums_too_small_for_their_bound_are_not_lost():
@@ -114,8 +117,8 @@ def test_sums_too_small_for_their_bound_are_not_lost():
     table = np.full((300, 8), 1e-25, np.float32)
     index, queries = index_of(table), np.full((2, 8), 1e-20, np.float32)
     keys = Keys(row=np.arange(300, dtype=np.uint32), newest=np.arange(300, dtype=np.uint32))
-    fast, plain = ScanKeySearch(index).nearest(queries, keys, 10), NumpyKeySearch(index).nearest(queries, keys, 10)
-    np.testing.assert_array_equal(fast, plain)
+    fast = make_engine("scan", index).nearest(queries, keys, 10)
+    np.testing.assert_array_equal(fast, nearest_of_all(index, queries, keys, 10))
 
 
 @QUICK
@@ -124,7 +127,7 @@ def test_looking_into_all_clusters_is_exact(seed, num_queries, top_k, coarse):
     rng = np.random.default_rng(seed)
     index = clustered(rng, 500, 12, coarse)
     keys = Keys(row=np.sort(rng.choice(500, 300, replace=False)).astype(np.uint32), newest=permutation(rng, 300))
-    queries, plain = vectors(rng, num_queries, 8, coarse), NumpyKeySearch(index)
+    queries, plain = vectors(rng, num_queries, 8, coarse), make_engine("numpy", index)
     expected = plain.nearest(queries, keys, top_k)
     np.testing.assert_array_equal(ClusterKeySearch(index, plain, 300, 1).nearest(queries, keys, top_k), expected)
     np.testing.assert_array_equal(ClusterKeySearch(index, plain, 301, 12).nearest(queries, keys, top_k), expected)
@@ -136,13 +139,13 @@ def test_an_approximate_answer_does_not_depend_on_the_other_queries(seed, probe_
     rng = np.random.default_rng(seed)
     index = clustered(rng, 500, 12, False)
     keys = Keys(row=np.arange(500, dtype=np.uint32), newest=permutation(rng, 500))
-    search = ClusterKeySearch(index, NumpyKeySearch(index), 1, probe_one_in)
+    search = ClusterKeySearch(index, make_engine("numpy", index), 1, probe_one_in)
     queries = vectors(rng, 5, 8, False)
     queries[0] = 0
     together = search.nearest(queries, keys, 10)
     for at in range(5):
         np.testing.assert_array_equal(search.nearest(queries[at : at + 1], keys, 10)[0], together[at])
-    np.testing.assert_array_equal(together[0], NumpyKeySearch(index).nearest(queries[:1], keys, 10)[0])
+    np.testing.assert_array_equal(together[0], nearest_of_all(index, queries[:1], keys, 10)[0])
 
 
 def test_looking_into_the_nearest_clusters_finds_most():
@@ -152,7 +155,7 @@ def test_looking_into_the_nearest_clusters_finds_most():
     for spread in (0.1, 3.0):
         index = clustered(rng, 4_000, 16, False, spread)
         keys = Keys(row=np.arange(4_000, dtype=np.uint32), newest=permutation(rng, 4_000))
-        queries, plain = index.take(np.arange(0, 4_000, 40)), NumpyKeySearch(index)
+        queries, plain = index.take(np.arange(0, 4_000, 40)), make_engine("numpy", index)
         found = ClusterKeySearch(index, plain, 1, 4).nearest(queries, keys, 20)
         expected = plain.nearest(queries, keys, 20)
         recalls.append(np.mean([len(np.intersect1d(*pair)) / 20 for pair in zip(found, expected, strict=True)]))

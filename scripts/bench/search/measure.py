@@ -28,7 +28,7 @@ from search_stage.searcher import Searcher
 from search_stage.serving.convert import result_to_proto
 from search_stage.soft.base import Keys, soft_search
 from search_stage.soft.clusters import ClusterKeySearch
-from search_stage.soft.faiss_search import calibrate
+from search_stage.soft.engines.faiss import calibrate
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
 from store.retrieval import SOURCE_SOFT, SearchRequest

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import yaml
 
 from search_stage import SearchConfig
+from search_stage.config import ENGINES
 from search_stage.errors import ConfigError
 
 
@@ -28,11 +31,17 @@ def test_a_domain_without_a_policy_gets_the_default(tmp_path):
     assert hard.policy("ads").quota == 5
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_that_can_be_configured_exists(engine):
+    assert callable(import_module(f"search_stage.soft.engines.{engine}").Engine)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("soft: {top_k: -1}", "soft.top_k"),
         ("soft: {topk: 1}", "soft.topk"),
+        ("soft: {engine: hnsw}", r"soft\.engine: .*must be one of faiss, gpu, numpy, scan; is 'hnsw'"),
         ("hard: {default: {quota: 3, min_matches: 4}}", r"hard\.default.*must not exceed quota"),
         ("limits: {clock_skew_s: .nan}", "limits.clock_skew_s"),
         ("- 1", "search.yaml"),

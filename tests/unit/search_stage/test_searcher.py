@@ -12,7 +12,7 @@ import pytest
 
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from search_stage.errors import DeadlineExceededError, FaissMissingError, IndexMismatchError, InvalidRequestError
-from search_stage.soft.faiss_search import FaissKeySearch
+from search_stage.soft.engines import make_engine
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
 from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
@@ -178,7 +178,7 @@ def test_a_result_outlives_the_store(tmp_path):
 def test_faiss_missing_is_told_with_what_to_install(world, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(FaissMissingError, match=r"lookback\[cpu\].*lookback\[gpu\]"):
-        FaissKeySearch(world[1])
+        make_engine("faiss", world[1])
 
 
 class Roots:
