@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _START_S = 300.0
@@ -78,11 +78,29 @@ def started(package: str, logs: Path, *arguments: str | Path) -> Iterator[Server
     Raises:
         RuntimeError: The server did not start; carries the end of its log.
     """
-    port_file, log = logs / f"{package}.port", logs / f"{package}.log"
+    port_file = logs / f"{package}.port"
+    command = (package, "serve", "--port", "0", "--port-file", port_file, "--reflection", *arguments)
+    with listening(command, port_file, logs / f"{package}.log") as server:
+        yield server
+
+
+@contextmanager
+def listening(command: Sequence[str | Path], port_file: Path, log: Path) -> Iterator[Server]:
+    """Runs `python -m <command>` until the end of the block, from when it listens; ends it with SIGTERM.
+
+    Args:
+        command: Module and arguments; makes a server listen on the loopback, and then write its port to a file.
+        port_file: That file.
+        log: Where its output goes.
+
+    Raises:
+        RuntimeError: The server did not start; carries the end of its log.
+    """
     port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", package, "serve", "--port", "0", "--port-file", str(port_file), "--reflection"]
     with log.open("wb") as stream:
-        process = subprocess.Popen([*command, *map(str, arguments)], cwd=CHECKOUT, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)], cwd=CHECKOUT, stdout=stream, stderr=stream
+        )
     try:
         yield Server(address=f"127.0.0.1:{_wait_for_port(port_file, process, log)}", pid=process.pid, log=log)
     finally:

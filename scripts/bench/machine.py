@@ -22,7 +22,7 @@ class Machine(TypedDict):
     python: str
     versions: dict[str, str]
     load_average: float
-    """Of the last minute: other work makes the numbers worse."""
+    """Other work makes the numbers worse."""
 
 
 def describe_machine(work: Path) -> Machine:
@@ -35,8 +35,13 @@ def describe_machine(work: Path) -> Machine:
         file_system=_file_system(work),
         python=platform.python_version(),
         versions={name: version(name) for name in _PACKAGES},
-        load_average=round(os.getloadavg()[0], 2),
+        load_average=load_average(),
     )
+
+
+def load_average() -> float:
+    """Gives how many processes ran or wanted to, the mean of the last minute."""
+    return round(os.getloadavg()[0], 2)
 
 
 def _processor() -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _WIDTH = 120
 
@@ -22,3 +22,25 @@ def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Gives a table with a head line."""
     lines = [names, ("---",) * len(names), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> str:
+    """Gives rows of named numbers as a table, under names of its own or the rows'."""
+    return markdown_table(names or tuple(rows[0]), [cells(row) for row in rows])
+
+
+def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Gives the values of a row as people read them."""
+    return tuple(_cell(name, value) for name, value in row.items())
+
+
+def _cell(name: str, value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    if "change" in name:
+        return f"{value:+.1%}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:,.2f}"

@@ -6,19 +6,15 @@ run: the plain `faiss.knn` product over the user's ready-gathered attention vect
 
 from __future__ import annotations
 
-import json
-import platform
 import tempfile
-import time
-from importlib.metadata import version
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import faiss
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from model_stage.bundle import load_bundle
 from model_stage.encoding.encoder import collate
@@ -28,6 +24,9 @@ from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient
 from model_stage.training.impressions import load_impressions
 from model_stage.types import RankRequest
+from scripts.bench.markdown import cells, rows_table
+from scripts.bench.report import JsonFile, ReportFile, head, new_facts, print_table, save
+from scripts.bench.timing import elapsed_ms
 from scripts.generate.dataset import Settings, generate
 from scripts.pipeline import CONFIGS, build
 from scripts.servers import running
@@ -48,57 +47,63 @@ CANDIDATES = (10, 100, 500)
 TOP_K = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What a request passes through, in this process and as services."""
+
+    store: BehaviorStore
+    index: IndexGeneration
+    searcher: Searcher
+    ranker: Ranker
+    search: SearchClient
+    rank: RankClient
+
+
 def main(
-    json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
+    json_file: JsonFile,
     calls: Annotated[int, typer.Option(help="Timed calls per row and measure, after three that are not.")] = 40,
+    report: ReportFile = None,
 ) -> None:
     """Builds a generated world, serves it, and times one request per length of history and number of candidates."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        facts = new_facts(f"request --json FILE --calls {calls}", work)
         generate(Settings(users=300, requests=600), work / "data")
         with progress_bars() as on_progress:
             roots = build(work / "data", CONFIGS / "generated", work, on_progress)
         bundle = load_bundle(roots.bundle)
         ads = np.unique(load_impressions(work / "data", bundle.schema, bundle.targets.names).item)
-        with BehaviorStore.open(roots.store) as store, running(roots, work / "logs") as addresses:
+        with (
+            BehaviorStore.open(roots.store) as store,
+            running(roots, work / "logs") as addresses,
+            SearchClient(addresses.search) as search,
+            RankClient(addresses.ranking) as rank,
+        ):
             index = IndexGeneration.open(roots.index)
-            ranker = Ranker(bundle, Searcher(store, index, SearchConfig.load(roots.search_config)))
-            with SearchClient(addresses.search) as search, RankClient(addresses.ranking) as rank:
-                rows = [
-                    measure(store, index, ranker, search, rank, users_by_length(store, length), ads, count, calls)
-                    for length in LENGTHS
-                    for count in CANDIDATES
-                ]
-    versions = {name: version(name) for name in ("torch", "numpy", "faiss-cpu", "grpcio", "lmdb")}
-    machine = {"processor": platform.machine(), "python": platform.python_version(), "versions": versions}
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    json_file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
-    Console(width=160).print(table)
+            searcher = Searcher(store, index, SearchConfig.load(roots.search_config))
+            ranker = Ranker(bundle, searcher)
+            stages = Stages(store=store, index=index, searcher=searcher, ranker=ranker, search=search, rank=rank)
+            facts["rows"] = rows = [
+                measure(stages, nearest_user(store, length), ads, count, calls)
+                for length in LENGTHS
+                for count in CANDIDATES
+            ]
+    about = "Generated users and ads, medians in milliseconds. *control*: `faiss.knn` over ready-gathered vectors."
+    save(facts, json_file, report, head("A request, stage by stage", facts, about), rows_table(rows))
+    print_table(tuple(rows[0]), [cells(row) for row in rows])
 
 
-def users_by_length(store: BehaviorStore, length: int) -> int:
+def nearest_user(store: BehaviorStore, length: int) -> int:
     """Gives the user whose number of behaviors is nearest to `length`."""
     with store.snapshot() as snapshot:
         return min(snapshot.user_ids(), key=lambda user: abs(snapshot.user(user).columns.num_behaviors - length))
 
 
-def measure(
-    store: BehaviorStore,
-    index: IndexGeneration,
-    ranker: Ranker,
-    search: SearchClient,
-    rank: RankClient,
-    user: int,
-    ads: U64,
-    count: int,
-    calls: int,
-) -> dict[str, Any]:
+def measure(stages: Stages, user: int, ads: U64, count: int, calls: int) -> dict[str, Any]:
     """Times every part of one request; medians in milliseconds, and the 95th percentile of the whole call."""
+    index, searcher, ranker = stages.index, stages.searcher, stages.ranker
     items = np.resize(np.random.default_rng(0).permutation(ads), count)
-    with store.snapshot() as snapshot:
+    with stages.store.snapshot() as snapshot:
         columns = snapshot.user(user).columns
         request = RankRequest(
             user=user, as_of_ms=int(columns.timestamp_ms.max()) + 1, candidates=Candidates.by_id(items)
@@ -106,39 +111,30 @@ def measure(
         keys, queries = index.table[columns.node], index.table[snapshot.taxonomy.item_node(items)]
         num_behaviors = columns.num_behaviors
     query = request.query()
-    searcher = ranker._retriever
     found = searcher.search(query)
     batch = collate([ranker.bundle.encoder.encode(request, found)])
     top_k = min(TOP_K, num_behaviors)
-    inner = faiss.METRIC_INNER_PRODUCT
-    control, _ = _time(lambda: faiss.knn(queries, keys, top_k, metric=inner), calls)
-    searched, _ = _time(lambda: searcher.search(query), calls)
-    search_rpc, _ = _time(lambda: search.search(query, Deadline.after(10.0)), calls)
-    network, _ = _time(lambda: ranker.bundle.network(batch), calls)
-    library, _ = _time(lambda: ranker.rank(request), calls)
-    rank_rpc, rank_p95 = _time(lambda: rank.rank(request, Deadline.after(10.0)), calls)
+    timed = {
+        "control": partial(faiss.knn, queries, keys, top_k, metric=faiss.METRIC_INNER_PRODUCT),
+        "search": partial(searcher.search, query),
+        "search_rpc": lambda: stages.search.search(query, Deadline.after(10.0)),
+        "network": partial(ranker.bundle.network, batch),
+        "rank": partial(ranker.rank, request),
+        "rank_rpc": lambda: stages.rank.rank(request, Deadline.after(10.0)),
+    }
+    took_ms = {name: _times_ms(call, calls) for name, call in timed.items()}
+    median = {f"{name}_ms": float(np.median(times)) for name, times in took_ms.items()}
     return {
         "behaviors": num_behaviors,
         "candidates": count,
         "retrieved_per_candidate": round(len(found.index) / count, 1),
-        "control_ms": control,
-        "search_ms": searched,
-        "search_over_control": searched / control,
-        "search_rpc_ms": search_rpc,
-        "network_ms": network,
-        "rank_ms": library,
-        "rank_rpc_ms": rank_rpc,
-        "rank_rpc_p95_ms": rank_p95,
+        **median,
+        "search_over_control": median["search_ms"] / median["control_ms"],
+        "rank_rpc_p95_ms": float(np.percentile(took_ms["rank_rpc"], 95)),
     }
 
 
-def _time(call: Callable[[], object], calls: int) -> tuple[float, float]:
+def _times_ms(call: Callable[[], object], calls: int) -> list[float]:
     for _ in range(3):
         call()
-    took_ms = []
-    for _ in range(calls):
-        start_s = time.perf_counter()
-        call()
-        took_ms.append((time.perf_counter() - start_s) * 1000)
-    median, p95 = np.percentile(took_ms, [50, 95])
-    return float(median), float(p95)
+    return [elapsed_ms(call) for _ in range(calls)]

@@ -45,11 +45,11 @@ class StepTimes:
         self._last: dict[str, float] = {}
 
     def __call__(self, step: str, done: float, rows: int = 0) -> None:
-        """Notes that a step has come so far."""
+        """Notes when a step was last heard of."""
         self._last[step] = time.perf_counter()
 
     def seconds(self) -> dict[str, float]:
-        """Gives each step's time: from the last word of the step before to its own."""
+        """Gives each step's time: from the last call for the step before it to its own last call."""
         bounds = [self._started, *self._last.values()]
         return {step: stop - start for step, start, stop in zip(self._last, bounds, bounds[1:], strict=False)}
 
@@ -92,8 +92,15 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+def elapsed_ms(call: Callable[[], object]) -> float:
+    """Gives the time of one call, milliseconds."""
+    start_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - start_s) * 1000
+
+
 def mean_us(call: Callable[[], object], calls: int) -> float:
-    """Gives the mean time of a call, microseconds, over so many in a row; the garbage collector rests."""
+    """Gives the mean time of a call, microseconds, over `calls` of them in a row, with the garbage collector off."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

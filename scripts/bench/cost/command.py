@@ -6,8 +6,6 @@ says more.
 
 from __future__ import annotations
 
-import json
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,9 +17,9 @@ from rich.progress import track
 from model_stage.networks.preset import preset_names
 from scripts.bench.cost.blocks import linear_against_quadratic, longer_cache, longer_merge
 from scripts.bench.cost.measure import activation_mib, count_flops, median_ms
-from scripts.bench.cost.report import write_report
+from scripts.bench.cost.report import sections
 from scripts.bench.cost.world import make_batch, make_network
-from scripts.bench.machine import describe_machine
+from scripts.bench.report import JsonFile, ReportFile, new_facts, save
 
 if TYPE_CHECKING:
     from model_stage.encoding.encoder import Batch
@@ -34,30 +32,23 @@ _MOST_TRAINED = 250_000
 
 
 def main(
-    json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
-    report: Annotated[Path | None, typer.Option(help="Write a dated report here, as Markdown.")] = None,
+    json_file: JsonFile,
+    report: ReportFile = None,
     longest: Annotated[int, typer.Option(min=200, help="Leave out longer histories.")] = LENGTHS[-1],
     preset: Annotated[list[str] | None, typer.Option(help="Only these; default: all.")] = None,
 ) -> None:
     """Counts and times every preset, and what LONGER and linear attention are said to save."""
     torch.set_num_threads(1)
     lengths = [length for length in LENGTHS if length <= longest]
-    machine = describe_machine(json_file.parent if json_file.parent.is_dir() else Path())
+    facts = new_facts(f"cost --json FILE --longest {longest}", Path(), torch=torch.__version__)
     cases = [(name, length) for name in preset or preset_names() for length in lengths]
-    facts = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python -m scripts.bench cost --json FILE --longest {longest}",
-        "machine": machine,
-        "torch": torch.__version__,
+    facts |= {
         "rows": [row for name, length in track(cases, "presets") for row in cost_of(name, length)],
         "longer_merge": longer_merge(lengths),
         "longer_cache": longer_cache(lengths),
         "linear_against_quadratic": linear_against_quadratic(lengths),
     }
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    if report is not None:
-        report.write_text(write_report(facts), encoding="utf-8")
+    save(facts, json_file, report, *sections(facts))
 
 
 def cost_of(preset: str, length: int) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +9,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from scripts.bench.timing import elapsed_ms
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ROUNDS = 5
-_ENOUGH_S = 4.0
+_ENOUGH_MS = 4000.0
 """Slow calls are timed fewer times, but at least twice."""
 
 
@@ -47,9 +48,7 @@ def activation_mib(call: Callable[[], object]) -> float:
 def median_ms(call: Callable[[], object]) -> float:
     """Gives the median of some calls, milliseconds; the first one is not counted."""
     call()
-    took_s: list[float] = []
-    while len(took_s) < 2 or (len(took_s) < _ROUNDS and sum(took_s) < _ENOUGH_S):
-        started_s = time.perf_counter()
-        call()
-        took_s.append(time.perf_counter() - started_s)
-    return float(np.median(took_s)) * 1000
+    took_ms: list[float] = []
+    while len(took_ms) < 2 or (len(took_ms) < _ROUNDS and sum(took_ms) < _ENOUGH_MS):
+        took_ms.append(elapsed_ms(call))
+    return float(np.median(took_ms))

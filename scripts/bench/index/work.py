@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from scripts.bench.store.world import CATEGORIES, World
+from scripts.bench.timing import in_child, peak_rss_mib
 from search_stage.index.build import BuildOptions, build_index
 from search_stage.index.export import EXPORT_FILE
 from search_stage.index.kmeans import ITERATIONS, POINTS_PER_CENTROID, SEED, num_centroids
@@ -22,8 +22,6 @@ from store import ingest
 from store.behavior_store import BehaviorStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from search_stage.index.layout import VectorType
 
 EVENTS = 1_000_000
@@ -76,12 +74,12 @@ def make_roots(work: Path, items: int, more: int, dim: int) -> None:
 
 def rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
     """Builds and publishes an index, as the offline job does."""
-    return _apart(_rebuild, work, store, dtype, full)
+    return in_child(_rebuild, work, store, dtype, full)
 
 
 def control(work: Path, dim: int) -> Spent:
     """Does the same k-means, assignment, gather and `np.save` on vectors that are in memory already."""
-    return _apart(_control, work, dim)
+    return in_child(_control, work, dim)
 
 
 def _rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
@@ -91,7 +89,7 @@ def _rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
         parts[step] = time.perf_counter() - parts.get(step, 0.0)
 
     loading_s = _load_kernels()
-    before = _peak_mib()
+    before = peak_rss_mib()
     with BehaviorStore.open(work / store) as opened:
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
         options = BuildOptions(dtype=dtype, full=full, min_recall=0.0)
@@ -102,7 +100,7 @@ def _rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
         seconds=seconds,
         cpu_s=cpu_s,
         parts={"read": seconds - sum(parts.values()), **parts},
-        peak_rss_mib=_peak_mib(),
+        peak_rss_mib=peak_rss_mib(),
         before_rss_mib=before,
         facts={
             "rows": meta.num_nodes + 1,
@@ -125,7 +123,7 @@ def _control(work: Path, dim: int) -> Spent:
         taxonomy = snapshot.taxonomy
         source = np.random.default_rng(0).permutation(len(vectors))[: taxonomy.num_nodes + 1]
         ids, is_item = np.array(taxonomy.id), np.array(taxonomy.is_item)
-    before = _peak_mib()
+    before = peak_rss_mib()
     parts: dict[str, float] = {}
     started_s = at_s = time.perf_counter()
     started_cpu_s = time.process_time()
@@ -153,7 +151,7 @@ def _control(work: Path, dim: int) -> Spent:
         seconds=seconds,
         cpu_s=cpu_s,
         parts=parts,
-        peak_rss_mib=_peak_mib(),
+        peak_rss_mib=peak_rss_mib(),
         before_rss_mib=before,
         facts={},
         loading_s=0.0,
@@ -166,14 +164,3 @@ def _load_kernels() -> float:
     representatives(rows)
     nearest_centroid(rows, rows)
     return time.perf_counter() - started_s
-
-
-def _apart(call: Callable[..., Spent], *args: object) -> Spent:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(call, args)
-
-
-def _peak_mib() -> float:
-    """Not `ru_maxrss`: that counts the process that started this one, too."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024

@@ -1,13 +1,11 @@
-"""The least that a call through gRPC costs on this machine: a method that answers so many bytes, and does nothing else.
+"""The least that a call through gRPC costs on this machine: a method that answers as many bytes as it is told, no more.
 
-`python -m scripts.bench.search.echo PORT_FILE` serves until its standard input ends.
+`python -m scripts.bench.search.echo PORT_FILE` serves until it is ended.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from scripts.servers import CHECKOUT
+from scripts.servers import listening
 from serving.place import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_MODULE = "scripts.bench.search.echo"
 _METHOD = "/lookback.bench.Echo/Answer"
 _SIZE_BYTES = 8
-_START_S = 30.0
 
 
 class _Handler(grpc.GenericRpcHandler):
@@ -37,28 +35,21 @@ def _answer(data: bytes, context: grpc.ServicerContext) -> bytes:
 
 @contextmanager
 def echo(folder: Path) -> Iterator[Callable[[int, int], bytes]]:
-    """Serves in a process of its own for the time of the block; gives what sends so many bytes and gets so many.
+    """Serves in a process of its own for the time of the block; gives what sends and gets given numbers of bytes.
 
     Args:
-        folder: For the file with the port.
+        folder: For the port and the log.
 
     Raises:
         RuntimeError: The process did not start.
     """
     port_file = folder / "echo.port"
-    command = [sys.executable, "-m", "scripts.bench.search.echo", str(port_file)]
-    with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE) as process:
-        give_up_s = time.monotonic() + _START_S
-        while not port_file.exists():
-            if time.monotonic() > give_up_s or process.poll() is not None:
-                process.kill()
-                raise RuntimeError("the echo server did not start")
-            time.sleep(0.01)
-        with grpc.insecure_channel(f"127.0.0.1:{port_file.read_text(encoding='ascii').strip()}") as channel:
-            ask = channel.unary_unary(_METHOD)
-            yield lambda sent, answered: ask(answered.to_bytes(_SIZE_BYTES, "little") + bytes(max(sent - 8, 0)))
-        assert process.stdin is not None
-        process.stdin.close()
+    with (
+        listening((_MODULE, port_file), port_file, folder / "echo.log") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        ask = channel.unary_unary(_METHOD)
+        yield lambda sent, answered: ask(answered.to_bytes(_SIZE_BYTES, "little") + bytes(max(sent - 8, 0)))
 
 
 def main() -> None:
@@ -67,8 +58,7 @@ def main() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     write_whole(Path(sys.argv[1]), f"{port}\n")
-    sys.stdin.read()
-    server.stop(None).wait()
+    server.wait_for_termination()
 
 
 if __name__ == "__main__":

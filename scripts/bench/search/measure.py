@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 
 from model_stage.serving.search_client import SearchClient, request_to_proto
-from scripts.bench.machine import describe_machine
 from scripts.bench.search.echo import echo
 from scripts.bench.search.workers import measure_workers
-from scripts.bench.search.world import AS_OF_MS, FIRST_USER
+from scripts.bench.timing import elapsed_ms
 from scripts.servers import started
 from search_stage.config import SearchConfig
 from search_stage.hard.hard import hard_search
@@ -31,14 +28,14 @@ from search_stage.soft.clusters import ClusterKeySearch
 from search_stage.soft.engines.faiss import calibrate
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
-from store.retrieval import SOURCE_SOFT, SearchRequest
+from store.retrieval import SOURCE_SOFT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from scripts.bench.search.world import World
-    from store.retrieval import SearchResult
+    from store.retrieval import SearchRequest, SearchResult
     from store.types import F32, I64
 
 TOP_K = 50
@@ -54,22 +51,8 @@ _WORKERS_CANDIDATES = 100
 _WORKERS_REQUESTS = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How to measure."""
-
-    calls: int = 15
-    """Timed calls of each measure; ten times as many of what takes under 20 ms, ten at a time."""
-
-
-def describe(work: Path) -> dict[str, Any]:
-    """Gives what the numbers were taken on."""
-    versions = {name: version(name) for name in ("faiss-cpu", "numba", "grpcio")}
-    return {"machine": describe_machine(work), "versions": versions, "config": CONFIG, "categories": CATEGORIES}
-
-
-def bench_length(
-    world: World, lengths: Sequence[int], candidates: Sequence[int], logs: Path, settings: Settings
+def bench_lengths(
+    world: World, lengths: Sequence[int], candidates: Sequence[int], logs: Path, calls: int
 ) -> list[dict[str, Any]]:
     """Measures each number of candidates on each length of history.
 
@@ -78,7 +61,7 @@ def bench_length(
         lengths: Behaviors of the users.
         candidates: Numbers of candidates.
         logs: Folder for the log of the server.
-        settings: How to measure.
+        calls: Timed calls of each measure; ten times as many of what takes under 20 ms, ten at a time.
     """
     logs.mkdir(parents=True)
     (logs / "search.yaml").write_text(CONFIG, encoding="utf-8")
@@ -90,20 +73,10 @@ def bench_length(
         SearchClient(server.address) as client,
         echo(logs) as answer,
     ):
-        searcher = Searcher(store, IndexGeneration.open(world.index), config)
+        index = IndexGeneration.open(world.index)
+        searcher = Searcher(store, index, config)
         return [
-            _measure(
-                store,
-                searcher,
-                client,
-                answer,
-                SearchRequest(
-                    user=FIRST_USER + length,
-                    as_of_ms=AS_OF_MS,
-                    candidates=world.candidates(count, CATEGORIES),
-                ),
-                settings,
-            )
+            _measure(store, index, searcher, client, answer, world.request(length, count, CATEGORIES), calls)
             for length in lengths
             for count in candidates
         ]
@@ -115,16 +88,9 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
     Args:
         world: What was built.
         length: Behaviors of the user.
-        folder: Has the configuration of `bench_length`.
+        folder: Has the configuration of `bench_lengths`.
     """
-    asked = [
-        SearchRequest(
-            user=FIRST_USER + length,
-            as_of_ms=AS_OF_MS,
-            candidates=world.candidates(_WORKERS_CANDIDATES, CATEGORIES, seed),
-        )
-        for seed in range(_WORKERS_REQUESTS)
-    ]
+    asked = [world.request(length, _WORKERS_CANDIDATES, CATEGORIES, seed) for seed in range(_WORKERS_REQUESTS)]
     with BehaviorStore.open(world.store) as store:
         index = IndexGeneration.open(world.index)
         table = index.root / "generations" / index.name / TABLE_FILE
@@ -135,14 +101,14 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
 
 def _measure(
     store: BehaviorStore,
+    index: IndexGeneration,
     searcher: Searcher,
     client: SearchClient,
     answer: Callable[[int, int], bytes],
     request: SearchRequest,
-    settings: Settings,
+    calls: int,
 ) -> dict[str, Any]:
-    index, config = searcher._index, searcher.config
-    assert index is not None
+    config = searcher.config
     with store.snapshot() as snapshot:
         serving = Serving.of(snapshot, index, config)
         history = History.before(snapshot.user(request.user).columns, request.as_of_ms)
@@ -182,9 +148,9 @@ def _measure(
                 "rpc": rpc,
                 "echo": lambda: answer(sent, answered),
             },
-            settings.calls,
+            calls,
         )
-        rested_ms = _rested(lambda: searcher.search(request), 2 * settings.calls)
+        rested_ms = _rested(lambda: searcher.search(request), 2 * calls)
         recall = _recall(_soft_scores(found), queries, vectors)
         start, rank = approximate()
         rows = history.order[rank]
@@ -216,12 +182,12 @@ def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     caches as the others left them, is not counted.
     """
     took_ms: dict[str, list[float]] = {name: [] for name in calls}
-    quick = {name for name, call in calls.items() if min(_once(call), _once(call)) < _QUICK_MS}
+    quick = {name for name, call in calls.items() if min(elapsed_ms(call), elapsed_ms(call)) < _QUICK_MS}
     for _ in range(rounds):
         for name, call in calls.items():
             if name in quick:
-                _once(call)
-            took_ms[name] += [_once(call) for _ in range(_MORE if name in quick else 1)]
+                elapsed_ms(call)
+            took_ms[name] += [elapsed_ms(call) for _ in range(_MORE if name in quick else 1)]
     return {name: float(np.median(values)) for name, values in took_ms.items()}
 
 
@@ -230,14 +196,8 @@ def _rested(call: Callable[[], object], count: int) -> float:
     took_ms = []
     for _ in range(count):
         time.sleep(_PAUSE_S)
-        took_ms.append(_once(call))
+        took_ms.append(elapsed_ms(call))
     return float(np.median(took_ms))
-
-
-def _once(call: Callable[[], object]) -> float:
-    start_s = time.perf_counter()
-    call()
-    return (time.perf_counter() - start_s) * 1000
 
 
 def _soft_scores(found: SearchResult) -> list[F32]:

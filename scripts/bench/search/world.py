@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from search_stage.index.build import build_index
 from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
-from store.retrieval import Candidates
+from store.retrieval import Candidates, SearchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,14 @@ class World:
     index: Path
     category_of: I64
     """Category of each item, whose id is the position and one more. (items,)"""
+
+    def request(self, length: int, num_candidates: int, num_categories: int, seed: int = 0) -> SearchRequest:
+        """Gives a request of the user with that many behaviors; see `candidates`."""
+        return SearchRequest(
+            user=FIRST_USER + length,
+            as_of_ms=AS_OF_MS,
+            candidates=self.candidates(num_candidates, num_categories, seed),
+        )
 
     def candidates(self, count: int, num_categories: int, seed: int = 0) -> Candidates:
         """Gives distinct items of so many categories, each with a vector of its own."""

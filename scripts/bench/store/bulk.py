@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scripts.bench.timing import StepTimes, one_core, peak_rss_mib
@@ -16,7 +16,10 @@ from store.keys import user_key
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from store.building.options import BuildReport
 
 _USERS_PER_COMMIT = 512
 """Of the control; about what a partition of the store's own build holds at 500 events a user."""
@@ -44,33 +47,26 @@ class Build:
 
 def run_ingest(dataset: Path, root: Path) -> Build:
     """Adds a dataset folder to a store."""
+    return _timed(partial(ingest, dataset, root))
+
+
+def run_rebuild(root: Path) -> Build:
+    """Merges base and delta of a store to its next base."""
+    build = _timed(partial(rebuild, root))
+    return replace(build, events=build.held)
+
+
+def _timed(build: Callable[..., BuildReport]) -> Build:
     with one_core():
-        steps, cpu_s, start_s = StepTimes(), _cpu_s(), time.perf_counter()
-        report = ingest(dataset, root, processes=1, progress=steps)
+        steps, cpu_s, start_s = StepTimes(), time.process_time(), time.perf_counter()
+        report = build(processes=1, progress=steps)
         seconds = time.perf_counter() - start_s
     return Build(
         events=report.num_read,
         held=report.meta.num_behaviors,
         users=report.meta.num_users,
         seconds=seconds,
-        cpu_s=_cpu_s() - cpu_s,
-        peak_rss_mib=peak_rss_mib(),
-        steps_s=steps.seconds(),
-    )
-
-
-def run_rebuild(root: Path) -> Build:
-    """Merges base and delta of a store to its next base."""
-    with one_core():
-        steps, cpu_s, start_s = StepTimes(), _cpu_s(), time.perf_counter()
-        report = rebuild(root, processes=1, progress=steps)
-        seconds = time.perf_counter() - start_s
-    return Build(
-        events=report.meta.num_behaviors,
-        held=report.meta.num_behaviors,
-        users=report.meta.num_users,
-        seconds=seconds,
-        cpu_s=_cpu_s() - cpu_s,
+        cpu_s=time.process_time() - cpu_s,
         peak_rss_mib=peak_rss_mib(),
         steps_s=steps.seconds(),
     )
@@ -109,8 +105,3 @@ def disk_bytes(path: Path) -> int:
     """Gives the bytes that a file or a folder takes on the disk, whole blocks."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_blocks * 512 for file in files)
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime

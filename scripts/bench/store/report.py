@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scripts.bench.markdown import markdown_table, paragraph
+from scripts.bench.report import head, targets_section
 from scripts.bench.store.appends import CALLERS
 from scripts.bench.store.reads import KINDS
 from scripts.bench.store.world import EVENTS_PER_USER, RAW_BYTES
@@ -17,55 +18,35 @@ if TYPE_CHECKING:
     from scripts.bench.timing import Spread
 
 
-def write_report(facts: dict[str, Any], results: Results, settings: Settings) -> str:
-    """Gives the text of a report.
+def sections(facts: dict[str, Any], results: Results, settings: Settings) -> tuple[str, ...]:
+    """Gives the sections of a report.
 
     Args:
         facts: What the JSON file holds.
         results: The measurements.
         settings: How much was measured.
     """
-    parts = [
+    return (
         _head(facts, settings),
-        _targets(facts),
+        targets_section(facts["targets"]),
         _ingest(facts, results),
         _reads(results),
         _appends(results),
         _live(results),
         _clicks(facts),
         _definitions(facts),
-    ]
-    return "\n\n".join(parts) + "\n"
+    )
 
 
 def _head(facts: dict[str, Any], settings: Settings) -> str:
-    machine = facts["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    command = paragraph(
-        f"Command: `{facts['command']}`.",
-        "All numbers, with least, median and greatest of the repeats, are in the JSON file beside this one.",
-    )
-    world = paragraph(
+    return head(
+        "The behavior store",
+        facts,
         f"Generated events: {settings.events:,}, on average {EVENTS_PER_USER} a user (log-normal),",
         f"{settings.items:,} items, 2,000 categories, 2 domains x 2 actions x 4 scenes, one year; no event ids,",
-        "no side-info;",
-        f"{RAW_BYTES} raw bytes an event. The Parquet files were written just before and are in the page cache.",
-        "Ingest and rebuild run on one core.",
+        f"no side-info; {RAW_BYTES} raw bytes an event. The Parquet files were written just before and are in the",
+        "page cache. Ingest and rebuild run on one core. The JSON file has least, median and greatest of the repeats.",
     )
-    where = paragraph(
-        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']},",
-        f"{machine['file_system']}; load average {machine['load_average_before']} before, {machine['load_average']}",
-        f"after. Python {machine['python']}, {versions}.",
-    )
-    return "\n\n".join((f"# {facts['date']} The behavior store", command, world, where))
-
-
-def _targets(facts: dict[str, Any]) -> str:
-    rows = [
-        (target["what"], _number(target["measured"]), target["bar"], "yes" if target["met"] else "**no**")
-        for target in facts["targets"]
-    ]
-    return "## Targets\n\n" + markdown_table(("what", "measured", "to reach", "met"), rows)
 
 
 def _ingest(facts: dict[str, Any], results: Results) -> str:
@@ -178,10 +159,6 @@ def _clicks(facts: dict[str, Any]) -> str:
 def _definitions(facts: dict[str, Any]) -> str:
     lines = [paragraph(f"- `{name}`: {text}.", indent="  ") for name, text in facts["definitions"].items()]
     return "## What the numbers are\n\n" + "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _range(spread: Spread) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scripts.bench.store.appends import Appends, measure_appends
 from scripts.bench.store.bulk import Build, disk_by_part, put_raw, run_ingest, run_rebuild
@@ -218,11 +218,6 @@ def _append_to_each(store: BehaviorStore, world: World, settings: Settings, held
         for length in settings.lengths:
             user = FIRST_EXACT_USER + length
             writer.append(world.newer_of(user, rows - held, last_ms + 1 + 1_000 * held))
-
-
-def as_facts(results: Results) -> dict[str, Any]:
-    """Gives all measurements as plain data, for JSON."""
-    return asdict(results)
 
 
 def _write_world(folder: Path, settings: Settings, num_events: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scripts.bench.report import target
 from scripts.bench.store.world import RAW_BYTES
 from scripts.bench.timing import Spread
 
@@ -99,16 +100,7 @@ def _targets(facts: dict[str, Any]) -> list[dict[str, Any]]:
         ("disk_over_raw", facts["disk_over_raw"], "<=", 1.25),
         ("ingest_peak_rss_mib", facts["ingest_peak_rss_mib"], "<", 1536),
     ]
-    return [
-        {
-            "what": what,
-            "measured": value,
-            "bar": f"{sign} {bar:,}",
-            "met": value >= bar if sign == ">=" else value <= bar,
-        }
-        for what, value, sign, bar in rows
-        if value is not None
-    ]
+    return [target(what, value, sign, bar) for what, value, sign, bar in rows if value is not None]
 
 
 def _all_ingests(results: Results) -> list[Build]:

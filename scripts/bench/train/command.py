@@ -6,8 +6,6 @@ control. Each training is a process of its own.
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from scripts.bench.machine import describe_machine
+from scripts.bench.report import JsonFile, ReportFile, new_facts, note, print_table, save
 from scripts.bench.timing import Spread, in_child
-from scripts.bench.train.report import write_report
+from scripts.bench.train.report import NAMES, cells, sections
 from scripts.bench.train.work import train_tables
 
 if TYPE_CHECKING:
@@ -33,8 +29,8 @@ _KINDS: tuple[Tables, ...] = ("dense", "touched")
 
 
 def main(
-    json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
-    report: Annotated[Path | None, typer.Option(help="Write a dated report here, as Markdown.")] = None,
+    json_file: JsonFile,
+    report: ReportFile = None,
     items: Annotated[list[int] | None, typer.Option(min=100, help="Items of the tree; default: several.")] = None,
     steps: Annotated[int, typer.Option(min=2, help="Steps counted in each round.")] = 20,
     requests: Annotated[int, typer.Option(min=1, help="Requests of a step.")] = 64,
@@ -42,13 +38,16 @@ def main(
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those counted.")] = 5,
 ) -> None:
     """Times training steps, prints them beside the control, and writes all numbers as JSON."""
-    errors = Console(stderr=True)
     settings = {"steps": steps, "requests": requests, "rounds": rounds, "warm_up": warm_up}
-    machine = describe_machine(json_file.parent if json_file.parent.is_dir() else Path())
+    sizes = " ".join(f"--items {num_items}" for num_items in items or _ITEMS)
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    facts = new_facts(
+        f"train --json FILE {sizes} {options}", Path(), data="generated", torch=torch.__version__, settings=settings
+    )
     rows: list[dict[str, Any]] = []
     ratios: list[dict[str, float]] = []
     for num_items in items or _ITEMS:
-        errors.print(f"{time.strftime('%H:%M:%S')} tables of {num_items:,} rows")
+        note(f"tables of {num_items:,} rows")
         found: dict[Tables, list[Trained]] = {kind: [] for kind in _KINDS}
         for _ in range(rounds):
             for kind in _KINDS:
@@ -62,29 +61,9 @@ def main(
                 "memory_over_touched": dense["training_mib"] / touched["training_mib"],
             }
         )
-    sizes = " ".join(f"--items {num_items}" for num_items in items or _ITEMS)
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
-    facts = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python -m scripts.bench train --json FILE {sizes} {options}",
-        "data": "generated",
-        "machine": machine,
-        "torch": torch.__version__,
-        "settings": settings,
-        "rows": rows,
-        "ratios": ratios,
-    }
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    if report is not None:
-        report.write_text(write_report(facts), encoding="utf-8")
-    table = Table("rows", "tables", "step ms", "least", "most", "rows touched", "peak MiB", "training MiB")
-    for row in rows:
-        spread = row["step_ms"]
-        times = (f"{spread[key]:.1f}" for key in ("median", "min", "max"))
-        sizes_mib = (f"{row[key]:,.0f}" for key in ("touched_rows", "peak_rss_mib", "training_mib"))
-        table.add_row(f"{row['items']:,}", row["tables"], *times, *sizes_mib)
-    Console(width=120).print(table)
+    facts |= {"rows": rows, "ratios": ratios}
+    save(facts, json_file, report, *sections(facts))
+    print_table(NAMES, [cells(row) for row in rows])
 
 
 def _row(num_items: int, kind: Tables, trained: Sequence[Trained]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from scripts.bench.index import work
 @pytest.fixture
 def in_process(monkeypatch):
     monkeypatch.setattr(work, "EVENTS", 20_000)
-    monkeypatch.setattr(work, "_apart", lambda call, *arguments: call(*arguments))
+    monkeypatch.setattr(work, "in_child", lambda call, *arguments: call(*arguments))
 
 
 def test_every_row_has_its_numbers(in_process, tmp_path, capsys):

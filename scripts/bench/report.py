@@ -1,0 +1,112 @@
+"""The frame of every benchmark: its options, what is known of the run, the files it writes and what it prints."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scripts.bench.machine import describe_machine
+from scripts.bench.markdown import markdown_table, paragraph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+JsonFile = Annotated[Path, typer.Option("--json", help="Write the numbers here.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Write a dated report here, as Markdown.")]
+Target = dict[str, Any]
+"""What was to be reached, and what was: `what`, `measured`, `bar` and `met`."""
+
+
+def note(step: str) -> None:
+    """Says on standard error, with the time, what begins."""
+    Console(stderr=True).print(f"{time.strftime('%H:%M:%S')} {step}")
+
+
+def new_facts(command: str, work: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401 -- what JSON knows
+    """Gives the date, the command and the machine, as they stand at the top of every JSON file.
+
+    Args:
+        command: Name and options of the benchmark.
+        work: Where it works: the file system counts.
+        more: What else to say of the run.
+    """
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return {"date": date, "command": f"python -m scripts.bench {command}", "machine": describe_machine(work), **more}
+
+
+def target(what: str, measured: float, sign: str, bar: float) -> Target:
+    """Gives a target of at least (`>=`) or at most (`<=`, `<`) the bar, and whether it was met."""
+    met = measured >= bar if sign == ">=" else measured <= bar
+    return {"what": what, "measured": measured, "bar": f"{sign} {bar:,}", "met": met}
+
+
+def save(facts: Mapping[str, Any], json_file: Path, report_file: Path | None, *sections: str) -> None:
+    """Writes the numbers as JSON, and the sections of the report where one is wanted."""
+    _write(json_file, json.dumps(facts, indent=1) + "\n")
+    if report_file is not None:
+        _write(report_file, "\n\n".join(sections) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def head(title: str, facts: Mapping[str, Any], *about: str, **versions: str) -> str:
+    """Gives the head of a report: date, title, command, what was measured, machine.
+
+    Args:
+        title: Behind the date.
+        facts: As `new_facts` gives them.
+        about: Sentences on what was measured.
+        versions: Of packages that `machine` does not name.
+    """
+    machine = facts["machine"]
+    load = f"load average {machine.get('load_average_before', machine['load_average'])} before"
+    if "load_average_before" in machine:
+        load += f", {machine['load_average']} after"
+    packages = ", ".join(f"{name} {version}" for name, version in {**machine["versions"], **versions}.items())
+    return "\n\n".join(
+        (
+            f"# {facts['date']} {title}",
+            paragraph(f"Command: `{facts['command']}`. All numbers are in the JSON file beside this one."),
+            paragraph(*about),
+            paragraph(
+                f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB,",
+                f"{machine['kernel']}, {machine['file_system']}; {load}. Python {machine['python']}, {packages}.",
+            ),
+        )
+    )
+
+
+def targets_section(targets: Sequence[Target]) -> str:
+    """Gives the section of a report that says what was to be reached."""
+    return "## Targets\n\n" + markdown_table(_TARGET_NAMES, [_target_cells(each, "**no**") for each in targets])
+
+
+def print_targets(targets: Sequence[Target]) -> None:
+    """Prints what was to be reached, and what was."""
+    print_table(_TARGET_NAMES, [_target_cells(each, "no") for each in targets])
+
+
+_TARGET_NAMES = ("what", "measured", "to reach", "met")
+
+
+def _target_cells(each: Target, no: str) -> tuple[str, ...]:
+    measured = each["measured"]
+    number = f"{measured:,.3g}" if measured < 100 else f"{measured:,.0f}"
+    return each["what"], number, each["bar"], "yes" if each["met"] else no
+
+
+def print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table as wide as its cells."""
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=200).print(table)
