@@ -106,6 +106,9 @@ def test_operators_are_counted_and_never_wait():
     with admission.enter(LONG), admission.attend(), admission.attend():
         assert admission.inside == 3
     assert admission.inside == 0
+    with admission.attend():
+        assert not admission.wait_until_empty(0.01)
+    assert admission.wait_until_empty(0.01)
 
 
 def test_a_failing_request_gives_its_place_back():

@@ -1,0 +1,116 @@
+"""The edge without a network: one call at a time, by a context that the test makes."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from types import SimpleNamespace
+
+import grpc
+import pytest
+
+from serving import Admission, ServerMetrics, Service, StatusTable, current_call, make_logger
+from serving.deadline import Deadline
+from serving.server.call import LONGEST_DEADLINE_S
+from serving.server.edge import Edge
+
+METHOD = "/test.Service/Do"
+LONG = Deadline.after(86_400)
+
+
+class AbortedError(Exception):
+    """What grpc raises in a handler that aborts."""
+
+
+class Context:
+    """What the edge asks of a call."""
+
+    def __init__(self, remaining_s):
+        self.remaining_s = remaining_s
+        self.code = None
+
+    def time_remaining(self):
+        return self.remaining_s
+
+    def peer(self):
+        return "ipv4:127.0.0.1:1"
+
+    def invocation_metadata(self):
+        return ()
+
+    def set_trailing_metadata(self, metadata):
+        pass
+
+    def abort(self, code, details):
+        self.code = code
+        raise AbortedError(details)
+
+
+class Served:
+    """A method that notes what reaches it, behind an edge."""
+
+    def __init__(self, admission=None, **service):
+        self.read, self.calls = [], []
+        handler = grpc.unary_unary_rpc_method_handler(self._do, self._read, lambda answer: answer)
+        self.admission = admission or Admission(max_running=1, max_waiting=1)
+        edge = Edge(
+            (Service(name="test.Service", add=lambda server: None, **service),),
+            StatusTable(),
+            self.admission,
+            ServerMetrics(),
+            make_logger("test", io.StringIO()),
+        )
+        self._call = edge.intercept_service(lambda details: handler, SimpleNamespace(method=METHOD)).unary_unary
+
+    def ask(self, data=b"", remaining_s=None):
+        """Gives the answer, or the status of the refusal."""
+        context = Context(remaining_s)
+        try:
+            return self._call(data, context)
+        except AbortedError:
+            return context.code
+
+    def _read(self, data):
+        self.read.append(data)
+        return data
+
+    def _do(self, message, context):
+        self.calls.append(current_call())
+        return b"done"
+
+
+def test_a_request_whose_time_is_spent_is_not_even_read():
+    served = Served()
+    assert served.ask(remaining_s=0.0) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert served.read == []
+    assert served.ask() == b"done"
+
+
+def test_a_message_beyond_its_methods_bound_is_not_read():
+    served = Served(largest_bytes={"Do": 3})
+    assert served.ask(b"1234") is grpc.StatusCode.INVALID_ARGUMENT
+    assert served.read == []
+    assert served.ask(b"123") == b"done"
+
+
+@pytest.mark.parametrize(
+    ("given_s", "limit_s"), [(7.0, 7.0), (86_400.0, LONGEST_DEADLINE_S), (None, LONGEST_DEADLINE_S)]
+)
+def test_the_callers_deadline_holds_up_to_the_servers_own(given_s, limit_s):
+    served, earliest = Served(), Deadline.after(limit_s)
+    assert served.ask(remaining_s=given_s) == b"done"
+    assert earliest.at_s <= served.calls[0].deadline.at_s <= Deadline.after(limit_s).at_s
+
+
+def test_a_request_that_waits_for_its_turn_is_not_read_before():
+    served = Served()
+    outcome = []
+    with served.admission.enter(LONG):
+        waiter = threading.Thread(target=lambda: outcome.append(served.ask(b"message")))
+        waiter.start()
+        while served.admission.inside < 2:
+            time.sleep(0.001)
+        assert served.read == []
+    waiter.join()
+    assert (served.read, outcome) == ([b"message"], [b"done"])

@@ -1,0 +1,97 @@
+"""Answers of search whose columns have the right lengths and still cannot be read: refused by the field's name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model_stage.serving.search_client import ancestors_from_proto, result_from_proto
+from search_stage.serving.convert import ancestors_to_proto, result_to_proto
+from store.errors import InputError
+from store.lists import Lists
+from store.retrieval import Ancestors, BehaviorColumns, MatchStatistics, SearchResult
+from store.types import Vocabulary
+
+NUM_CANDIDATES, NUM_BEHAVIORS, NUM_PAIRS = 3, 2, 4
+WRONG_OFFSETS = [
+    ([0, 3, 2, 4], "must not descend"),
+    ([0, -1, 2, 4], "must not descend"),
+    ([0, 5, 4, 4], "must not descend"),
+    ([0, 2, 3, 5], "must run from 0 to 4"),
+    ([0, 2, 3, 3], "must run from 0 to 4"),
+    ([1, 2, 3, 4], "must run from 0 to 4"),
+]
+"""Of lists over four values."""
+
+
+def answer():
+    return SearchResult(
+        behaviors=BehaviorColumns(
+            item=np.arange(NUM_BEHAVIORS, dtype=np.uint64),
+            category=np.arange(NUM_BEHAVIORS, dtype=np.uint64),
+            timestamp_ms=np.arange(NUM_BEHAVIORS),
+            domain=np.zeros(NUM_BEHAVIORS, np.uint8),
+            action=np.zeros(NUM_BEHAVIORS, np.uint8),
+            scene=np.zeros(NUM_BEHAVIORS, np.uint16),
+        ),
+        vocabulary=Vocabulary(domains=("ads",), actions=("click",), scenes=("",)),
+        offsets=np.array([0, 2, 3, NUM_PAIRS]),
+        index=np.array([0, 1, 0, 1], np.int32),
+        score=np.zeros(NUM_PAIRS, np.float32),
+        match_level=np.zeros(NUM_PAIRS, np.uint8),
+        source=np.ones(NUM_PAIRS, np.uint8),
+        same_as=np.arange(NUM_CANDIDATES, dtype=np.int32),
+        statistics=MatchStatistics(
+            streams=(),
+            count=np.zeros((NUM_CANDIDATES, 1, 0), np.int32),
+            age_ms=np.zeros((NUM_CANDIDATES, 1, 0), np.int64),
+            total_count=np.zeros(0, np.int32),
+            total_age_ms=np.zeros(0, np.int64),
+        ),
+        candidate_category=np.zeros(NUM_CANDIDATES, np.uint64),
+        candidate_fields={"tags": Lists(values=np.arange(4, dtype=np.uint64), offsets=np.array([0, 2, 3, 4]))},
+        num_behaviors=NUM_BEHAVIORS,
+        store_generation="s",
+        index_generation="i",
+    )
+
+
+@pytest.mark.parametrize(("offsets", "message"), WRONG_OFFSETS)
+def test_lists_of_pairs_are_checked(offsets, message):
+    received = result_to_proto(answer())
+    received.offsets.data = np.array(offsets, "<i8").tobytes()
+    with pytest.raises(InputError, match=rf"^offsets: {message}"):
+        result_from_proto(received, NUM_CANDIDATES)
+
+
+@pytest.mark.parametrize(("offsets", "message"), WRONG_OFFSETS)
+def test_lists_of_ancestors_are_checked(offsets, message):
+    above = Lists(values=np.arange(4, dtype=np.uint64), offsets=np.array([0, 2, 3, 4]))
+    received = ancestors_to_proto(Ancestors(above=above, store_generation="s"))
+    received.offsets.data = np.array(offsets, "<i8").tobytes()
+    with pytest.raises(InputError, match=rf"^offsets: {message}"):
+        ancestors_from_proto(received, NUM_CANDIDATES)
+
+
+@pytest.mark.parametrize(("offsets", "message"), WRONG_OFFSETS)
+def test_lists_of_side_info_are_checked(offsets, message):
+    received = result_to_proto(answer())
+    received.candidate_fields[0].offsets.data = np.array(offsets, "<i8").tobytes()
+    with pytest.raises(InputError, match=rf"^candidate_fields\['tags'\]\.offsets: {message}"):
+        result_from_proto(received, NUM_CANDIDATES)
+
+
+@pytest.mark.parametrize("row", [-1, NUM_BEHAVIORS])
+def test_a_pair_of_no_behavior_is_refused(row):
+    received = result_to_proto(answer())
+    received.index.data = np.array([0, 1, 0, row], "<i4").tobytes()
+    with pytest.raises(InputError, match=r"^index: "):
+        result_from_proto(received, NUM_CANDIDATES)
+
+
+@pytest.mark.parametrize("same_as", [[0, 2, 2], [0, 1, -1]])
+def test_a_list_that_equals_a_later_one_is_refused(same_as):
+    received = result_to_proto(answer())
+    received.same_as.data = np.array(same_as, "<i4").tobytes()
+    with pytest.raises(InputError, match=r"^same_as: "):
+        result_from_proto(received, NUM_CANDIDATES)
