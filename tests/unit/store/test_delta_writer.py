@@ -95,6 +95,10 @@ def test_equal_events_are_found_in_every_segment(writer, tmp_path):
     assert items(tmp_path, 1) == items(tmp_path, 3) == list(numbers)
 
 
+def test_an_event_may_be_as_far_ahead_as_is_allowed(writer):
+    assert append(writer, event(1, 5, NOW_MS + 1000), event(1, 6, NOW_MS + 1001)).result.tolist() == [ACCEPTED, REFUSED]
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
