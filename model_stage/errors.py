@@ -2,7 +2,7 @@
 
 ModelError
 |-- InvalidRequestError      the caller: a request that breaks the contract; the message names the field
-|-- ConfigError              the engineer: a schema, targets or training file that cannot be used; names file and key
+|-- ConfigError              the caller: a schema, targets or training file that cannot be used; names file and key
 |-- BundleError              the operator: a bundle that cannot be served; names the file and what to run
 |   `-- BundleMismatchError  the operator: what search answers is not what the bundle was made for; names both
 |-- SearchUnavailableError   transient: the search stage did not answer in time; ranking answers degraded
@@ -10,17 +10,23 @@ ModelError
 `-- DeadlineExceededError    transient: the request's time is spent
 """
 
+from store.errors import LookbackError
 
-class ModelError(Exception):
+
+class ModelError(LookbackError):
     """Root of every error raised by `model_stage`."""
 
 
 class InvalidRequestError(ModelError):
     """The request breaks the contract; the message names the field."""
 
+    exit_status = 2
+
 
 class ConfigError(ModelError):
     """A configuration file cannot be used; the message names the file, the key and what is allowed."""
+
+    exit_status = 2
 
 
 class BundleError(ModelError):

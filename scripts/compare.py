@@ -21,10 +21,10 @@ from scipy import stats
 
 from model_stage.evaluation.metrics import paired_bootstrap
 from model_stage.evaluation.report import report_by_target
-from model_stage.progress import progress_bars
 from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
 from scripts.pipeline import build, score_test
+from store.terminal import steps
 
 if TYPE_CHECKING:
     from scripts.baselines.run import Result
@@ -45,14 +45,14 @@ def main(
     console = Console()
     run = partial(run_seed, data, config, work)
     with (
-        progress_bars() as on_progress,
+        steps() as progress,
         futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         waiting = [pool.submit(run, seed) for seed in range(seeds)]
         fitting = pool.submit(run_baselines, data, Recipe.load(config).targets.names, range(seeds))
         everything: list[futures.Future[Any]] = [*waiting, fitting]
         for done, _ in enumerate(futures.as_completed(everything), start=1):
-            on_progress("seeds of the network, and the baselines", done, seeds + 1)
+            progress.counted("seeds of the network, and the baselines", done, seeds + 1)
     scored, baselines = [one.result() for one in waiting], fitting.result()
     report = {"seeds": seeds, "targets": compare(scored, baselines)}
     json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

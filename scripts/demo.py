@@ -21,9 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from model_stage.bundle import load_bundle
+from model_stage.cli.tables import explanation_table, ranking_table
 from model_stage.evaluation.report import report_by_target
-from model_stage.evaluation.tables import explanation_table, ranking_table
-from model_stage.progress import progress_bars
 from model_stage.serving.rank_client import RankClient
 from model_stage.training.impressions import requests_of
 from model_stage.training.pipeline import Recipe
@@ -34,6 +33,7 @@ from scripts.pipeline import CONFIGS, Scored, build, score_test
 from scripts.servers import CHECKOUT, Roots, running
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
+from store.terminal import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +44,9 @@ REAL = CHECKOUT.parent / "shared" / "data" / "complete_journey"
 CALLS = 50
 """Timed calls of the demo's request, after the first."""
 
-console = Console()
+console = Console(markup=False, highlight=False)
 if not console.is_terminal:
-    console = Console(width=120)
+    console = Console(width=120, markup=False, highlight=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,9 @@ def main(
     chosen = prepare("complete_journey" if data != "generated" and source.is_dir() else data, source, work)
     work = work / chosen.name
     with fitting_baselines(chosen, work) as finished_baselines:
-        with progress_bars() as on_progress:
-            roots = build(chosen.directory, CONFIGS / chosen.name, work, on_progress)
-            scored = score_test(chosen.directory, roots, on_progress)
+        with steps() as progress:
+            roots = build(chosen.directory, CONFIGS / chosen.name, work, progress.counted)
+            scored = score_test(chosen.directory, roots, progress.counted)
         with console.status("waiting for the baselines"):
             baselines = finished_baselines()
     with console.status("starting the services"), running(roots, work / "logs") as addresses:

@@ -5,6 +5,7 @@ Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,11 @@ from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
 
 if TYPE_CHECKING:
-    from model_stage.progress import OnProgress
     from model_stage.training.impressions import Impressions
     from store.types import F32
 
+OnProgress = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
 CONFIGS = Path(__file__).resolve().parent / "configs"
 ATTENTION_EPOCHS = 2
 """Epochs of the first pass, which only has to teach the attention table."""
@@ -54,9 +56,7 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
         on_progress: Called with (what, done, total).
         seed: Of both trainings; None = the one in train.yaml.
     """
-    roots = Roots(
-        store=work / "store", index=work / "index", bundle=work / "bundles", search_config=config / "search.yaml"
-    )
+    roots = Roots(store=work / "store", index=work / "index", bundle=work / "bundles", config=config)
     recipe, attention = Recipe.load(config), work / "attention"
     if seed is not None:
         recipe = _with_training(recipe, seed=seed)
@@ -67,7 +67,7 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
         replace=True,
         progress=lambda what, done, rows=0: on_progress(what, round(100 * done), 100),
     )
-    search = SearchConfig.load(roots.search_config)
+    search = SearchConfig.load(roots.config)
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
         short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
         hard_and_recent = Searcher(store, None, search)
@@ -94,7 +94,7 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
     names = bundle.targets.names
     test = load_yaml(dataset / "splits.json", Splits).select(load_impressions(dataset, bundle.schema, names), "test")
     with BehaviorStore.open(roots.store) as store:
-        searcher = Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(roots.search_config))
+        searcher = Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(roots.config))
         examples = retrieve_examples(
             test, bundle.schema, searcher, bundle.encoder, partial(on_progress, "retrieve test")
         )

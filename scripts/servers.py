@@ -26,7 +26,8 @@ class Roots:
     store: Path
     index: Path
     bundle: Path
-    search_config: Path
+    config: Path
+    """Folder with search.yaml."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def running(roots: Roots, logs: Path) -> Iterator[Addresses]:
         RuntimeError: A server did not start; carries the end of its log.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    store = ("--store", roots.store, "--index", roots.index, "--config", roots.search_config)
+    store = ("--store", roots.store, "--index", roots.index, "--config", roots.config)
     with (
         started("search_stage", logs, *store) as search,
         started("model_stage", logs, "--bundle", roots.bundle, "--search", search.address) as ranking,

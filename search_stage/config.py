@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from search_stage.errors import ConfigError
 
+FILE_NAME = "search.yaml"
 ENGINES = tuple(sorted(found.name for found in iter_modules([str(Path(__file__).parent / "soft" / "engines")])))
 """Engines of soft search: the files of `soft/engines`."""
 
@@ -129,18 +130,20 @@ class SearchConfig(_Part):
     limits: LimitsConfig = LimitsConfig()
 
     @staticmethod
-    def load(path: Path | None = None) -> SearchConfig:
-        """Reads a YAML file; keys it leaves out keep their defaults.
+    def load(folder: Path | None = None) -> SearchConfig:
+        """Reads `search.yaml`; keys it leaves out keep their defaults.
 
         Args:
-            path: The file; None = the packaged `search.yaml`.
+            folder: The configuration folder that holds it; None = the packaged file.
 
         Raises:
-            ConfigError: Unreadable, not YAML, an unknown key or a value out of range; names the file and the key.
+            ConfigError: Missing, unreadable, not YAML, an unknown key or a value out of range; names file and key.
         """
-        source = files("search_stage").joinpath("search.yaml") if path is None else path
+        source = (files("search_stage") if folder is None else folder).joinpath(FILE_NAME)
         try:
             return SearchConfig.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")) or {})
+        except FileNotFoundError as error:
+            raise ConfigError(f"{folder}: has no {FILE_NAME}; an empty one keeps every default") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{source}: cannot be read: {error}") from error
         except ValidationError as error:

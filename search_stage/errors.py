@@ -2,7 +2,7 @@
 
 SearchError
 |-- InvalidRequestError    the caller: a request breaks the contract; the message starts with the field
-|-- ConfigError            the operator: search.yaml cannot be used
+|-- ConfigError            the caller: search.yaml is missing or cannot be used
 |-- UnusableIndexError     the operator: an index generation cannot be served
 |   |-- CorruptIndexError      its arrays are not what its manifest promises
 |   `-- IndexMismatchError     it was built for another taxonomy or model than the one in use
@@ -12,17 +12,23 @@ SearchError
 `-- DeadlineExceededError  transient: the request's time is spent
 """
 
+from store.errors import LookbackError
 
-class SearchError(Exception):
+
+class SearchError(LookbackError):
     """Root of every error raised by `search_stage`."""
 
 
 class InvalidRequestError(SearchError):
     """A search request breaks the contract; the message starts with the name of the field."""
 
+    exit_status = 2
+
 
 class ConfigError(SearchError):
     """The search configuration is not valid; the message names the file and the field."""
+
+    exit_status = 2
 
 
 class UnusableIndexError(SearchError):

@@ -1,4 +1,4 @@
-"""The options that every `serve` command has, in one place."""
+"""The options that every `serve` command has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serving.options import ServeOptions
+from store.command import output_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,9 @@ def _shared(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="Port to listen on; 0 = any free one.")] = 0,
-    port_file: Annotated[Path | None, typer.Option(help="File to write the bound port to, once it serves.")] = None,
+    port_file: Annotated[
+        Path | None, output_file("--port-file", "File to write the bound port to, once it serves.")
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the Prometheus page; 0 = any free one, default: no page.")
     ] = None,

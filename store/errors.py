@@ -1,4 +1,4 @@
-"""Errors of the store, by who must act.
+"""Errors of the store, by who must act. `LookbackError` is the root of all packages' errors.
 
 StoreError
 |-- InputError            the caller: a value, file or row that breaks the input contract
@@ -17,14 +17,24 @@ StoreError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
-class StoreError(Exception):
+class LookbackError(Exception):
+    """Root of the errors of every package; itself never raised."""
+
+    exit_status: ClassVar[int] = 1
+    """With which it ends a command: 1 = the operator must act, 2 = the caller must."""
+
+
+class StoreError(LookbackError):
     """Root of every error raised by `store`."""
 
 
 class InputError(StoreError):
     """A value given by the caller breaks the input contract; the message names the field."""
+
+    exit_status = 2
 
 
 class UnknownFieldError(InputError):

@@ -29,7 +29,7 @@ SOURCE_HARD = 1
 SOURCE_SOFT = 2
 SOURCE_RECENT = 4
 """Bits of a retrieved behavior's source: it may have been found by several."""
-
+SOURCE_NAMES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recent"))
 
 MAX_CATEGORIES_ASKED = 1_000
 """Categories whose ancestors may be asked for at once."""

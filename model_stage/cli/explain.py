@@ -4,66 +4,57 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_stage.cli.request import AsOfOption, FieldsOption, UserOption, naming, request_of
-from model_stage.json_file import write_json
+from model_stage.cli.request import FieldsOption, name_fields_file, request_of
+from model_stage.cli.search import open_searcher
+from model_stage.cli.tables import attention_lines, contribution_table, explanation_table
 from serving.deadline import Deadline
-from store.plotting import check_matplotlib
-from store.screen import screen
+from store.command import AsOfOption, ConfigOption, IndexOption, JsonOption, PlotOption, UserOption
+from store.terminal import show_report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
     from model_stage.types import ExplainResult, RankRequest
 
 
-def explain_command(
+def explain(
     user: UserOption,
     candidate: Annotated[str, typer.Option(help="Ad id, as it stands in the input.")],
     target: Annotated[list[str] | None, typer.Option(help="Only this target; may be repeated.")] = None,
     as_of: AsOfOption = None,
     fields: FieldsOption = None,
     server: Annotated[
-        str | None, typer.Option(help="host:port of the ranking service to ask; else in process.")
+        str | None, typer.Option(help="host:port of the ranking service to ask; else in process, by the four below.")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="In process: root of the behavior store.")] = None,
-    index: Annotated[
-        Path | None, typer.Option(help="In process: root of the index; without it no soft search.")
-    ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="In process: root of model bundles.")] = None,
-    search_config: Annotated[Path | None, typer.Option(help="In process: search.yaml; default: packaged.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Root of the behavior store.")] = None,
+    index: IndexOption = None,
+    bundle: Annotated[Path | None, typer.Option(help="Root of model bundles.")] = None,
+    config: ConfigOption = None,
     deadline_s: Annotated[float, typer.Option(help="Seconds to wait for a server's answer.")] = 10.0,
     rows: Annotated[int, typer.Option(min=1, help="Behaviors to show; the JSON has them all.")] = 20,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all of it here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG file to draw; needs the extra `report`.")] = None,
+    json_file: JsonOption = None,
+    plot: PlotOption = None,
 ) -> None:
     """Say why a candidate scores as it does: behaviors, attention, what each part of the input adds."""
-    from model_stage.evaluation.tables import attention_lines, contribution_table, explanation_table
     from model_stage.inspection.plot import plot_explanation
 
-    if plot is not None:
-        check_matplotlib()
     request = request_of(user, [candidate], as_of, fields, target or ())
-    with naming(fields):
+    with name_fields_file(fields):
         if server is not None:
             explained = _ask(server, request, deadline_s)
         elif store is not None and bundle is not None:
-            explained = _explain_here(store, index, bundle, search_config, request)
+            explained = _explain_here(store, index, bundle, config, request)
         else:
             raise typer.BadParameter("give --server, or --store and --bundle", param_hint="--server")
-    console = screen()
-    console.print(explanation_table(explained, rows, scores=True))
-    console.print(contribution_table(explained))
-    for line in attention_lines(explained):
-        console.print(line, markup=False, highlight=False)
-    versions = explained.versions
-    console.print(
-        f"store {versions.store_generation}, index {versions.index_generation or 'none'}, bundle {versions.bundle}"
-    )
-    if explained.ancestors_reason:
-        console.print(f"categories that the bundle lacks count as unknown: {explained.ancestors_reason}", markup=False)
-    write_json(json_file, _content(explained, user, request))
+    sums = {"attention_sums": explained.attention_sums}
+    content = {"user": user, "as_of_ms": request.as_of_ms, **asdict(explained), **sums}
+    show_report(_parts(explained, rows), content, json_file)
     if plot is not None:
         plot_explanation(plot, explained, request.as_of_ms)
 
@@ -76,14 +67,19 @@ def _ask(server: str, request: RankRequest, deadline_s: float) -> ExplainResult:
 
 
 def _explain_here(
-    store: Path, index: Path | None, bundle: Path, search_config: Path | None, request: RankRequest
+    store: Path, index: Path | None, bundle: Path, config: Path | None, request: RankRequest
 ) -> ExplainResult:
-    from model_stage.cli.search import open_searcher
     from model_stage.ranking.ranker import Ranker
 
-    with open_searcher(store, index, search_config) as (_, retriever):
+    with open_searcher(store, index, config) as (_, retriever):
         return Ranker.load(bundle, retriever).explain(request)
 
 
-def _content(explained: ExplainResult, user: str, request: RankRequest) -> dict[str, Any]:
-    return {"user": user, "as_of_ms": request.as_of_ms, **asdict(explained), "attention_sums": explained.attention_sums}
+def _parts(explained: ExplainResult, rows: int) -> Iterator[Table | str]:
+    yield explanation_table(explained, rows, scores=True)
+    yield contribution_table(explained)
+    yield from attention_lines(explained)
+    versions = explained.versions
+    yield f"store {versions.store_generation}, index {versions.index_generation or 'none'}, bundle {versions.bundle}"
+    if explained.ancestors_reason:
+        yield f"categories that the bundle lacks count as unknown: {explained.ancestors_reason}"

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
     from store.lists import FieldColumn
 
-UserOption = Annotated[str, typer.Option(help="User id, as it stands in the input.")]
-AsOfOption = Annotated[int | None, typer.Option(help="As-of time, milliseconds UTC; default: now.")]
 FieldsOption = Annotated[
     Path | None, typer.Option(help="JSON file of candidate, user and context fields; see docs/explain.md.")
 ]
-_OF_A_FIELD = re.compile(r"(candidate|user|context)_fields\[|candidates\.fields\[")
+_FIELD_PROBLEM = re.compile(r"(candidate|user|context)_fields\[|candidates\.fields\[")
 
 
 def request_of(
@@ -39,7 +37,7 @@ def request_of(
         user: Name of the user.
         candidates: Names of the ads.
         as_of_ms: As-of time, milliseconds UTC; None = now.
-        fields: File of fields; what it says of the candidate is said of each. None = there are none.
+        fields: File of fields; every candidate gets those of its "candidate" part. None = no fields.
         targets: Names; none = all.
 
     Raises:
@@ -58,12 +56,12 @@ def request_of(
 
 
 @contextmanager
-def naming(fields: Path | None) -> Iterator[None]:
-    """Names the file where the ranker refuses a field of it."""
+def name_fields_file(fields: Path | None) -> Iterator[None]:
+    """Puts the name of the file before the ranker's refusal of one of its fields."""
     try:
         yield
     except InvalidRequestError as exc:
-        if _OF_A_FIELD.match(str(exc)) is None:
+        if _FIELD_PROBLEM.match(str(exc)) is None:
             raise
         raise InvalidRequestError(f"{fields}: {exc}") from exc
 

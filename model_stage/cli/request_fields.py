@@ -1,7 +1,7 @@
 """Fields of a request from a JSON file: `{"candidate": {...}, "user": {...}, "context": {...}}`, each by name.
 
-A value is what it looks like: a number is a number, a string is an id as it stands in the input, and a list of strings
-is a list of ids. What fields there are, and which of the three each one holds, is for the ranker to judge.
+The JSON type of a value decides its kind: a number is a number, a string an id as it stands in the input, a list of
+strings a list of ids. Whether the bundle has such fields, and of these kinds, is checked by the ranker.
 """
 
 from __future__ import annotations
@@ -44,25 +44,27 @@ def read_request_fields(path: Path) -> RequestFields:
         store.errors.InputError: A string is no id; names file and key.
     """
 
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         for at, name in enumerate(names):
             if name in names[:at]:
-                raise InvalidRequestError(f"{path}: {name}: stands there twice")
+                raise InvalidRequestError(f"{path}: {name}: is given twice")
         return dict(pairs)
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-        json.dumps(content, ensure_ascii=False).encode()  # JSON has escapes for half characters, UTF-8 has not
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
+        json.dumps(content, ensure_ascii=False).encode()  # fails for escapes of half a surrogate pair
     except (OSError, ValueError, RecursionError) as exc:
         raise InvalidRequestError(f"{path}: cannot be read as JSON: {exc}") from exc
     parts = _object(str(path), content)
     for part in parts:
         if part not in PARTS:
-            raise InvalidRequestError(f"{path}: {part}: no part of a request; there are {', '.join(PARTS)}")
+            raise InvalidRequestError(f"{path}: {part}: is no part of a request; the parts are {', '.join(PARTS)}")
     columns = {
-        part: {name: _column(f"{path}: {part}.{name}", value) for name, value in _object(f"{path}: {part}", of).items()}
-        for part, of in parts.items()
+        part: {
+            name: _column(f"{path}: {part}.{name}", value) for name, value in _object(f"{path}: {part}", fields).items()
+        }
+        for part, fields in parts.items()
     }
     return RequestFields(**columns)
 

@@ -15,16 +15,27 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_searcher(
-    store: Path, index: Path | None, search_config: Path | None, model: str | None = None
+    store: Path, index: Path | None, config: Path | None, model: str | None = None
 ) -> Iterator[tuple[BehaviorStore, Retriever]]:
-    """Opens a store and an index; with a model, only an index of that model's vectors."""
+    """Opens a store and an index; with a model, only an index of that model's vectors.
+
+    Args:
+        store: Root of the behavior store.
+        index: Root of the index; None = no soft search.
+        config: Folder with search.yaml; None = the packaged one.
+        model: Attention model that the index must be of; None = any.
+
+    Raises:
+        StoreError, SearchError: One of them cannot be used; names the file.
+    """
     from search_stage.config import SearchConfig
     from search_stage.index.generation import IndexGeneration
     from search_stage.searcher import Searcher
     from store.behavior_store import BehaviorStore
 
+    loaded = SearchConfig.load(config)
     with BehaviorStore.open(store) as opened:
         table = IndexGeneration.open(index) if index is not None else None
         if table is not None and model is not None:
             table.check_model(model)
-        yield opened, Searcher(opened, table, SearchConfig.load(search_config))
+        yield opened, Searcher(opened, table, loaded)

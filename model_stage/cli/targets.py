@@ -1,4 +1,4 @@
-"""`lookback-model targets`: is a targets.yaml right, and what have the positional encodings of a bundle learned."""
+"""Optimisation objectives and their positional encodings."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from model_stage.config.schema import Schema, load_yaml
 from model_stage.config.targets import Targets
 from model_stage.config.yaml_lines import line_of
 from model_stage.errors import ConfigError
-from model_stage.json_file import write_json
-from store.cli.shared import add_row
-from store.plotting import check_matplotlib
-from store.screen import screen
+from store.command import BundleOption, JsonOption, PlotOption
+from store.terminal import say, show_report, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
     from model_stage.inspection.positions import Curves
 
-app = typer.Typer(no_args_is_help=True, help="Optimisation objectives and their positional encodings.")
 
-
-@app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="The targets.yaml to check.")],
     schema: Annotated[Path | None, typer.Option("--schema", help="The schema.yaml it is to be used with.")] = None,
@@ -33,28 +31,30 @@ def check(
     targets = load_yaml(file, Targets)
     if schema is not None:
         check_schema(targets, load_yaml(schema, Schema), schema)
-    table = Table("target", "weight", "tables", "positions", title=f"{file}: sound", title_justify="left")
-    for target in targets.targets:
-        kinds = ", ".join(f"{position.kind} ({position.buckets} rows)" for position in target.positions)
-        add_row(table, target.name, f"{target.weight:g}", target.table_name, kinds or "none")
-    screen().print(table)
+    rows = (
+        (
+            target.name,
+            f"{target.weight:g}",
+            target.table_name,
+            ", ".join(f"{position.kind} ({position.buckets} rows)" for position in target.positions) or "none",
+        )
+        for target in targets.targets
+    )
+    say(table("target", "weight", "tables", "positions", rows=rows, title=f"{file}: sound"))
 
 
-@app.command()
 def show(
-    bundle: Annotated[Path, typer.Option("--bundle", help="Root of model bundles.")],
+    bundle: BundleOption,
     target: Annotated[list[str] | None, typer.Option(help="Only this target; may be repeated.")] = None,
     against: Annotated[Path | None, typer.Option(help="Root of a bundle to compare with.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG file to draw; needs the extra `report`.")] = None,
+    json_file: JsonOption = None,
+    plot: PlotOption = None,
 ) -> None:
     """Say what each target's positional encodings have learned: attention over age, position, phase and match level."""
     from model_stage.bundle import load_bundle
     from model_stage.inspection.plot import plot_positions
     from model_stage.inspection.positions import grids_of, learned
 
-    if plot is not None:
-        check_matplotlib()
     model = load_bundle(bundle)
     names = model.targets.names
     for name in target or ():
@@ -64,12 +64,6 @@ def show(
     grids = grids_of((*model.targets.targets, *(compared.targets.targets if compared is not None else ())))
     curves = learned(model, grids, target or names)
     other = learned(compared, grids, target or names) if compared is not None else []
-    console = screen()
-    for each in curves:
-        same = [theirs for theirs in other if theirs.grid.name == each.grid.name]
-        console.print(_curve_table(each, same[0] if same else None))
-    if not curves:
-        console.print("no target has a positional encoding")
     other_name = compared.name if compared is not None else ""
     content = {
         "bundle": model.name,
@@ -77,7 +71,7 @@ def show(
         "against": other_name,
         "against_curves": [asdict(each) for each in other],
     }
-    write_json(json_file, content)
+    show_report(_curve_parts(curves, other), content, json_file)
     if plot is not None and curves:
         plot_positions(plot, model.name, curves, other_name, other)
 
@@ -98,18 +92,26 @@ def check_schema(targets: Targets, schema: Schema, path: Path) -> None:
             )
 
 
+def _curve_parts(curves: list[Curves], other: list[Curves]) -> Iterator[Table | str]:
+    same = {theirs.grid.name: theirs for theirs in other}
+    for each in curves:
+        yield _curve_table(each, same.get(each.grid.name))
+    if not curves:
+        yield "no target has a positional encoding"
+
+
 def _curve_table(curves: Curves, other: Curves | None) -> Table:
     """One row per grid point; with another bundle, its difference (other less this) in brackets."""
+
+    def cell(target: str, at: int) -> str:
+        ours = curves.share[target][at]
+        theirs = other.share.get(target) if other is not None else None
+        return f"{ours:.3f}" + (f" ({theirs[at] - ours:+.3f})" if theirs is not None else "")
+
     grid = curves.grid
-    title = f"{grid.name}: share of the attention beside {grid.labels[grid.reference]}"
-    table = Table(grid.unit, title=title, title_justify="left")
-    for target in curves.share:
-        table.add_column(target, justify="right")
-    for at, label in enumerate(grid.labels):
-        cells = []
-        for target, share in curves.share.items():
-            theirs = other.share.get(target) if other is not None else None
-            change = f" ({theirs[at] - share[at]:+.3f})" if theirs is not None else ""
-            cells.append(f"{share[at]:.3f}{change}")
-        add_row(table, label, *cells)
-    return table
+    return table(
+        *(grid.unit, *curves.share),
+        rows=((label, *(cell(target, at) for target in curves.share)) for at, label in enumerate(grid.labels)),
+        title=f"{grid.name}: share of the attention beside {grid.labels[grid.reference]}",
+        right=tuple(curves.share),
+    )

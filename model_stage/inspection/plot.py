@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from store.plotting import check_matplotlib
-from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from store.retrieval import SOURCE_NAMES
+from store.terminal import new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,16 +15,12 @@ if TYPE_CHECKING:
     from model_stage.types import ExplainResult
 
 DAY_MS = 86_400_000
-_SOURCE_COLORS = (
-    (SOURCE_HARD, "hard", "tab:orange"),
-    (SOURCE_SOFT, "soft", "tab:blue"),
-    (SOURCE_RECENT, "recent", "0.6"),
-)
+_COLORS = {"hard": "tab:orange", "soft": "tab:blue", "recent": "0.6"}
 
 
 def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: str, other: Sequence[Curves]) -> None:
     """Draws a panel per encoding with a line per target; those of the other bundle dashed. Writes a PNG file."""
-    figure = _figure(6.0 * len(curves), 3.8)
+    figure = new_figure(6.0 * len(curves), 3.8)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, learned in zip(panels, curves, strict=True):
         x = range(len(learned.grid.x)) if learned.grid.name == "match_level" else learned.grid.x
@@ -43,20 +39,20 @@ def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: s
             axes.set_xticks(x, learned.grid.labels)
         axes.legend(fontsize="small")
     figure.suptitle(f"attention learned by bundle {bundle}" + (f", dashed: {against}" if against else ""))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_explanation(path: Path, explained: ExplainResult, as_of_ms: int) -> None:
     """Draws attention over age for each target, by source, and what each part adds to the logit. Writes a PNG file."""
     count = len(explained.targets)
-    figure = _figure(6.0 * (count + 1), 3.8)
+    figure = new_figure(6.0 * (count + 1), 3.8)
     panels = figure.subplots(1, count + 1, squeeze=False)[0]
     for at, target in enumerate(explained.targets):
         axes = panels[at]
-        for bit, name, color in _SOURCE_COLORS:
+        for bit, name in SOURCE_NAMES:
             found = [b for b in explained.behaviors if b.source & bit]
             ages = [(as_of_ms - b.timestamp_ms) / DAY_MS for b in found]
-            axes.scatter(ages, [b.attention[at] for b in found], s=18, color=color, label=name, alpha=0.7)
+            axes.scatter(ages, [b.attention[at] for b in found], s=18, color=_COLORS[name], label=name, alpha=0.7)
         title = f"{target}: p = {explained.probability[at]:.4f}"
         axes.set(title=title, xlabel="age of the behavior, days", ylabel="attention weight", ylim=(0, None))
         axes.legend()
@@ -72,18 +68,4 @@ def plot_explanation(path: Path, explained: ExplainResult, as_of_ms: int) -> Non
     panels[-1].set(title="logit with it less logit without it")
     panels[-1].legend()
     figure.suptitle(f"behind candidate {explained.candidate_name}")
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:  # noqa: ANN401 (matplotlib is not typed here)
-    check_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: Path) -> None:  # noqa: ANN401
-    figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
+    save_figure(figure, path)

@@ -18,7 +18,6 @@ import typer
 
 from model_stage.bundle import load_bundle
 from model_stage.encoding.encoder import collate
-from model_stage.progress import progress_bars
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient
@@ -36,6 +35,7 @@ from search_stage.searcher import Searcher
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
 from store.retrieval import Candidates
+from store.terminal import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,8 @@ def main(
         work = Path(folder)
         facts = new_facts(f"request --json FILE --calls {calls}", work)
         generate(Settings(users=300, requests=600), work / "data")
-        with progress_bars() as on_progress:
-            roots = build(work / "data", CONFIGS / "generated", work, on_progress)
+        with steps() as progress:
+            roots = build(work / "data", CONFIGS / "generated", work, progress.counted)
         bundle = load_bundle(roots.bundle)
         ads = np.unique(load_impressions(work / "data", bundle.schema, bundle.targets.names).item)
         with (
@@ -80,7 +80,7 @@ def main(
             RankClient(addresses.ranking) as rank,
         ):
             index = IndexGeneration.open(roots.index)
-            searcher = Searcher(store, index, SearchConfig.load(roots.search_config))
+            searcher = Searcher(store, index, SearchConfig.load(roots.config))
             ranker = Ranker(bundle, searcher)
             stages = Stages(store=store, index=index, searcher=searcher, ranker=ranker, search=search, rank=rank)
             facts["rows"] = rows = [

@@ -11,7 +11,7 @@ import numpy as np
 from search_stage.searcher import Searcher
 from search_stage.study.coverage import cumulative_matches
 from search_stage.study.places import wide
-from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, SearchRequest, TopK
+from store.retrieval import NO_LEVEL, SOURCE_NAMES, SearchRequest, TopK
 
 if TYPE_CHECKING:
     from search_stage.config import HardPolicy, SearchConfig
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from store.behavior_store import BehaviorStore
     from store.retrieval import MatchStatistics, SearchResult
 
-SOURCES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recent"))
 REPEATS = 5
 """Runs of which the fastest counts."""
 _PARTS = (
@@ -53,7 +52,7 @@ class Place:
 
     source: str
     asked: int
-    """At most so many."""
+    """The most it may put there."""
     used: int
     alone: int
     """Of these the ones that no other search found."""
@@ -61,7 +60,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMatches:
-    """Match statistics of one (domain, action) stream: what the ranker is told."""
+    """Match statistics of one (domain, action) stream, as the ranker gets them."""
 
     domain: str
     action: str
@@ -177,7 +176,7 @@ def _places(result: SearchResult, candidate: int, config: SearchConfig) -> tuple
             used=int(np.count_nonzero(source & bit)),
             alone=int(np.count_nonzero(source == bit)),
         )
-        for bit, name in SOURCES
+        for bit, name in SOURCE_NAMES
     )
 
 

@@ -54,8 +54,8 @@ def serve_with_workers(spec: WorkerSpec, count: int) -> int:
 
 def main() -> None:
     """Runs one worker, or what forks workers."""
-    from search_stage.serving.exit import told
     from search_stage.serving.server import serve
+    from store.terminal import exit_on_error
 
     file, *standby = sys.argv[1:]
     if standby:
@@ -66,7 +66,7 @@ def main() -> None:
             return
     end_with_supervisor()
     spec = _read(file)
-    with told():
+    with exit_on_error():
         serve(spec.store_root, spec.index_root, spec.config, spec.options, append=spec.append)
 
 

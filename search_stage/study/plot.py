@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from search_stage.study.quality import LENGTHS, RANKINGS
-from store.plotting import check_matplotlib
+from store.terminal import new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,21 +23,17 @@ def save_plot(report: RecallReport, path: Path) -> None:
 
     Raises:
         MatplotlibMissingError: matplotlib is not installed.
+        StoreIOError: The file cannot be written.
     """
-    check_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     count = len(report.quality)
-    figure = Figure(figsize=(12, 3.4 * (count + 1)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 3.4 * (count + 1))
     axes = figure.subplots(count + 1, 2)
     for (what, quality), (left, right) in zip(report.quality.items(), axes, strict=False):
         _draw_ndcg(left, what, quality)
         _draw_shares(right, what, quality)
     _draw_levels(axes[-1][0], report.coverage, lambda domain: domain.any_match, "at least one match")
     _draw_levels(axes[-1][1], report.coverage, lambda domain: domain.enough, "min_matches or more")
-    figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _draw_ndcg(axes: Any, what: str, quality: Quality) -> None:  # noqa: ANN401 (matplotlib is not typed here)

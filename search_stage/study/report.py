@@ -1,12 +1,9 @@
-"""The report as JSON and as Markdown."""
+"""The report as Markdown."""
 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict
 from typing import TYPE_CHECKING
-
-from pydantic_core import to_json
 
 from search_stage.study.approximate import LONG
 from search_stage.study.tables import report_tables
@@ -16,17 +13,6 @@ if TYPE_CHECKING:
     from search_stage.study.tables import ReportTable
 
 _WIDTH = 120
-
-
-def report_json(report: RecallReport, command: str) -> str:
-    """Gives the report as a JSON document; null = there was nothing to measure.
-
-    Args:
-        report: What was measured.
-        command: The command line that measured it.
-    """
-    content = to_json({"command": command, **asdict(report)}, indent=2, inf_nan_mode="null")
-    return content.decode() + "\n"
 
 
 def report_markdown(report: RecallReport, command: str, plot: str | None) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
 from store.cli import build, copies, live, reports, taxonomy
-from store.cli.shared import run
+from store.command import command_line, run
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-
-for command in (
+app = command_line(
+    __doc__,
     build.ingest,
     build.rebuild,
     build.rollback,
@@ -21,11 +18,10 @@ for command in (
     reports.verify,
     copies.export,
     copies.backup,
-):
-    app.command()(command)
-app.add_typer(taxonomy.app, name="taxonomy")
+    taxonomy=command_line(taxonomy.__doc__, taxonomy.check, taxonomy.show),
+)
 
 
 def main() -> None:
-    """Runs the command line: 0 done, 1 the operator must act, 2 the caller must; one line says what."""
+    """Runs the command line."""
     run(app)

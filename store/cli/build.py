@@ -13,9 +13,10 @@ from store.building.ingest import KEPT, MEMORY_BYTES
 from store.building.ingest import ingest as run_ingest
 from store.building.ingest import rebuild as run_rebuild
 from store.building.retention import Retention
-from store.cli.shared import StoreOption, add_row, console, errors, facts, say, steps
+from store.command import StoreOption, output_file, output_folder
 from store.publishing.kept import LOCK_FILE
 from store.publishing.lock import FileLock
+from store.terminal import say, steps, warn
 
 if TYPE_CHECKING:
     from store.building.options import BuildReport
@@ -30,10 +31,10 @@ KeepOption = Annotated[int, typer.Option(min=1, help="Generations to keep, the n
 
 def ingest(
     dataset: Annotated[Path, typer.Option("--input", help="Folder of the input files, see docs/data.md.")],
-    store: StoreOption,
+    store: Annotated[Path, output_folder("--store", "Root of the store; made if it is not there.")],
     replace: Annotated[bool, typer.Option("--replace", help="Start anew instead of adding to what is there.")] = False,
     max_bad_rows: Annotated[int, typer.Option(min=0, help="Refuse up to this many rows and go on.")] = 0,
-    bad_rows: Annotated[Path | None, typer.Option(help="CSV file to list the refused rows in.")] = None,
+    bad_rows: Annotated[Path | None, output_file("--bad-rows", "CSV file to list the refused rows in.")] = None,
     memory_mib: MemoryOption = MEMORY_BYTES // _MIB,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes to use; by default one per core if the input is large.")
@@ -53,15 +54,12 @@ def ingest(
             keep=keep,
             progress=progress,
         )
-    print_report(report)
+    _show(report)
 
 
 def rebuild(
     store: StoreOption,
-    tables: Annotated[
-        Path | None,
-        typer.Option(help="Folder with tables to take the place of the store's."),
-    ] = None,
+    tables: Annotated[Path | None, typer.Option(help="Folder with tables to take the place of the store's.")] = None,
     max_age_days: Annotated[int | None, typer.Option(min=1, help="Drop behaviors that are older than that.")] = None,
     max_per_domain: Annotated[
         int | None, typer.Option(min=1, help="Keep only the newest that many of a user's behaviors in each domain.")
@@ -82,7 +80,7 @@ def rebuild(
             keep=keep,
             progress=progress,
         )
-    print_report(report)
+    _show(report)
 
 
 def rollback(
@@ -94,29 +92,28 @@ def rollback(
         say(f"current is {roll_back_store(store, to)}; servers follow when they reload")
 
 
-def print_report(report: BuildReport) -> None:
-    """Prints what a build did."""
+def _show(report: BuildReport) -> None:
     meta, counts = report.meta, report.counts
-    table = facts("published", report.generation)
-    for name, count in (
-        ("users", meta.num_users),
-        ("behaviors", meta.num_behaviors),
-        ("  read from files", report.num_read),
-        ("  merged from the delta", report.num_live),
-        ("  duplicates left out", counts.num_duplicates),
-        ("  expired", counts.num_expired),
-        ("  of deleted users", counts.num_deleted),
-        ("  unmapped", meta.num_unmapped),
-        ("categories", meta.num_categories),
-        ("items", meta.num_items),
-        ("bad rows refused", len(report.bad_rows)),
-        ("parts read by an earlier run", report.num_resumed),
-    ):
-        add_row(table, name, f"{count:,}")
-    add_row(table, "generations removed", ", ".join(report.removed) or "none")
-    add_row(table, "seconds", f"{report.duration_s:.1f}")
-    console.print(table)
+    say(
+        {
+            "published": report.generation,
+            "users": meta.num_users,
+            "behaviors": meta.num_behaviors,
+            "  read from files": report.num_read,
+            "  merged from the delta": report.num_live,
+            "  duplicates left out": counts.num_duplicates,
+            "  expired": counts.num_expired,
+            "  of deleted users": counts.num_deleted,
+            "  unmapped": meta.num_unmapped,
+            "categories": meta.num_categories,
+            "items": meta.num_items,
+            "bad rows refused": len(report.bad_rows),
+            "parts read by an earlier run": report.num_resumed,
+            "generations removed": ", ".join(report.removed) or "none",
+            "seconds": f"{report.duration_s:.1f}",
+        }
+    )
     if report.leftover:
-        errors.print(f"published, but something old is left: {report.leftover}", markup=False, highlight=False)
+        warn(f"published, but something old is left: {report.leftover}")
     for row in report.bad_rows[:_SHOWN_BAD_ROWS]:
-        errors.print(f"refused {row}", markup=False, highlight=False)
+        warn(f"refused {row}")

@@ -5,32 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from store.behavior_store import BehaviorStore
-from store.cli.shared import StoreOption, add_row, bar, console, facts, size_text
+from store.command import StoreOption, output_folder
 from store.operations.backup import backup as run_backup
 from store.operations.export import export as run_export
+from store.terminal import bar, console, say, size_text
 
-ToOption = Annotated[Path, typer.Option("--to", help="Folder to write; must be empty or not exist.")]
+ToOption = Annotated[Path, output_folder("--to", "Folder to write; must be empty or not exist.")]
 
 
 def export(store: StoreOption, to: ToOption) -> None:
     """Writes the store back as a dataset folder of Parquet files; `ingest` of it gives the same digest."""
     with bar("export") as progress, BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
         report = run_export(snapshot, to, progress=progress)
-    table = facts("exported", report.generation)
-    add_row(table, "users", f"{report.num_users:,}")
-    add_row(table, "behaviors", f"{report.num_behaviors:,}")
-    add_row(table, "files", ", ".join(report.files))
-    console.print(table)
+    numbers = {"users": report.num_users, "behaviors": report.num_behaviors}
+    say({"exported": report.generation, **numbers, "files": ", ".join(report.files)})
 
 
 def backup(store: StoreOption, to: ToOption) -> None:
     """Copies the current generation and the delta, consistent, while the store is in use; the copy is a store."""
-    with console.status("copying"):
+    with console(stderr=True).status("copying"):
         report = run_backup(store, to)
-    table = facts("copied", report.generation)
-    add_row(table, "delta up to sequence number", f"{report.last_sequence:,}")
-    add_row(table, "size", size_text(report.size_bytes))
-    console.print(table)
+    size = size_text(report.size_bytes)
+    say({"copied": report.generation, "delta up to sequence number": report.last_sequence, "size": size})

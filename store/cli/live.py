@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from store.behavior_store import BehaviorStore
-from store.cli.shared import CALLER, StoreOption, console, errors, facts, say
+from store.command import StoreOption, UserOption, output_file
 from store.dataset.json_rows import parse_rows
 from store.errors import InputError
 from store.live_writer import LiveWriter
 from store.sources import FileLogSource, FollowReport, KafkaSource
 from store.sources import follow as run_follow
+from store.terminal import say, warn
 from store.types import parse_id
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 _BATCH_LINES = 10_000
 _SHOWN = 10
 
-DeadLettersOption = Annotated[Path | None, typer.Option(help="File to add refused lines to, as JSON objects.")]
+DeadLettersOption = Annotated[
+    Path | None, output_file("--dead-letters", "File to add refused lines to, as JSON objects.")
+]
 
 
 def append(
@@ -50,10 +53,10 @@ def append(
             report.num_duplicates += result.num_duplicates
             report.num_refused += result.num_refused
             for row in sorted(result.reasons):
-                errors.print(f"refused line {first + row}: {result.reasons[row]}", markup=False, highlight=False)
-    _print(report)
+                warn(f"refused line {first + row}: {result.reasons[row]}")
+    _show(report)
     if report.num_refused:
-        raise typer.Exit(CALLER)
+        raise InputError(f"{report.num_refused:,} lines were refused; all others are in")
 
 
 def follow(
@@ -83,13 +86,13 @@ def follow(
     finally:
         opened_source.close()
     for problem in report.problems[:_SHOWN]:
-        errors.print(f"refused {problem.partition}:{problem.position}: {problem.reason}", markup=False, highlight=False)
-    _print(report)
+        warn(f"refused {problem.partition}:{problem.position}: {problem.reason}")
+    _show(report)
 
 
 def delete_user(
     store: StoreOption,
-    user: Annotated[str, typer.Option(help="User id as it stands in the input.")],
+    user: UserOption,
 ) -> None:
     """Deletes everything of a user, at once and for good; the next rebuild erases it from the disk."""
     with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
@@ -116,11 +119,8 @@ class _Watch:
         return is_over or self._stopped.is_set()
 
 
-def _print(report: FollowReport) -> None:
-    table = facts("accepted", f"{report.num_accepted:,}")
-    table.add_row("duplicates", f"{report.num_duplicates:,}")
-    table.add_row("refused", f"{report.num_refused:,}")
-    console.print(table)
+def _show(report: FollowReport) -> None:
+    say({"accepted": report.num_accepted, "duplicates": report.num_duplicates, "refused": report.num_refused})
 
 
 def _batches(file: Path | None) -> Iterator[tuple[int, list[bytes]]]:

@@ -1,4 +1,4 @@
-"""Commands around the category trees."""
+"""Checks and shows the category trees."""
 
 from __future__ import annotations
 
@@ -7,41 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from store.behavior_store import BehaviorStore
-from store.cli.shared import (
-    OPERATOR,
-    JsonOption,
-    StoreOption,
-    add_row,
-    bar,
-    console,
-    print_json,
-    say,
-    share_text,
-)
-from store.errors import InputError
+from store.command import JsonOption, StoreOption
+from store.errors import InputError, StoreError
 from store.operations.taxonomy_check.category_use import snapshot_use
 from store.operations.taxonomy_check.check import check_dataset, check_tables
+from store.terminal import bar, say, share_text, show_report, table
 from store.types import parse_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
     from store.behavior_store import Snapshot
     from store.operations.taxonomy_check.report import Finding, TaxonomyReport
     from store.types import I64
 
-app = typer.Typer(no_args_is_help=True, help="Checks and shows the category trees.")
 
-
-@app.command()
 def check(
     dataset: Annotated[Path | None, typer.Option("--input", help="Dataset folder to check before an ingest.")] = None,
     store: Annotated[Path | None, typer.Option("--store", help="Store to check, with its live events.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Show that many cases of each kind.")] = 10,
-    as_json: JsonOption = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Reports every problem of taxonomy, bridges and items at once; fails if there is one that ingest refuses.
 
@@ -54,12 +45,10 @@ def check(
         report = _check_store(store)
     else:
         raise InputError("give either --input or --store")
-    if as_json:
-        print_json(report.as_json())
-    else:
-        _print(report, limit)
+    show_report(_report_parts(report, limit), report.as_json(), json_file)
     if report.num_errors:
-        raise typer.Exit(OPERATOR)
+        problem = f"{report.num_errors:,} errors, which ingest refuses"
+        raise InputError(f"{dataset}: {problem}") if store is None else StoreError(f"{store}: {problem}")
 
 
 def _check_store(root: Path) -> TaxonomyReport:
@@ -72,44 +61,47 @@ def _check_store(root: Path) -> TaxonomyReport:
         )
 
 
-def _print(report: TaxonomyReport, limit: int) -> None:
-    table = Table("tree", "categories", "top level", "leaves by depth")
-    for tree in report.trees:
-        leaves = ", ".join(f"{depth}: {count:,}" for depth, count in tree.leaf_depths.items())
-        add_row(table, tree.domain or "ads", f"{tree.num_categories:,}", f"{tree.num_top:,}", leaves)
-    console.print(table)
+def _report_parts(report: TaxonomyReport, limit: int) -> Iterator[RenderableType]:
+    yield table(
+        *("tree", "categories", "top level", "leaves by depth"),
+        rows=(
+            (
+                tree.domain or "ads",
+                tree.num_categories,
+                tree.num_top,
+                ", ".join(f"{depth}: {count:,}" for depth, count in tree.leaf_depths.items()),
+            )
+            for tree in report.trees
+        ),
+    )
     items = f"{report.num_items:,} items, {report.num_items_in_tree:,} of them under a category"
-    say(f"{report.num_bridges:,} bridges, {items}")
+    yield f"{report.num_bridges:,} bridges, {items}"
     places = report.places
     if places is not None:
-        say(
+        yield (
             f"{places.total:,} events: {share_text(places.in_tree, places.total)} under a category, "
             f"{share_text(places.item_only, places.total)} found as their item only, "
             f"{share_text(places.unmapped, places.total)} unmapped"
         )
     for finding in report.findings:
-        _print_finding(finding, limit, None if places is None else places.total)
+        yield from _finding_parts(finding, limit, None if places is None else places.total)
     errors = f"{report.num_errors:,} errors" if report.num_errors else "no errors"
-    say(f"{errors}, {sum(not finding.is_error for finding in report.findings)} kinds of warnings")
+    yield f"{errors}, {sum(not finding.is_error for finding in report.findings)} kinds of warnings"
 
 
-def _print_finding(finding: Finding, limit: int, total: int | None) -> None:
-    events = ""
-    if finding.num_events is not None and total is not None:
-        events = f", {finding.num_events:,} events ({share_text(finding.num_events, total)})"
-    severity = "[red]error[/red]" if finding.is_error else "[yellow]warning[/yellow]"
-    console.print(f"{severity} {finding.kind}, {len(finding.cases):,} cases{events}: ", end="")
-    console.print(finding.message, markup=False, highlight=False)
+def _finding_parts(finding: Finding, limit: int, total: int | None) -> Iterator[Text | str]:
+    def events(count: int | None) -> str:
+        return "" if count is None or total is None else f"{count:,} events ({share_text(count, total)})"
+
+    severity = ("error", "red") if finding.is_error else ("warning", "yellow")
+    counts = ", ".join(filter(None, (f"{len(finding.cases):,} cases", events(finding.num_events))))
+    yield Text.assemble(severity, f" {finding.kind}, {counts}: {finding.message}")
     for case in finding.cases[:limit]:
-        suffix = ""
-        if case.num_events is not None and total is not None:
-            suffix = f": {case.num_events:,} events ({share_text(case.num_events, total)})"
-        console.print(f"  {case.text}{suffix}", markup=False, highlight=False)
+        yield "  " + ": ".join(filter(None, (case.text, events(case.num_events))))
     if limit and len(finding.cases) > limit:
-        console.print(f"  and {len(finding.cases) - limit:,} more (--limit, --json)")
+        yield f"  and {len(finding.cases) - limit:,} more (--limit, --json)"
 
 
-@app.command()
 def show(
     store: StoreOption,
     category: Annotated[
@@ -120,24 +112,24 @@ def show(
     """Shows the ads' tree: names, node numbers [first, end), and items under each category."""
     with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
         taxonomy = snapshot.taxonomy
-        painter = _Painter(snapshot)
+        builder = _TreeBuilder(snapshot)
         tops = np.flatnonzero((taxonomy.parent < 0) & ~taxonomy.is_item)
         if category is not None:
             node = int(taxonomy.category_node(np.array([parse_id(category, "category")], np.uint64))[0])
             if node == taxonomy.unmapped:
                 raise InputError(f"category: {category!r} is no category of the ads' tree")
             tops = np.array([node])
-        root = Tree(f"{len(taxonomy.category_ids):,} categories, {len(taxonomy.item_ids):,} items", highlight=False)
+        root = Tree(f"{len(taxonomy.category_ids):,} categories, {len(taxonomy.item_ids):,} items")
         for node in tops.tolist():
-            painter.add(root, node, depth)
-        console.print(root)
+            builder.add(root, node, depth)
+        say(root)
         lost = taxonomy.num_nodes - taxonomy.num_tree_nodes
         if lost and category is None:
             say(f"{lost:,} items stand under no category")
 
 
-class _Painter:
-    """Draws subtrees."""
+class _TreeBuilder:
+    """Adds subtrees of the taxonomy to what is printed."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -154,9 +146,7 @@ class _Painter:
         shown = name if name == str(key) else f"{name} ({key})"
         children = self._children(node, end)
         hidden = f", {len(children):,} categories below" if levels == 1 and children else ""
-        branch = above.add(
-            f"{escape(shown)}  [dim]\\[{node:,}, {end:,}), {items:,} items{hidden}[/dim]", highlight=False
-        )
+        branch = above.add(Text.assemble(shown, "  ", (f"[{node:,}, {end:,}), {items:,} items{hidden}", "dim")))
         if levels > 1:
             for child in children:
                 self.add(branch, child, levels - 1)

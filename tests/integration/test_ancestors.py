@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from model_stage.bundle import load_bundle
 from model_stage.cli import app
+from model_stage.cli.tables import ranking_table
 from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.errors import SearchUnavailableError
-from model_stage.evaluation.tables import ranking_table
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from model_stage.cli import app
+from model_stage.cli.tables import attention_lines, contribution_table, explanation_table
 from model_stage.errors import InvalidRequestError
-from model_stage.evaluation.tables import attention_lines, contribution_table, explanation_table
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.convert import explanation_from_proto, explanation_to_proto
 from model_stage.types import RankRequest
@@ -146,7 +146,7 @@ def test_scenes_and_odd_names_of_values_are_shown_as_they_are(ranker):
     table = explanation_table(replace(explained, behaviors=(first,)), scores=True)
     cells = {column.header: list(column.cells) for column in table.columns}
     assert cells["stream"] == [f"{first.domain}/{first.action}/front"]
-    assert (cells["stars"], cells["device"]) == (["2.5"], [r"\[bold]x"])
+    assert (cells["stars"], cells["device"]) == (["2.5"], ["[bold]x"])
     assert "stars" not in [column.header for column in explanation_table(explained).columns]
 
 

@@ -51,7 +51,7 @@ def job(tmp_path_factory):
     folder = tmp_path_factory.mktemp("presets")
     generate(Settings(seed=1, users=20, mean_behaviors=40, requests=60, candidates=(6, 9)), folder / "data")
     ingest(folder / "data", folder / "store")
-    recipe, search = Recipe.load(CONFIGS / "generated"), SearchConfig.load(CONFIGS / "generated" / "search.yaml")
+    recipe, search = Recipe.load(CONFIGS / "generated"), SearchConfig.load(CONFIGS / "generated")
     recipe = replace(recipe, model=recipe.model.model_copy(update={"train": _one_epoch(recipe)}))
     with BehaviorStore.open(folder / "store") as store, store.snapshot() as snapshot:
         train_bundle(recipe, folder / "data", snapshot, Searcher(store, None, search), folder / "attention")

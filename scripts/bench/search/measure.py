@@ -65,8 +65,8 @@ def bench_lengths(
     """
     logs.mkdir(parents=True)
     (logs / "search.yaml").write_text(CONFIG, encoding="utf-8")
-    arguments = ("--store", world.store, "--index", world.index, "--config", logs / "search.yaml")
-    config = SearchConfig.load(logs / "search.yaml")
+    arguments = ("--store", world.store, "--index", world.index, "--config", logs)
+    config = SearchConfig.load(logs)
     with (
         BehaviorStore.open(world.store) as store,
         started("search_stage", logs, *arguments) as server,
@@ -94,7 +94,7 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
     with BehaviorStore.open(world.store) as store:
         index = IndexGeneration.open(world.index)
         table = index.root / "generations" / index.name / TABLE_FILE
-        arguments = ("--store", store.root, "--index", index.root, "--config", folder / "search.yaml")
+        arguments = ("--store", store.root, "--index", index.root, "--config", folder)
     requests = [request_to_proto(request).SerializeToString() for request in asked]
     return {"L": length, **measure_workers(arguments, requests, table)}
 

@@ -16,7 +16,6 @@ from model_stage.errors import BundleError, BundleMismatchError, SearchUnavailab
 from model_stage.inspection.diff import differences
 from model_stage.inspection.synthetic_request import made_up, some_categories
 from model_stage.inspection.verify import verify_bundle
-from model_stage.json_file import write_json
 from model_stage.ranking.compatibility import check_agreement, check_retriever
 from store.errors import GenerationError
 from tests.worlds.bundles import SCHEMA, edited, opened, publish
@@ -236,9 +235,3 @@ def test_an_answer_for_another_model_or_another_kind_of_field_is_refused(tmp_pat
     with pytest.raises(BundleMismatchError, match=r"'brand' is categorical, store .*holds numbers"):
         check_agreement(bundle, numbers)
     check_retriever(bundle, Answers(None))
-
-
-def test_numbers_that_json_does_not_know_become_null(tmp_path):
-    write_json(tmp_path / "f.json", {"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "d": ("x", None, 3)})
-    assert json.loads((tmp_path / "f.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}, "d": ["x", None, 3]}
-    write_json(None, {})

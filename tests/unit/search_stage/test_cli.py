@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,12 +75,17 @@ def test_query_without_an_index_says_so(run, store):
         (("--user", ""), 2, "user: an id must not be empty"),
         (("--store", "absent"), 1, "lookback-store ingest"),
         (("--index", "absent"), 1, "lookback-search build-index"),
-        (("--config", "absent.yaml"), 1, "absent.yaml"),
+        (("--config", "absent"), 2, "--config: absent is not there"),
+        (("--config", __file__), 2, "is a file; give the folder"),
+        (("--config", str(Path(__file__).parent)), 2, "has no search.yaml"),
+        (("--rows", -1), 2, "--rows"),
+        (("--json", "absent/file.json"), 2, "--json: absent/file.json cannot be written"),
     ],
 )
 def test_a_known_error_is_one_line_and_an_exit_code(run, store, arguments, code, told):
     given = run("query", "--store", store, "--user", "ann", "--candidate", 11, *arguments)
     assert given[0] == code
+    assert given[2].startswith("error: ")
     assert told in given[2]
     assert len(given[2].splitlines()) == 1
 

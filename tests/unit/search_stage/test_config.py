@@ -26,7 +26,7 @@ def test_the_packaged_file_documents_every_key():
 def test_a_domain_without_a_policy_gets_the_default(tmp_path):
     path = tmp_path / "search.yaml"
     path.write_text("hard:\n  default: {quota: 7, min_matches: 2}\n  domains:\n    ads: {quota: 5, min_matches: 5}\n")
-    hard = SearchConfig.load(path).hard
+    hard = SearchConfig.load(tmp_path).hard
     assert (hard.policy("content").quota, hard.policy("content").max_level) == (7, 3)
     assert hard.policy("ads").quota == 5
 
@@ -52,17 +52,17 @@ def test_a_bad_file_is_refused_by_name_and_key(tmp_path, text, told):
     path = tmp_path / "search.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=told) as caught:
-        SearchConfig.load(path)
+        SearchConfig.load(tmp_path)
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"absent\.yaml"):
-        SearchConfig.load(tmp_path / "absent.yaml")
+def test_a_missing_file_is_refused_by_name_and_folder(tmp_path):
+    with pytest.raises(ConfigError, match=rf"{tmp_path}: has no search\.yaml"):
+        SearchConfig.load(tmp_path)
 
 
 def test_the_ages_of_a_time_term_ascend(tmp_path):
     path = tmp_path / "search.yaml"
     path.write_text("soft: {time_term: [{max_age_days: 7, add: 0.1}, {max_age_days: 1, add: 0.5}]}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"soft: .*time_term: max_age_days must ascend, are \[7.0, 1.0\]"):
-        SearchConfig.load(path)
+        SearchConfig.load(tmp_path)

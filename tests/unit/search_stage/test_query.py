@@ -61,7 +61,7 @@ def query(folder, monkeypatch, capsys):
     """Runs `lookback-search query` about ann; gives what it printed."""
 
     def run(*arguments):
-        where = ("--store", folder / "store", "--index", folder / "index", "--config", folder / "search.yaml")
+        where = ("--store", folder / "store", "--index", folder / "index", "--config", folder)
         monkeypatch.setattr(sys, "argv", ["lookback-search", "query", *map(str, (*where, "--user", "ann", *arguments))])
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as caught:
@@ -87,7 +87,7 @@ def test_ids_and_names_are_found(folder):
 
 
 def test_the_explanation_adds_up(folder):
-    config = SearchConfig.load(folder / "search.yaml")
+    config = SearchConfig.load(folder)
     with BehaviorStore.open(folder / "store") as store:
         index = IndexGeneration.open(folder / "index")
         request = request_of(ANN, candidates_of([12, 11, 777]), as_of_ms=10_000)
@@ -140,7 +140,7 @@ def test_explained_tables(query):
 
 
 def test_json_holds_what_the_tables_show(query):
-    out = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--explain", "--json"))
+    out = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--explain", "--json", "-"))
     assert (out["user"], out["num_behaviors"]) == (ANN, 5)
     (candidate,) = out["candidates"]
     assert (candidate["candidate"], candidate["id"], candidate["category"]) == ("Boot", 11, "Shoes")
@@ -149,7 +149,7 @@ def test_json_holds_what_the_tables_show(query):
     boot = candidate["behaviors"][-1]
     assert (boot["item"], boot["level"], boot["age_ms"], boot["score"]) == ("Boot", 0, 9_000, 5.0)
     assert sum(place["used"] for place in candidate["explanation"]["places"]) >= len(candidate["behaviors"])
-    plain = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--json"))
+    plain = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--json", "-"))
     assert "timings_ms" not in plain
     assert plain["candidates"][0]["behaviors"] == candidate["behaviors"]
 
@@ -162,13 +162,13 @@ def test_side_info_is_printed_where_it_is_asked_for(query):
     assert " 2.5 " in out
     assert out.index("stars") < out.index("device") < out.index("found by")
     assert "with hard search" in out
-    (candidate,) = json.loads(query(*asked, "--json"))["candidates"]
+    (candidate,) = json.loads(query(*asked, "--json", "-"))["candidates"]
     fields = {each["timestamp_ms"]: each["fields"] for each in candidate["behaviors"]}
     assert fields[1_000] == {"stars": 2.5, "device": "[b]tv"}
     assert fields[5_000] == {"stars": None, "device": "77"}
     assert list(fields[1_000]) == ["stars", "device"]
     assert {str(each) for at, each in fields.items() if 1_000 < at < 5_000} == {"{'stars': None, 'device': None}"}
-    (plain,) = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--json"))["candidates"]
+    (plain,) = json.loads(query("--candidate", "Boot", "--as-of", 10_000, "--json", "-"))["candidates"]
     assert all("fields" not in each for each in plain["behaviors"])
     assert [{key: value for key, value in each.items() if key != "fields"} for each in candidate["behaviors"]] == (
         plain["behaviors"]

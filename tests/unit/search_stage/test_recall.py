@@ -21,11 +21,12 @@ from search_stage.study.errors import SampleError
 from search_stage.study.groups import CategoryGroups
 from search_stage.study.lift import LiftMeasure
 from search_stage.study.places import Lists, ranked_histories, wide
-from search_stage.study.report import report_json, report_markdown
+from search_stage.study.report import report_markdown
 from search_stage.study.sample import draw_sample
 from search_stage.study.study import SPEAKS, SPEAKS_FOR, Settings, measure
 from search_stage.study.tables import report_tables
 from store.retrieval import NO_LEVEL, MatchStatistics
+from store.terminal import write_json
 from tests.worlds.datasets import write_table
 from tests.worlds.recall import LENGTH, NUM_USERS, TEST_FROM_MS, build_world
 from tests.worlds.search import candidates_of, request_of
@@ -81,7 +82,7 @@ def test_best_bounds_every_list(report):
 
 
 def test_the_same_call_gives_the_same_report(world, report):
-    assert report_json(report_of(world), "x") == report_json(report, "x")
+    assert repr(report_of(world)) == repr(report)
 
 
 def test_it_is_measured_on_the_last_events_where_there_are_no_impressions(tmp_path):
@@ -209,10 +210,10 @@ def test_climbing_is_judged_by_what_was_found_below():
     ]
 
 
-def test_json_and_markdown(report):
-    values = json.loads(report_json(report, "lookback-search recall"), parse_constant=pytest.fail)  # no NaN
+def test_json_and_markdown(report, tmp_path):
+    write_json(tmp_path / "report.json", report)
+    values = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)  # no NaN
     assert values["approximate"] == {"num_candidates": 0, "recall": None}
-    assert values["command"] == "lookback-search recall"
     assert values["config"]["soft"]["top_k"] == report.config.soft.top_k
     assert values["quality"][SPEAKS]["ndcg"]["soft"]["mean"] == report.quality[SPEAKS].ndcg["soft"].mean
     text = report_markdown(report, "lookback-search recall", "a.png")
@@ -249,7 +250,9 @@ def test_the_command_prints_and_writes_the_report(world, tmp_path, monkeypatch, 
     out = capsys.readouterr().out
     for text in ("Logged impressions", "Climbing in the domain content", "Search NDCG@20", "served default"):
         assert text in out
-    assert json.loads(files["json"].read_text())["settings"]["num_users"] == 2
+    values = json.loads(files["json"].read_text())
+    assert values["settings"]["num_users"] == 2
+    assert values["command"].startswith("lookback-search recall --store ")
     assert "![Search quality](recall.png)" in files["md"].read_text()
     assert files["png"].read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -1,8 +1,9 @@
-"""Compiling before anybody waits for it: when an image is built, or once before many processes start side by side."""
+"""The command that compiles ahead: when an image is built, or once before many processes start side by side."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
+from store.terminal import bar, say
 from store.types import parse_id
 
 if TYPE_CHECKING:
@@ -29,7 +31,15 @@ _NUM_ITEMS = 32
 _DIM = 8
 
 
-def compile_ahead(progress: Callable[[float], None]) -> None:
+def compile() -> None:
+    """Compile all kernels of search and of the index build, for images and machines that shall not do it at a start."""
+    started_s = time.monotonic()
+    with bar("compile") as progress:
+        precompile_kernels(progress)
+    say(f"compiled, or found compiled, in {time.monotonic() - started_s:.1f} s")
+
+
+def precompile_kernels(progress: Callable[[float], None]) -> None:
     """Makes a store and indexes of a few rows in a folder that goes away again, and searches in them.
 
     What was compiled stays, beside the source or in the user's cache folder; a second call takes a second.

@@ -1,0 +1,87 @@
+"""Commands that make a model and measure it: `train`, `evaluate`, `presets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_stage.cli.search import open_searcher
+from model_stage.cli.tables import metrics_table, presets_table
+from store.command import (
+    BundleOption,
+    ConfigOption,
+    IndexOption,
+    JsonOption,
+    StoreOption,
+    config_folder,
+    output_folder,
+)
+from store.terminal import say, show_report, steps
+
+DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]
+
+
+def train(
+    data: DataOption,
+    store: StoreOption,
+    config: Annotated[Path, config_folder("Folder with schema, targets, train and search.yaml.")],
+    out: Annotated[Path, output_folder("--out", "Root to publish the bundle under.")],
+    index: IndexOption = None,
+    attention_from: Annotated[
+        Path | None, typer.Option("--attention-from", help="Bundle root whose attention table is kept, fixed.")
+    ] = None,
+) -> None:
+    """Train on point-in-time retrieved behaviors and publish a bundle."""
+    from model_stage.training.pipeline import Recipe, train_bundle
+
+    recipe = Recipe.load(config)
+    with (
+        open_searcher(store, index, config) as (opened, retriever),
+        opened.snapshot() as snapshot,
+        steps() as progress,
+    ):
+        trained = train_bundle(
+            recipe, data, snapshot, retriever, out, attention_from=attention_from, on_progress=progress.counted
+        )
+    say(metrics_table("validation", trained.metrics["validation"]), f"published bundle {trained.name}")
+
+
+def evaluate(
+    data: DataOption,
+    store: StoreOption,
+    bundle: BundleOption,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json_file: JsonOption = None,
+) -> None:
+    """Measure a bundle on a split, retrieving as of each request's own time."""
+    from model_stage.bundle import load_bundle
+    from model_stage.config.schema import load_yaml
+    from model_stage.training.impressions import load_impressions
+    from model_stage.training.pipeline import SPLITS, Splits, retrieve_examples
+    from model_stage.training.scoring import evaluate_examples
+
+    if split not in SPLITS:
+        raise typer.BadParameter(f"{split!r} is none of {', '.join(SPLITS)}", param_hint="--split")
+    model = load_bundle(bundle)
+    names = model.targets.names
+    part = load_yaml(data / "splits.json", Splits).select(load_impressions(data, model.schema, names), split)
+    with open_searcher(store, index, config, model.attention_model) as (_, retriever), steps() as progress:
+        examples = retrieve_examples(
+            part,
+            model.schema,
+            retriever,
+            model.encoder,
+            lambda done, total: progress.counted(f"retrieve {split}", done, total),
+        )
+    metrics = evaluate_examples(model, examples, part)
+    content = {"bundle": model.name, "split": split, "metrics": metrics}
+    show_report([metrics_table(split, metrics)], content, json_file)
+
+
+def presets() -> None:
+    """List the networks that `network.preset` in train.yaml may name."""
+    say(presets_table())
