@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.soft.base import score_pairs
+from search_stage.validate import lower
 from store.retrieval import (
     NO_LEVEL,
     SOURCE_HARD,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from store.behavior_store import Snapshot
     from store.retrieval import SearchRequest
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import I32, Vocabulary
+    from store.types import I32, I64, U64, Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +92,10 @@ def reference_search(
         for row in reference_hard(rows, candidate, config, snapshot.vocabulary, request.as_of_ms, request.top_k.hard):
             found[row.rank] = [SOURCE_HARD, candidate.level_of(row)]
         if index is not None:
-            top_k = _lower(config.soft.top_k, request.top_k.soft)
+            top_k = lower(config.soft.top_k, request.top_k.soft)
             for row in reference_soft(rows, candidate, index, config.soft, request.as_of_ms, top_k):
                 found.setdefault(row.rank, [0, NO_LEVEL])[0] |= SOURCE_SOFT
-        num_recent = _lower(config.recent.top_k, request.top_k.recent)
+        num_recent = lower(config.recent.top_k, request.top_k.recent)
         for row in rows[max(len(rows) - num_recent, 0) :]:
             found.setdefault(row.rank, [0, NO_LEVEL])[0] |= SOURCE_RECENT
         lists.append(dict(sorted(found.items())))
@@ -127,22 +128,17 @@ def reference_candidates(snapshot: Snapshot, request: SearchRequest) -> list[Can
     taxonomy, covers = snapshot.taxonomy, snapshot.covers
     items = {int(taxonomy.id[node]): node for node in range(taxonomy.num_nodes) if taxonomy.is_item[node]}
     categories = {int(taxonomy.id[node]): node for node in range(taxonomy.num_nodes) if not taxonomy.is_item[node]}
-    stored = {
-        int(covers.ids[at]): covers.values[covers.offsets[at] : covers.offsets[at + 1]].tolist()
-        for at in range(len(covers.ids))
-    }
+    stored = {int(item): _list(covers.values, covers.offsets, at) for at, item in enumerate(covers.ids)}
     out = []
     for at in range(len(request.candidates)):
         item, category = int(request.candidates.item[at]), int(request.candidates.category[at])
-        given = request.candidates.covers[
-            request.candidates.covers_offsets[at] : request.candidates.covers_offsets[at + 1]
-        ].tolist()
+        given = _list(request.candidates.covers, request.candidates.covers_offsets, at)
         own = {items[i] for i in (item, *(given or stored.get(item, []))) if i in items}
         if category == NO_ID:
             main = _path(taxonomy, items[item])[1:] if item in items else ()
         else:
             main = _path(taxonomy, categories[category]) if category in categories else ()
-        more = _more_categories(request, at)
+        more = _list(request.candidates.more_categories, request.candidates.more_offsets, at)
         chains = (main, *(_path(taxonomy, categories[c]) for c in more if c in categories))
         out.append(
             Candidate(
@@ -153,15 +149,6 @@ def reference_candidates(snapshot: Snapshot, request: SearchRequest) -> list[Can
             )
         )
     return out
-
-
-def _more_categories(request: SearchRequest, at: int) -> list[int]:
-    candidates = request.candidates
-    if not len(candidates.more_categories):
-        return []
-    part = slice(int(candidates.more_offsets[at]), int(candidates.more_offsets[at + 1]))
-    categories: list[int] = candidates.more_categories[part].tolist()
-    return categories
 
 
 def reference_hard(
@@ -307,5 +294,6 @@ def _category(taxonomy: Taxonomy, path: tuple[int, ...]) -> int:
     return NO_ID
 
 
-def _lower(configured: int, requested: int | None) -> int:
-    return configured if requested is None else min(configured, requested)
+def _list(values: U64, offsets: I64, at: int) -> list[int]:
+    listed: list[int] = values[int(offsets[at]) : int(offsets[at + 1])].tolist() if len(offsets) else []
+    return listed

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.hard.hard_kernels import Policies, answer_questions
+from search_stage.hard.hard_kernels import Policies, Timeline, answer_questions
 from search_stage.kernels.compiled import read_only
 
 if TYPE_CHECKING:
@@ -104,17 +104,10 @@ def hard_search(matches: LevelMatches, policies: HardPolicies, as_of_ms: int, ca
     first = np.zeros(len(by_code.limits), np.int64)
     for domain, age_ms in policies.max_age_ms:
         first[domain] = history.rank_at(as_of_ms - age_ms)
+    scene = read_only(history.columns.scene, np.uint16) if len(by_code.passing_scene) else _NO_SCENES
+    timeline = Timeline(history.rank, history.order, scene, history.cut, history.section_stream)
     question, start, rank, level = answer_questions(
-        history.rank,
-        history.order,
-        read_only(history.columns.scene, np.uint16) if len(by_code.passing_scene) else _NO_SCENES,
-        history.cut,
-        history.section_stream,
-        by_code,
-        first,
-        matches.intervals,
-        matches.own,
-        policies.total_quota if cap is None else cap,
+        timeline, by_code, first, matches.intervals, matches.own, policies.total_quota if cap is None else cap
     )
     return HardMatches(question=question, start=start, rank=rank, level=level)
 

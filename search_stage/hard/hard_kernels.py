@@ -25,8 +25,23 @@ _QUOTA, _MIN_MATCHES, _MAX_LEVEL = range(3)
 _NOT_LISTED = -1
 _LINE = 16
 """Ranks in a line of the cache."""
-_ROWS_AHEAD = 16 * _LINE
-"""Of a longer range the machine loads the rest by itself."""
+_PREFETCH_ROWS = 16 * _LINE
+"""Of a longer range the hardware prefetches the rest."""
+
+
+class Timeline(NamedTuple):
+    """A user's rows and their order in time."""
+
+    rank: U32
+    """Position of each row in the time order. (N,)"""
+    order: U32
+    """Its inverse. (N,)"""
+    scene: U16
+    """Code of each row; may be empty where every policy lets every scene pass."""
+    cut: int
+    """Behaviors that exist."""
+    section_stream: I64
+    """Domain and action code of each section. (S, 2)"""
 
 
 class Policies(NamedTuple):
@@ -54,7 +69,7 @@ class Domain(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Lists that candidates share within a domain, and room to work in."""
+    """Lists that candidates share within a domain, and scratch buffers."""
 
     listed: I64
     """Length of each interval's list of newest rows, `_NOT_LISTED` = not asked for yet. (A,)"""
@@ -65,18 +80,18 @@ class Work(NamedTuple):
     taken: I64
     """Room for one answer."""
     low: I64
-    """Room for the ranges that pass."""
+    """Room for the starts of the ranges that pass."""
     high: I64
-    """So too."""
-    met: U32
+    """And their ends."""
+    scratch: U32
     """See `newest_rows`."""
-    place: U32
-    """So too."""
+    positions: U32
+    """See `newest_rows`."""
 
 
 @kernel
 def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple[I64, I64]:
-    """Finds the candidates that ask the same: of one category, and without rows of their own.
+    """Groups the candidates with the same answer: of one category, and without rows of their own.
 
     Args:
         chain_start: Where each candidate's chains start, and the end. (C + 1,)
@@ -84,7 +99,7 @@ def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple
         own_start: Where each candidate's own ranges start, and the end. (C + 1,)
 
     Returns:
-        The question of each candidate, (C,), and the first candidate that asks each, (K,).
+        The question of each candidate, (C,), and the first candidate of each, (K,).
     """
     count = len(chain_start) - 1
     label = np.empty(count, np.int64)
@@ -99,39 +114,29 @@ def distinct_questions(chain_start: I64, category: I64, own_start: I64) -> tuple
 
 @kernel
 def answer_questions(
-    rank: U32,
-    order: U32,
-    scene: U16,
-    cut: int,
-    section_stream: I64,
-    policies: Policies,
-    first: I64,
-    intervals: Intervals,
-    own: OwnRows,
-    cap: int,
+    timeline: Timeline, policies: Policies, first: I64, intervals: Intervals, own: OwnRows, cap: int
 ) -> tuple[I64, I64, I64, I64]:
     """Answers every question, over all domains.
 
     Args:
-        rank: Position of each row in the time order. (N,)
-        order: Its inverse. (N,)
-        scene: Code of each row; may be empty where every policy lets every scene pass.
-        cut: Behaviors that exist.
-        section_stream: Domain and action code of each section. (S, 2)
+        timeline: The history.
         policies: One for each domain code.
         first: Only rows at or after this position in the time order, by domain code. (D,)
         intervals: What matches at level 1 and above.
         own: What matches at level 0.
-        cap: Keep so many per question, by (level, newest first).
+        cap: Entries to keep per question, by (level, newest first).
 
     Returns:
         The question of each candidate, (C,); where each question's answer starts in the other two, and the end,
         (K + 1,); positions in the time order, ascending within a question; match levels.
     """
-    question, asker = distinct_questions(intervals.chain_start, intervals.category, own.start)
-    num_domains, num_keys, num_chains = len(policies.limits), len(asker), 1
+    cut, section_stream = timeline.cut, timeline.section_stream
+    question, first_candidate = distinct_questions(intervals.chain_start, intervals.category, own.start)
+    num_domains, num_keys, num_chains = len(policies.limits), len(first_candidate), 1
     for key in range(num_keys):
-        num_chains = max(num_chains, intervals.chain_start[asker[key] + 1] - intervals.chain_start[asker[key]])
+        num_chains = max(
+            num_chains, intervals.chain_start[first_candidate[key] + 1] - intervals.chain_start[first_candidate[key]]
+        )
     widest, most = 0, 0
     for domain in range(num_domains):
         quota = min(policies.limits[domain, _QUOTA], cut)
@@ -145,8 +150,8 @@ def answer_questions(
         taken=np.empty(widest, np.int64),
         low=np.empty(max(len(section_stream), len(own.low)), np.int64),
         high=np.empty(max(len(section_stream), len(own.low)), np.int64),
-        met=np.empty(4 * widest + SPARE, np.uint32),
-        place=np.empty(PLACES_ROOM, np.uint32),
+        scratch=np.empty(4 * widest + SPARE, np.uint32),
+        positions=np.empty(PLACES_ROOM, np.uint32),
     )
     start, entry = np.zeros((num_domains, num_keys + 1), np.int64), np.empty(most * num_keys, np.int64)
     end = 0
@@ -159,42 +164,44 @@ def answer_questions(
             passing[section] = is_ours and policies.passing_action[at, section_stream[section, 1]]
         if quota > 0 and first[at] < cut and passing.any():
             scenes = policies.passing_scene[policies.scene_offsets[at] : policies.scene_offsets[at + 1]]
-            rows = Rows(rank, order, scene, scenes, first[at], cut)
+            rows = Rows(timeline.rank, timeline.order, timeline.scene, scenes, first[at], cut)
             part = Domain(rows, passing, min(quota, cut), min_matches, max_level)
-            end = _climb_and_take(part, intervals, own, asker, work, start[at], entry)
+            end = _climb_and_take(part, intervals, own, first_candidate, work, start[at], entry)
     return question, *join_domains(start, entry, most, cap)
 
 
 @kernel_no_refcount
 def _climb_and_take(
-    domain: Domain, intervals: Intervals, own: OwnRows, asker: I64, work: Work, start: I64, entry: I64
+    domain: Domain, intervals: Intervals, own: OwnRows, first_candidate: I64, work: Work, start: I64, entry: I64
 ) -> int:
     """Adds one domain's answers to the questions, as `answer_kernels.py` has them; gives the new end of all."""
     newest, taken = work.newest, work.taken
     for at in range(len(work.listed)):
         work.listed[at] = _NOT_LISTED
-    _ask_ahead(domain, intervals, asker)
-    for key in range(len(asker)):
+    _prefetch_ranges(domain, intervals, first_candidate)
+    for key in range(len(first_candidate)):
         begin, level = start[key], 0
-        size = _own_rows(domain, own, asker[key], work)
+        size = _own_rows(domain, own, first_candidate[key], work)
         count = merge_new(newest[:size], level, domain.quota, entry, begin, begin, taken)
         while count - begin < domain.min_matches and level < domain.max_level:
             level += 1
-            size = _newest_at(domain, intervals, asker[key], level, work)
+            size = _newest_at(domain, intervals, first_candidate[key], level, work)
             count = merge_new(newest[:size], level, domain.quota, entry, begin, count, taken)
         start[key + 1] = count
-    return int(start[len(asker)])
+    return int(start[len(first_candidate)])
 
 
 @kernel_inline
-def _ask_ahead(domain: Domain, intervals: Intervals, asker: I64) -> None:
-    """Has the memory behind the first lists loaded, which are many and short."""
-    for key in range(len(asker)):
-        for chain in range(intervals.chain_start[asker[key]], intervals.chain_start[asker[key] + 1]):
+def _prefetch_ranges(domain: Domain, intervals: Intervals, first_candidate: I64) -> None:
+    """Prefetches the rows of the intervals at level 1, which are many and short."""
+    for key in range(len(first_candidate)):
+        for chain in range(
+            intervals.chain_start[first_candidate[key]], intervals.chain_start[first_candidate[key] + 1]
+        ):
             at = intervals.chain[chain, 1]
             for section in range(len(domain.passing)):
                 if domain.passing[section]:
-                    stop = min(intervals.high[at, section], intervals.low[at, section] + _ROWS_AHEAD)
+                    stop = min(intervals.high[at, section], intervals.low[at, section] + _PREFETCH_ROWS)
                     for row in range(intervals.low[at, section], stop, _LINE):
                         prefetch(domain.rows.rank, (row,))
 
@@ -210,7 +217,7 @@ def _own_rows(domain: Domain, own: OwnRows, candidate: int, work: Work) -> int:
     if count == 0:
         return 0
     out = work.newest[: domain.quota]
-    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)
+    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.scratch, work.positions, out)
 
 
 @kernel_inline
@@ -251,4 +258,4 @@ def _list_newest(domain: Domain, low: I64, high: I64, work: Work, out: U32) -> i
         if domain.passing[section] and low[section] < high[section]:
             work.low[count], work.high[count] = low[section], high[section]
             count += 1
-    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.met, work.place, out)
+    return newest_rows(domain.rows, work.low[:count], work.high[:count], work.scratch, work.positions, out)

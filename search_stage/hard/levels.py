@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.hard.level_kernels import Intervals, OwnRows, find_rows
+from search_stage.hard.level_kernels import CandidateNodes, HistoryRows, Intervals, OwnRows, find_rows
 
 if TYPE_CHECKING:
     from search_stage.history import History
@@ -44,19 +44,9 @@ def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Tax
     Cost: O(C + X + (M + A) S log N) for X categories, M own nodes, A distinct intervals, S sections. Mutates nothing.
     """
     own_node, own_offsets = _occurring(candidates, history, taxonomy.unmapped)
-    intervals, own = find_rows(
-        history.node,
-        history.rank,
-        history.cut,
-        history.section_start,
-        candidates.category_node,
-        candidates.category_offsets,
-        own_node,
-        own_offsets,
-        taxonomy.parent,
-        taxonomy.end,
-        num_levels,
-    )
+    rows = HistoryRows(history.node, history.rank, history.cut, history.section_start)
+    nodes = CandidateNodes(candidates.category_node, candidates.category_offsets, own_node, own_offsets)
+    intervals, own = find_rows(rows, nodes, taxonomy.parent, taxonomy.end, num_levels)
     return LevelMatches(history=history, intervals=intervals, own=own)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from store.types import I64, U16, U32, Bool
 
 SPARE = 2 * WORD
-"""Room to work in beyond four times the answer."""
+"""Room beyond four times the answer."""
 _STEP_COST = 12
 """A step of a walk through the time order, in rows of a scan."""
 _ONE = np.uint64(1)
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 
 
 @kernel_no_refcount
-def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U32) -> int:
+def newest_rows(rows: Rows, lows: I64, highs: I64, scratch: U32, positions: U32, out: U32) -> int:
     """Finds the newest rows of some ranges; writes their ranks, newest first, and gives their number.
 
     Rows are looked at one by one, and those that are likely to be among the newest are sorted. Where rows are many they
@@ -53,15 +53,15 @@ def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U3
         rows: The rows.
         lows: First row of each range. (R,)
         highs: End of each range. (R,)
-        met: To work in: room for `4 * len(out) + SPARE` ranks.
-        place: As `sorting.largest_down` has it.
+        scratch: Room for `4 * len(out) + SPARE` ranks.
+        positions: See `sorting.largest_down`.
         out: As long as the answer may be, 1 or more.
     """
     total, quota = 0, len(out)
     for part in range(len(lows)):
         total += highs[part] - lows[part]
     if 2 * total <= 3 * quota:
-        return min(_scan(rows, lows, highs, rows.first, met, place, out), quota)
+        return min(_scan(rows, lows, highs, rows.first, scratch, positions, out), quota)
     span = rows.cut - rows.first
     if _STEP_COST * quota * span < total * total:
         return _walk(rows, lows, highs, out)
@@ -69,7 +69,7 @@ def newest_rows(rows: Rows, lows: I64, highs: I64, met: U32, place: U32, out: U3
     window = 1 + 5 * quota * span // (4 * total)
     while True:
         first = max(rows.cut - window, rows.first)
-        count = _scan(rows, lows, highs, first, met, place, out)
+        count = _scan(rows, lows, highs, first, scratch, positions, out)
         if count >= quota or first == rows.first:
             return min(count, quota)
         window *= 4
@@ -92,8 +92,8 @@ def _walk(rows: Rows, lows: I64, highs: I64, out: U32) -> int:
 
 
 @kernel_no_refcount
-def _scan(rows: Rows, lows: I64, highs: I64, first: int, met: U32, place: U32, out: U32) -> int:
-    """Writes the newest rows at or after a position in the time order; gives how many were met, in part dropped."""
+def _scan(rows: Rows, lows: I64, highs: I64, first: int, scratch: U32, positions: U32, out: U32) -> int:
+    """Writes the newest rows at or after a position in the time order; gives how many there were, in part dropped."""
     count, dropped, least, quota = 0, 0, np.int64(first), len(out)
     is_cut = rows.cut < len(rows.rank)
     for part in range(len(lows)):
@@ -109,31 +109,31 @@ def _scan(rows: Rows, lows: I64, highs: I64, first: int, met: U32, place: U32, o
                 if stop < WORD:
                     word &= (_ONE << np.uint64(stop)) - _ONE
                 while word:
-                    met[count] = rows.rank[base + lowest_bit(word)]
+                    scratch[count] = rows.rank[base + lowest_bit(word)]
                     word &= word - _ONE
                     count += 1
             else:
                 for row in range(start, stop):
                     if least <= np.int64(rows.rank[row]) < rows.cut:
-                        met[count] = rows.rank[row]
+                        scratch[count] = rows.rank[row]
                         count += 1
             if len(rows.passing_scene):
-                count = _drop_scenes(rows, met, before, count)
+                count = _drop_scenes(rows, scratch, before, count)
             if count > 4 * quota:
-                largest_down(met, count, place, out)
+                largest_down(scratch, count, positions, out)
                 for at in range(quota):
-                    met[at] = out[at]
+                    scratch[at] = out[at]
                 dropped += count - quota
                 count = quota
                 least = np.int64(out[quota - 1]) + 1
-    largest_down(met, count, place, out)
+    largest_down(scratch, count, positions, out)
     return count + dropped
 
 
 @kernel_no_refcount
-def _drop_scenes(rows: Rows, met: U32, start: int, stop: int) -> int:
+def _drop_scenes(rows: Rows, scratch: U32, start: int, stop: int) -> int:
     kept = start
     for at in range(start, stop):
-        met[kept] = met[at]
-        kept += int(rows.passing_scene[rows.scene[rows.order[met[at]]]])
+        scratch[kept] = scratch[at]
+        kept += int(rows.passing_scene[rows.scene[rows.order[scratch[at]]]])
     return kept

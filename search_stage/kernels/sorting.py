@@ -18,30 +18,30 @@ _MANY = 512
 PLACES_ROOM = 2 * _MANY
 """Numbers that `largest_down` works in."""
 _FEW = 128
-"""So many are placed by counting: quadratic, but the machine compares several at once and no branch is guessed."""
+"""Up to this many are placed by counting: quadratic, but several are compared at once and no branch is guessed."""
 _LAST = np.uint32(0xFFFFFFFF)
 
 
 @kernel_no_refcount
-def largest_down(values: U32, count: int, place: U32, out: U32) -> None:
+def largest_down(values: U32, count: int, positions: U32, out: U32) -> None:
     """Writes the largest of the first `count` values, descending, as many as `out` holds.
 
     Args:
         values: All different and below 2**32 - 1, and room for `PLACES` more, which is written to. (n,)
         count: n - `PLACES` at most.
-        place: To work in. (`PLACES_ROOM`,)
+        positions: Scratch buffer. (`PLACES_ROOM`,)
         out: Another array; what is beyond `count` stays as it is. (k,)
     """
     if count > _MANY:
         _largest_of_many_down(values, count, out)
         return
-    padded, ordered = (count + PLACES - 1) // PLACES * PLACES, place[_MANY:]
+    padded, ordered = (count + PLACES - 1) // PLACES * PLACES, positions[_MANY:]
     for at in range(count, padded):
         values[at] = _LAST
     for start in range(0, padded, PLACES):
-        count_below(values, count, start, place)
+        count_below(values, count, start, positions)
     for at in range(count):
-        ordered[count - 1 - np.int64(place[at])] = values[at]
+        ordered[count - 1 - np.int64(positions[at])] = values[at]
     for at in range(min(count, len(out))):
         out[at] = ordered[at]
 
