@@ -1,4 +1,4 @@
-"""docs/architecture.md lists every folder, with the first line of its docstring."""
+"""docs/architecture.md follows what passes through the files, and lists every folder with its rule."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("protos", "store", "serving", "search_stage", "model_stage", "scripts", "tests")
+PAGE = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
 GENERATED = "protos/lookback/"
 
 
@@ -21,8 +24,7 @@ def folders():
 
 
 def test_the_page_lists_every_folder_with_its_rule():
-    page = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `[^`]+/` \| .+ \|$", page, flags=re.MULTILINE)
+    listed = re.findall(r"^\| `[^`]+/` \| .+ \|$", PAGE, flags=re.MULTILINE)
     rows = [f"| `{folder}` | {rule} |" for folder, rule in folders()]
     assert sorted(set(rows) - set(listed)) == []
     assert sorted(listed) == sorted(rows)
@@ -30,3 +32,11 @@ def test_the_page_lists_every_folder_with_its_rule():
 
 def test_every_folder_states_its_rule():
     assert [folder for folder, rule in folders() if len(rule) < 20] == []
+
+
+@pytest.mark.parametrize("life", ["A request's", "An event's", "A training example's", "An index's"])
+def test_a_life_is_at_most_ten_steps_with_a_file_each(life):
+    _, _, rest = PAGE.partition(f"## {life} life\n")
+    steps = re.findall(r"^\d+\. (.+(?:\n {2,}.+)*)", rest.partition("\n## ")[0], flags=re.MULTILINE)
+    assert 5 <= len(steps) <= 10
+    assert [step for step in steps if not re.search(r"`\w+/[\w/]+(\.py|/)`", step)] == []
