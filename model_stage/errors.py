@@ -3,6 +3,7 @@
 ModelError
 |-- InvalidRequestError      the caller: a request that breaks the contract; the message names the field
 |-- ConfigError              the caller: a schema, targets or training file that cannot be used; names file and key
+|-- ParameterGroupError      the engineer: a network with a parameter that no optimiser trains, or two do; names it
 |-- BundleError              the operator: a bundle that cannot be served; names the file and what to run
 |   `-- BundleMismatchError  the operator: what search answers is not what the bundle was made for; names both
 |-- SearchUnavailableError   transient: the search stage did not answer in time; ranking answers degraded
@@ -27,6 +28,10 @@ class ConfigError(ModelError):
     """A configuration file cannot be used; the message names the file, the key and what is allowed."""
 
     exit_status = 2
+
+
+class ParameterGroupError(ModelError):
+    """A parameter of a network is in no group of parameters, or in more than one; the message names it."""
 
 
 class BundleError(ModelError):

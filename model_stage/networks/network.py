@@ -19,6 +19,7 @@ from model_stage.errors import ConfigError
 from model_stage.networks.conditional import joint_logits
 from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table
 from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
+from model_stage.networks.parameters import ParameterGroup
 
 if TYPE_CHECKING:
     from model_stage.blocks.registry import BlockConfig
@@ -102,6 +103,16 @@ class RankingNetwork(nn.Module):
     @property
     def _blocks(self) -> list[InterestBlock]:
         return [block for block in self.interest if isinstance(block, InterestBlock)]
+
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """Gives how the parts of the network are trained; every parameter is in one of them."""
+        tables = (self.representation, self.categorical, self.multi_valued)
+        return (
+            ParameterGroup(role="attention", modules=(self.attention,)),
+            ParameterGroup(role="table", modules=tables),
+            ParameterGroup(role="block", modules=(self.interest,)),
+            ParameterGroup(role="head", modules=(self.towers,)),
+        )
 
     def fit_dense(self, dense_NS: Tensor) -> None:
         """Sets mean and scale of the dense inputs from training rows; a constant column is scaled by 1."""

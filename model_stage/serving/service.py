@@ -8,7 +8,7 @@
 | SearchUnavailableError | UNAVAILABLE (Explain only: Rank answers degraded) | the message |
 | RankingUnavailableError | UNAVAILABLE | the message |
 | DeadlineExceededError | DEADLINE_EXCEEDED | the message |
-| ModelError | INTERNAL | the request id |
+| ParameterGroupError, ModelError | INTERNAL | the request id |
 
 What the store and the edge raise, and whatever is listed nowhere, is in the table of `serving.server.status`.
 """
@@ -46,6 +46,7 @@ STATUS_TABLE = StatusTable(
     Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
     Row(errors.InvalidRequestError, StatusCode.INVALID_ARGUMENT),
     Row(errors.ConfigError, StatusCode.FAILED_PRECONDITION),
+    Row(errors.ParameterGroupError, StatusCode.INTERNAL, tell=False),
     Row(errors.BundleError, StatusCode.FAILED_PRECONDITION),
     Row(errors.BundleMismatchError, StatusCode.FAILED_PRECONDITION),
     Row(errors.SearchUnavailableError, StatusCode.UNAVAILABLE),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from model_stage.blocks.dare import DARE, WholeHistories
 from model_stage.blocks.position import position_buckets
 from model_stage.networks.network import table_sets
+from model_stage.networks.parameters import ParameterGroup
 from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class AuxiliaryModel(nn.Module):
             widths = (schema.representation_dim + self.block.out_dim, *config.tower)
             hidden = [part for wide, narrow in pairwise(widths) for part in (nn.Linear(wide, narrow), nn.ReLU())]
             self.head = nn.Sequential(*hidden, nn.Linear(widths[-1], len(targets.targets)))
+
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """Gives how its parts are trained: as those of a network."""
+        return ParameterGroup(role="block", modules=(self.block,)), ParameterGroup(role="head", modules=(self.head,))
 
     def forward(self, network: RankingNetwork, batch: Batch, histories: Sequence[EncodedHistory]) -> Tensor:
         """Gives a logit per candidate and target. (B, T).

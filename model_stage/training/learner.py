@@ -10,19 +10,25 @@ Two ways to change the tables (both table sets, and the fields):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from model_stage.networks.parameters import trainable_parameters
 from model_stage.training.average import RunningAverage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from model_stage.config.train import TrainConfig
     from model_stage.networks import RankingNetwork
+    from model_stage.networks.parameters import Role
     from model_stage.training.auxiliary import AuxiliaryModel
 
-_LARGE = ("attention.", "representation.", "categorical.", "multi_valued.")
+
+_LARGE: tuple[Role, ...] = ("attention", "table")
+"""Groups of the large tables, of which a step reads a few rows."""
 
 
 class Learner:
@@ -34,22 +40,42 @@ class Learner:
         network: The network.
         config: How to train.
         auxiliary: Learns with the network; not averaged.
+
+    Raises:
+        ParameterGroupError: A parameter is in no group of the network's or in more than one.
     """
 
     def __init__(self, network: RankingNetwork, config: TrainConfig, auxiliary: AuxiliaryModel | None = None) -> None:
-        _set_sparse(network, sparse=config.tables == "touched")
-        learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-        self._touched = {
-            name: weight for name, weight in learning.items() if config.tables == "touched" and name.startswith(_LARGE)
+        touched, groups = config.tables == "touched", network.parameter_groups()
+        for group in groups:
+            if group.role in _LARGE:
+                _set_sparse(group.modules, sparse=touched)
+        learning = trainable_parameters(network, groups)
+        penalty: dict[Role, float] = {
+            "attention": config.attention_l2,
+            "table": config.embedding_l2,
+            "block": 0.0,
+            "head": config.weight_decay,
         }
-        self._l2 = {name: _penalty(name, config) for name in self._touched}
+        lazy: tuple[Role, ...] = _LARGE if touched else ()
+        self._touched = {name: weight for role in lazy for name, weight in learning[role].items()}
+        self._l2 = {name: penalty[role] for role in lazy for name in learning[role]}
         self._average = RunningAverage(network, config.averaging, self._touched)
-        dense = {name: weight for name, weight in learning.items() if name not in self._touched}
-        self._optimizers = _optimizers(dense, config)
-        if self._touched:
-            self._optimizers.append(torch.optim.SparseAdam(self._touched.values(), lr=config.learning_rate))
+        dense = [(role, list(weights.values())) for role, weights in learning.items() if role not in lazy]
         if auxiliary is not None:
-            self._optimizers.append(_auxiliary_optimizer(auxiliary, config))
+            own = trainable_parameters(auxiliary, auxiliary.parameter_groups())
+            dense += [(role, list(weights.values())) for role, weights in own.items()]
+
+        def options(*roles: Role) -> list[dict[str, Any]]:
+            return [{"params": weights, "weight_decay": penalty[role]} for role, weights in dense if role in roles]
+
+        rate = config.learning_rate
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Adam(options(*_LARGE, "block"), lr=rate, fused=True),
+            torch.optim.AdamW(options("head"), lr=rate, fused=True),
+        ]
+        if self._touched:
+            self._optimizers.append(torch.optim.SparseAdam(self._touched.values(), lr=rate))
 
     def step(self, loss: torch.Tensor) -> None:
         """Takes one step against the gradient of a loss."""
@@ -81,35 +107,8 @@ class Learner:
         return touched
 
 
-def _set_sparse(network: RankingNetwork, *, sparse: bool) -> None:
-    for name, table in network.named_modules():
-        if isinstance(table, nn.Embedding | nn.EmbeddingBag) and f"{name}.".startswith(_LARGE):
-            table.sparse = sparse
-
-
-def _penalty(name: str, config: TrainConfig) -> float:
-    """Gives the L2 of a table, part of the gradient; the small positional tables of the blocks have none."""
-    if name.startswith("interest."):
-        return 0.0
-    return config.attention_l2 if name.startswith("attention.") else config.embedding_l2
-
-
-def _optimizers(learning: dict[str, nn.Parameter], config: TrainConfig) -> list[torch.optim.Optimizer]:
-    def of(*parts: str) -> list[nn.Parameter]:
-        return [weight for name, weight in learning.items() if name.startswith(parts)]
-
-    rate = config.learning_rate
-    tables = [{"params": of(part), "weight_decay": _penalty(part, config)} for part in ("interest.", *_LARGE)]
-    return [
-        torch.optim.Adam(tables, lr=rate, fused=True),
-        torch.optim.AdamW(of("towers."), lr=rate, weight_decay=config.weight_decay, fused=True),
-    ]
-
-
-def _auxiliary_optimizer(auxiliary: AuxiliaryModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """As the network: no penalty of positional tables, a decay of the head's weights."""
-    parts = [
-        {"params": list(auxiliary.block.parameters()), "weight_decay": 0.0},
-        {"params": list(auxiliary.head.parameters()), "weight_decay": config.weight_decay},
-    ]
-    return torch.optim.AdamW(parts, lr=config.learning_rate, fused=True)
+def _set_sparse(modules: Iterable[nn.Module], *, sparse: bool) -> None:
+    for module in modules:
+        for table in module.modules():
+            if isinstance(table, nn.Embedding | nn.EmbeddingBag):
+                table.sparse = sparse

@@ -12,8 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model_stage.config.train import TrainConfig
+from model_stage.errors import ParameterGroupError
+from model_stage.networks.parameters import ParameterGroup, trainable_parameters
+from model_stage.networks.preset import preset_names
+from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.learner import Learner
-from tests.worlds.networks import batch_of, config_of, make_network, make_request
+from tests.worlds.networks import SCHEMA, TARGETS, batch_of, config_of, make_network, make_request
 
 LARGE = ("attention.node.weight", "representation.node.weight", "categorical.0.weight", "categorical.1.weight")
 ROW_WISE = {"embedding", "_embedding_bag", "index", "index_select", "index_copy_", "index_fill_", "sparse_mask"}
@@ -108,6 +112,41 @@ def test_a_fixed_table_is_neither_changed_nor_averaged():
     learner.step(some_loss(network, 0))
     assert torch.equal(network.attention.node.weight, before)
     assert torch.equal(learner.averaged().attention.node.weight, before)
+
+
+@pytest.mark.parametrize("tables", ["dense", "touched"])
+def test_a_parameter_that_no_group_names_is_refused(tables):
+    network = network_of()
+    network.extra = torch.nn.Linear(3, 2, bias=False)
+    with pytest.raises(ParameterGroupError, match=r"'extra\.weight' is in 0 groups"):
+        Learner(network, TrainConfig(tables=tables))
+    network.extra.requires_grad_(False)  # fixed: there is nothing to train
+    Learner(network, TrainConfig(tables=tables))
+
+
+@pytest.mark.parametrize("role", ["block", "attention"])
+def test_a_parameter_in_two_groups_or_twice_in_one_is_refused(role, monkeypatch):
+    network = network_of()
+    groups = (*network.parameter_groups(), ParameterGroup(role=role, modules=(network.attention.node,)))
+    monkeypatch.setattr(network, "parameter_groups", lambda: groups)
+    with pytest.raises(ParameterGroupError, match=r"'attention\.node\.weight' is in 2 groups"):
+        Learner(network, TrainConfig())
+
+
+def test_a_stray_parameter_of_the_auxiliary_loss_is_refused():
+    config = config_of("dare")
+    auxiliary = AuxiliaryModel(SCHEMA, TARGETS, config, weight=1.0, seed=0)
+    auxiliary.extra = torch.nn.Linear(3, 2)
+    with pytest.raises(ParameterGroupError, match="'extra"):
+        Learner(network_of(), TrainConfig(), auxiliary)
+
+
+@pytest.mark.parametrize("heads", ["towers", "shared_bottom", "mmoe", "ple"])
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_parameter_of_a_preset_is_in_one_group(preset, heads):
+    network = make_network(config_of(preset, heads={"kind": heads}))
+    grouped = trainable_parameters(network, network.parameter_groups())
+    assert {name for group in grouped.values() for name in group} == dict(network.named_parameters()).keys()
 
 
 class _Passes(TorchDispatchMode):
