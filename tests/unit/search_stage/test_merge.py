@@ -1,0 +1,44 @@
+"""Three sources merged into one list, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search_stage.hard.hard import HardMatches
+from search_stage.merge import SoftMatches, merge
+from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+
+HARD, SOFT, RECENT = SOURCE_HARD, SOURCE_SOFT, SOURCE_RECENT
+QUESTIONS = HardMatches(
+    question=np.array([0, 0, 1]), start=np.array([0, 2, 2]), rank=np.array([1, 4]), level=np.array([0, 2])
+)
+QUERIES = SoftMatches(query=np.array([0, 1, 1]), start=np.array([0, 2, 3]), rank=np.array([0, 4, 2]))
+NUM_ROWS = 6
+
+
+def lists(num_recent):
+    merged = merge(QUESTIONS, QUERIES, NUM_ROWS, num_recent)
+    rows = list(zip(merged.rank.tolist(), merged.level.tolist(), merged.source.tolist(), strict=True))
+    starts = merged.start.tolist()
+    return [rows[starts[at] : starts[at + 1]] for at in merged.list_of.tolist()]
+
+
+def test_a_behavior_of_several_sources_stands_once_with_all_of_them():
+    assert lists(num_recent=2)[0] == [
+        (0, NO_LEVEL, SOFT),
+        (1, 0, HARD),
+        (4, 2, HARD | SOFT | RECENT),
+        (5, NO_LEVEL, RECENT),
+    ]
+
+
+def test_candidates_share_a_list_only_where_they_ask_and_search_the_same():
+    assert lists(num_recent=0) == [
+        [(0, NO_LEVEL, SOFT), (1, 0, HARD), (4, 2, HARD | SOFT)],
+        [(1, 0, HARD), (2, NO_LEVEL, SOFT), (4, 2, HARD)],
+        [(2, NO_LEVEL, SOFT)],
+    ]
+
+
+def test_more_recent_than_there_are_gives_all():
+    assert [rank for rank, *_ in lists(num_recent=100)[2]] == list(range(NUM_ROWS))
