@@ -1,1 +1,1 @@
-"""Baselines that any network has to beat, on fourteen numbers anybody can compute."""
+"""Baselines that any network has to beat, on fourteen simple numbers."""

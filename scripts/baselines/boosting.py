@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from scripts.baselines.data import F64
 
 
-def fit_and_score(train: F64, label: npt.NDArray[np.bool_], asked: F64, seed: int) -> F64:
-    """Gives the probability of every asked row after fitting the training rows.
+def fit_and_score(train: F64, label: npt.NDArray[np.bool_], test: F64, seed: int) -> F64:
+    """Gives the probability of every test row after fitting the training rows.
 
     Args:
         train: (N, 14); NaN = no such event, which the trees split on.
         label: (N,)
-        asked: (R, 14)
+        test: (R, 14)
         seed: Decides which rows the histogram's bins are taken from.
     """
     model = HistGradientBoostingClassifier(
@@ -31,5 +31,5 @@ def fit_and_score(train: F64, label: npt.NDArray[np.bool_], asked: F64, seed: in
         early_stopping=False,
         random_state=seed,
     )
-    probability: F64 = model.fit(train, label).predict_proba(asked)[:, 1]
+    probability: F64 = model.fit(train, label).predict_proba(test)[:, 1]
     return probability

@@ -2,9 +2,9 @@
 
 For data sets without impressions there is nothing to train a model on. This gives their items vectors all the same, so
 that soft search can be tried on them: the truncated singular value decomposition of the matrix users x items, log(1 +
-events), columns scaled by 1 / sqrt(their users) so that popular items do not drown the rest. Items that the same users
-touched come out with a high inner product. It knows nothing of time, of categories or of a label, and it is no
-substitute for a trained table. Events of a user's last moment are left out: `lookback-search recall` asks about them.
+events), columns scaled by 1 / sqrt(their users) so that popular items do not drown the rest. Items of the
+same users come out with a high inner product. It uses no times, categories or labels, and does not replace a trained
+table. Events of a user's last moment are left out: `lookback-search recall` asks about them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from safetensors.numpy import save_file
 from scipy.sparse import coo_matrix, diags
 from sklearn.decomposition import TruncatedSVD
 
+from search_stage.index.export import EXPORT_FILE
 from store.behavior_store import BehaviorStore
 
-EXPORT_FILE = "attention.safetensors"
 SEED = 0
 
 
 def cooccurrence_vectors(store: BehaviorStore, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the ids of the items that somebody touched, (I,), and their vectors of unit length, float32 (I, dim).
+    """Gives the ids of the items with behaviors, (I,), and their vectors of unit length, float32 (I, dim).
 
     Args:
         store: The store.

@@ -78,18 +78,22 @@ def load_dataset(data: Path) -> Dataset:
     tables, pools = TableReader([data], BadRows(max_bad_rows=0)), IdPools()
     categories, bridges, items = read_categories(tables, pools), read_bridges(tables, pools), read_items(tables, pools)
     taxonomy, covers = build_taxonomy(categories, bridges, items.rows), items.covers
-    behaviors, impressions = _read_behaviors(data, pools), read_impressions(data)
-    (user, shown_user), _ = _number(behaviors.user, impressions.user)
-    (item, shown_item, ad, cover_item), num_items = _number(behaviors.item, impressions.item, covers.ids, covers.values)
-    node = behaviors.nodes(taxonomy)
+    done, impressions = _read_behaviors(data, pools), read_impressions(data)
+    time, domains = done["timestamp_ms"], done["domain"]
+    (user, shown_user), _ = _number(done["user"], impressions.user)
+    (item, shown_item, ad, cover_item), num_items = _number(done["item"], impressions.item, covers.ids, covers.values)
+    node = _node_above(taxonomy, done["item"])
+    for domain in np.unique(domains):
+        rows = np.flatnonzero((node == taxonomy.unmapped) & (domains == domain))
+        node[rows] = taxonomy.category_node(done["category"][rows], domain)
 
     def events(rows: Bool) -> Events:
-        return Events(user=user[rows], item=item[rows], node=node[rows], timestamp_ms=behaviors.timestamp_ms[rows])
+        return Events(user=user[rows], item=item[rows], node=node[rows], timestamp_ms=time[rows])
 
-    of_ads = behaviors.domain == ADS
+    of_ads = domains == ADS
     return Dataset(
         interests=events(~of_ads),
-        responses=events(of_ads & np.isin(behaviors.action, RESPONSES)),
+        responses=events(of_ads & np.isin(done["action"], RESPONSES)),
         shown=Events(
             user=shown_user,
             item=shown_item,
@@ -101,32 +105,13 @@ def load_dataset(data: Path) -> Dataset:
         cover_item=cover_item,
         cover_ad=np.repeat(ad, np.diff(covers.offsets)),
         num_items=num_items,
-        first_ms=int(behaviors.timestamp_ms.min()),
+        first_ms=int(time.min()),
         splits=load_yaml(data / "splits.json", Splits),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Behaviors:
-    """The behaviors as they stand in the files, as columns of length N."""
-
-    user: U64
-    item: U64
-    category: U64
-    domain: AnyArray
-    action: AnyArray
-    timestamp_ms: I64
-
-    def nodes(self, taxonomy: Taxonomy) -> U32:
-        """Gives `Events.node` of each behavior. (N,)."""
-        node = _node_above(taxonomy, self.item)
-        for domain in np.unique(self.domain):
-            rows = np.flatnonzero((node == taxonomy.unmapped) & (self.domain == domain))
-            node[rows] = taxonomy.category_node(self.category[rows], domain)
-        return node
-
-
-def _read_behaviors(data: Path, pools: IdPools) -> _Behaviors:
+def _read_behaviors(data: Path, pools: IdPools) -> dict[str, AnyArray]:
+    """Gives the columns of all behaviors as they stand in the files: ids, words and times. Each (N,)."""
     bad_rows, domains, actions = BadRows(max_bad_rows=0), WordPool("domain", MAX_CODES), WordPool("action", MAX_CODES)
     files = find_files(data, "behaviors", many=True)
     if not files:
@@ -143,7 +128,7 @@ def _read_behaviors(data: Path, pools: IdPools) -> _Behaviors:
     columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     for name, pool in (("domain", domains), ("action", actions)):
         columns[name] = np.array(pool.words())[columns[name]]
-    return _Behaviors(**columns)
+    return columns
 
 
 def _node_above(taxonomy: Taxonomy, items: U64) -> U32:

@@ -19,8 +19,8 @@ BATCH_SIZE = 256
 LEARNING_RATE = 2e-3
 
 
-def fit_and_score(train: F64, label: npt.NDArray[np.bool_], asked: F64, seed: int) -> F64:
-    """Gives the probability of every asked row after fitting the training rows with AdamW.
+def fit_and_score(train: F64, label: npt.NDArray[np.bool_], test: F64, seed: int) -> F64:
+    """Gives the probability of every test row after fitting the training rows with AdamW.
 
     Numbers become log(1 + x), standardised with the training rows' mean and deviation. A missing age becomes 0: the
     count beside it says that there is no such event.
@@ -28,7 +28,7 @@ def fit_and_score(train: F64, label: npt.NDArray[np.bool_], asked: F64, seed: in
     Args:
         train: (N, 14)
         label: (N,)
-        asked: (R, 14)
+        test: (R, 14)
         seed: Of the weights and of the order of the rows; the global random state of torch is left as it was.
     """
     inputs = np.log1p(np.nan_to_num(train))
@@ -44,7 +44,7 @@ def fit_and_score(train: F64, label: npt.NDArray[np.bool_], asked: F64, seed: in
         )
         _fit(network, prepare(train), torch.as_tensor(label, dtype=torch.float32))
     with torch.inference_mode():
-        probability: F64 = torch.sigmoid(network(prepare(asked)).double()).numpy()
+        probability: F64 = torch.sigmoid(network(prepare(test)).double()).numpy()
     return probability
 
 

@@ -55,7 +55,7 @@ def run_baselines(
         data: Dataset directory.
         targets: Names of labels; empty = all of them.
         seeds: One fit per seed; popularity has none to fit.
-        progress: Told what starts.
+        progress: Called with each step that starts.
 
     Raises:
         KeyError: A target has no label column.

@@ -25,8 +25,8 @@ def bench() -> None:
 
 
 def main() -> None:
-    """Runs the benchmark that the command line names; without one, only help is of use."""
-    # Only what is asked for is imported: the libraries of one benchmark would weigh on the memory of another.
+    """Runs the benchmark that the command line names; without one, lists all of them."""
+    # Imports only the benchmark that is run: the libraries of another would count as memory of this one.
     asked = [name for name in sys.argv[1:2] if name in BENCHMARKS]
     for name in asked or BENCHMARKS:
         app.command(name)(import_module(BENCHMARKS[name]).main)

@@ -60,11 +60,6 @@ def in_child(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return pool.submit(function, *args, **kwargs).result()
 
 
-def in_this_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function here: for tests, where peak memory is of no account."""
-    return function(*args, **kwargs)
-
-
 def peak_rss_mib() -> float:
     """Gives the peak memory of this process.
 

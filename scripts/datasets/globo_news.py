@@ -42,7 +42,7 @@ class Articles:
 
     article: I64
     category: I64
-    """`UNKNOWN` where neither the table nor its neighbours in it tell. (A,)"""
+    """`UNKNOWN` where it follows neither from the table nor from the neighbours in it. (A,)"""
     is_listed: np.ndarray[tuple[int], np.dtype[np.bool_]]
     """Whether the partial table has the article: its category is a fact, the others' an inference. (A,)"""
 

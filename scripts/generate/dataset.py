@@ -94,7 +94,7 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
 
 
 def _probabilities(matcher: Matcher, effects: F64, signal: float) -> tuple[dict[str, F64], dict[str, F64]]:
-    """Gives the true probabilities per target, and those of somebody who sees the newest behaviors only."""
+    """Gives the true probabilities per target, and those computed from the newest behaviors only."""
     truth: dict[str, F64] = {}
     short_sighted: dict[str, F64] = {}
     for target in TARGETS:

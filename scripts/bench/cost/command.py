@@ -52,7 +52,7 @@ def main(
 
 
 def cost_of(preset: str, length: int) -> list[dict[str, Any]]:
-    """Gives the cost of one request of so many behaviors, for each number of candidates."""
+    """Gives the cost of one request of `length` behaviors, for each number of candidates."""
     network = make_network(preset)
     tables = sum(part.node.weight.numel() for part in (network.attention, network.representation))
     parameters = sum(parameter.numel() for parameter in network.parameters())

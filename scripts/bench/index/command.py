@@ -1,8 +1,8 @@
 """What rebuilding an index costs: `python -m scripts.bench index --json FILE`.
 
 A generated export and store (`bench.index.work`); rebuilds from nothing in every stored type, and one on top of the
-index before, after items were added. The control, in the same run and in turns with the rebuilds: the bare FAISS and
-NumPy work in it. Each call is a process of its own.
+index before, after items were added. The control, in the same run and alternating with the rebuilds: the bare FAISS
+and NumPy work in it. Each call is a process of its own.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def sections(facts: Mapping[str, Any]) -> tuple[str, ...]:
         "Rebuild of an index",
         facts,
         "A generated export and store; rebuilds from nothing in every stored type, and one on top of the index before,",
-        "after items were added. The control, in turn with the rebuilds: the bare FAISS and NumPy work in it. Each",
+        "after items were added. The control, alternating with the rebuilds: the bare FAISS and NumPy work in it. Each",
         "call is a process of its own; the least time of the repeats counts. Loading libraries is in neither: FAISS is",
         f"imported, and the kernels of a rebuild are loaded ({first['loading_s']:.2f} s) before the clock starts.",
         faiss=facts["faiss"],

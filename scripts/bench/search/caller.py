@@ -1,6 +1,6 @@
-"""A client process of the workers' benchmark: asks in a closed loop over connections of its own, and says what came.
+"""A client process of the workers' benchmark: sends requests in a closed loop, and prints how long they took.
 
-Requests are sent and answers taken as bytes, so that this costs the machine as little as a caller can.
+Requests are sent and answers taken as bytes, so that the client itself costs as little as possible.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What search costs by length of history and number of candidates: `python -m scripts.bench search --json FILE`.
 
-Generated users over a million generated items (`bench.search.world`). The control, in the same run and in turn with
+Generated users over a million generated items (`bench.search.world`). The control, in the same run, alternating with
 what it is compared to: plain `faiss.knn` over the ready-gathered attention vectors of all of the user's behaviors.
 """
 

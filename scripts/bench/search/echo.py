@@ -1,4 +1,4 @@
-"""The least that a call through gRPC costs on this machine: a method that answers as many bytes as it is told, no more.
+"""The least that a call through gRPC costs on this machine: a method that only answers a given number of bytes.
 
 `python -m scripts.bench.search.echo PORT_FILE` serves until it is ended.
 """
@@ -35,7 +35,7 @@ def _answer(data: bytes, context: grpc.ServicerContext) -> bytes:
 
 @contextmanager
 def echo(folder: Path) -> Iterator[Callable[[int, int], bytes]]:
-    """Serves in a process of its own for the time of the block; gives what sends and gets given numbers of bytes.
+    """Serves in a process of its own for the time of the block; gives a call (bytes to send, bytes to receive).
 
     Args:
         folder: For the port and the log.

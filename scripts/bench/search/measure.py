@@ -45,6 +45,7 @@ _QUICK_MS = 20.0
 _ROUNDING = 1e-5
 """Of scores around 1, as they are here."""
 _MORE = 10
+"""Counted calls of a quick one in a row."""
 _PAUSE_S = 0.002
 """About what a request spends outside the search of a server."""
 _WORKERS_CANDIDATES = 100
@@ -176,9 +177,9 @@ def _measure(
 
 
 def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Times some calls in turn, so that a noisy moment hits all of them alike; medians in milliseconds.
+    """Times some calls alternating, so that a noisy moment hits all of them alike; medians in milliseconds.
 
-    Quick ones are called several times in their turn, as a server under load does: the first of them, which meets the
+    Quick ones are called several times in a row, as a server under load does: the first of them, which finds the
     caches as the others left them, is not counted.
     """
     took_ms: dict[str, list[float]] = {name: [] for name in calls}

@@ -49,7 +49,7 @@ def sections(facts: dict[str, Any]) -> list[str]:
         "float32 vectors of 32 dimensions around their categories' (`scripts/bench/search/world.py`). Candidates:",
         f"items of {facts['categories']} categories, each with a vector of its own. k = 50 hard a domain and 50 soft.",
         "One thread. The control: `faiss.knn` with the calibrated threshold over the ready-gathered vectors of all L",
-        "behaviors, in turn with what it is compared to; what takes under 20 ms is called eleven times in its turn",
+        "behaviors, alternating with what it is compared to; what takes under 20 ms is called eleven times in a row",
         "and the first call is left out. Medians, milliseconds.",
         **facts["versions"],
     )

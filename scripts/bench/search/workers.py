@@ -1,7 +1,7 @@
 """Throughput of one worker process against several, and what memory they share.
 
 As many workers as cores: one worker is kept on one core, for its compiled kernels run beside its interpreter and would
-take part of a second one. The clients take what they need of all cores. That bounds what more workers can bring: with a
+take part of a second one. The clients take what they need of all cores. That limits what more workers can bring: with a
 server's cost s and a client's cost c of a request, in CPU seconds, and two cores, one worker gives at most 1 / s and
 two give at most 2 / (s + c). So requests per CPU second of the workers stand beside requests per second: equal figures
 for one and for several say that workers do not stand in one another's way.
@@ -71,14 +71,14 @@ def measure_workers(
     rounds: int = 3,
     seconds: float = 5.0,
 ) -> dict[str, object]:
-    """Measures.
+    """Measures throughput and memory for several numbers of workers.
 
     Args:
         arguments: Of `lookback-search serve`: what to serve.
-        requests: Serialised `SearchRequest` messages, asked in turn.
+        requests: Serialised `SearchRequest` messages, sent one after another.
         table: The attention table's file in the index generation that is served.
         counts: Numbers of workers, the control first.
-        rounds: Times that each is measured, in turn.
+        rounds: Measurements of each number of workers, alternating.
         seconds: Of one measurement.
 
     Returns:

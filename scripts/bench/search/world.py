@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from scripts.bench.store.world import CATEGORIES, FIRST_MS, TOP_CATEGORIES, YEAR_MS, draw_parents, write_catalogue
 from search_stage.index.build import build_index
+from search_stage.index.export import EXPORT_FILE
 from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
 from store.retrieval import Candidates, SearchRequest
@@ -26,10 +28,6 @@ FIRST_USER = 10_000_000_000
 """The user with exactly L behaviors has the id FIRST_USER + L."""
 AS_OF_MS = 1_740_000_000_000
 
-_CATEGORIES = 2_000
-_TOP_CATEGORIES = 20
-_FIRST_MS = 1_700_000_000_000
-_YEAR_MS = 365 * 86_400_000
 _STREAMS = (("ads", "click"), ("ads", "view"), ("content", "click"), ("content", "view"))
 _ITEM_NOISE = 0.6
 """Of an item's vector around its category's, which is as far from its parent's: what items have in common is found by
@@ -54,7 +52,7 @@ class World:
         )
 
     def candidates(self, count: int, num_categories: int, seed: int = 0) -> Candidates:
-        """Gives distinct items of so many categories, each with a vector of its own."""
+        """Gives `count` distinct items of `num_categories` categories, each with a vector of its own."""
         draw = np.random.default_rng([seed, 7])
         categories = draw.permutation(np.unique(self.category_of))[: min(num_categories, count)]
         of_each = -(-count // len(categories))
@@ -75,21 +73,15 @@ def build_world(folder: Path, lengths: Sequence[int], num_items: int, skew: floa
     draw = np.random.default_rng(seed)
     data = folder / "data"
     data.mkdir(parents=True)
-    # The parents of the k-th category are among the first k / 8: few at the top, four levels or so.
-    number = np.arange(_CATEGORIES)
-    parent = draw.integers(0, np.minimum(np.maximum(number // 8, _TOP_CATEGORIES), np.maximum(number, 1)))
-    top = number < _TOP_CATEGORIES
-    category_of = draw.integers(1, _CATEGORIES + 1, num_items)
-    pq.write_table(
-        pa.table({"category": number + 1, "parent": pa.array(parent + 1, mask=top)}), data / "taxonomy.parquet"
-    )
-    pq.write_table(pa.table({"item": np.arange(1, num_items + 1), "category": category_of}), data / "items.parquet")
+    parent = draw_parents(draw)
+    category_of = draw.integers(1, CATEGORIES + 1, num_items)
+    write_catalogue(data, parent, category_of)
     popularity = np.cumsum(np.arange(1, num_items + 1, dtype=np.float64) ** -skew)
     ranked = draw.permutation(num_items)
     for length in lengths:
         item = ranked[np.searchsorted(popularity, draw.random(length) * popularity[-1])]
         _write_user(data, length, item, category_of, draw)
-    _write_export(folder, parent, top, category_of, draw)
+    _write_export(folder, parent, category_of, draw)
     ingest(data, folder / "store")
     with BehaviorStore.open(folder / "store") as store:
         build_index(folder / "model", store, folder / "index")
@@ -103,26 +95,25 @@ def _write_user(data: Path, length: int, item: I64, category_of: I64, draw: np.r
         "user": np.full(length, FIRST_USER + length),
         "item": item + 1,
         "category": category_of[item],
-        "timestamp_ms": np.sort(draw.integers(_FIRST_MS, _FIRST_MS + _YEAR_MS, length)),
+        "timestamp_ms": np.sort(draw.integers(FIRST_MS, FIRST_MS + YEAR_MS, length)),
         **{name: pa.DictionaryArray.from_arrays(stream.astype(np.int8), pa.array(names[name])) for name in names},
     }
     pq.write_table(pa.table(columns), data / f"behaviors-{length:08d}.parquet")
 
 
-def _write_export(folder: Path, parent: I64, top: np.ndarray, category_of: I64, draw: np.random.Generator) -> None:
+def _write_export(folder: Path, parent: I64, category_of: I64, draw: np.random.Generator) -> None:
     def noise(count: int) -> F32:
         return draw.standard_normal((count, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
 
-    categories = noise(_CATEGORIES)
-    for at in range(_CATEGORIES):  # a parent has a smaller number than its children
-        if not top[at]:
-            categories[at] += categories[parent[at]]
+    categories = noise(CATEGORIES)
+    for at in range(TOP_CATEGORIES, CATEGORIES):  # a parent has a smaller number than its children
+        categories[at] += categories[parent[at]]
     items = categories[category_of - 1] + np.float32(_ITEM_NOISE) * noise(len(category_of))
     (folder / "model").mkdir()
     tensors = {
-        "category_ids": np.arange(1, _CATEGORIES + 1, dtype=np.int64),
+        "category_ids": np.arange(1, CATEGORIES + 1, dtype=np.int64),
         "category_vectors": categories,
         "item_ids": np.arange(1, len(category_of) + 1, dtype=np.int64),
         "item_vectors": items,
     }
-    save_file(tensors, folder / "model" / "attention.safetensors")
+    save_file(tensors, folder / "model" / EXPORT_FILE)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CALLERS = 16
 _ROUNDS = 5
-"""Appends and their control take turns that often, so that both meet the same disk."""
+"""Number of times that appends and their control alternate, so that both see the same disk."""
 _MAP_SIZE_BYTES = 64 << 30
 
 Entry = tuple[bytes, bytes]
@@ -70,7 +70,7 @@ class Appends:
 
 
 class BareLmdb:
-    """The control: an environment of its own that gets the same entries in the same commits, as durably."""
+    """The control: an environment of its own, with the same entries in the same commits, as durable."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -94,7 +94,7 @@ def measure_appends(
     crowd: Sequence[EventBatch],
     control: Path,
 ) -> Appends:
-    """Appends batches, then single events, to a store that nobody else uses.
+    """Appends batches, then single events, to a store with no other user.
 
     Args:
         root: The store.

@@ -27,7 +27,7 @@ _USERS_PER_COMMIT = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """One ingest or rebuild on one core, in the process that is asked."""
+    """One ingest or rebuild on one core, in the calling process."""
 
     events: int
     """Behaviors that were read, duplicates too; of a rebuild: those that it holds."""

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,9 +19,6 @@ from scripts.bench.report import JsonFile, ReportFile, new_facts, note, print_ta
 from scripts.bench.store.report import sections
 from scripts.bench.store.run import Settings, run
 from scripts.bench.store.summary import summarise
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _DEFAULTS = Settings()
 
@@ -45,18 +42,17 @@ def main(
     if not clicks.is_dir():
         note(f"{clicks} is not there: the click log is left out")
         settings = replace(settings, clicks=None)
-    facts, text = bench(work, settings, note)
+    facts, text = bench(work, settings)
     save(facts, json_file, report, *text)
     print_targets(facts["targets"])
 
 
-def bench(work: Path, settings: Settings, tell: Callable[[str], None]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def bench(work: Path, settings: Settings) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Measures everything in a folder of its own, which is removed; gives the facts and the sections of the report.
 
     Args:
         work: Folder to make that one in.
         settings: How much.
-        tell: Told of every step before it begins.
     """
     work.mkdir(parents=True, exist_ok=True)
     facts = new_facts(
@@ -67,7 +63,7 @@ def bench(work: Path, settings: Settings, tell: Callable[[str], None]) -> tuple[
     machine = facts["machine"]
     machine["load_average_before"] = machine["load_average"]
     with tempfile.TemporaryDirectory(prefix="run-", dir=work) as folder:
-        results = run(Path(folder), settings, tell)
+        results = run(Path(folder), settings)
     machine["load_average"] = load_average()
     with suppress(OSError):
         work.rmdir()  # unless something else is in it

@@ -24,7 +24,7 @@ STEADY = ("views", "cut", "first", "newest")
 """Kinds whose time does not grow with the rows, as long as the user has no live events."""
 
 _BUDGET_ROWS = 20_000_000
-"""Kinds that are not steady are called less often for longer users: about so many rows a repeat, at least 20 calls."""
+"""Kinds that are not steady are called less often for longer users: this many rows a repeat, at least 20 calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ def measure_reads(
     kinds: Collection[str] = KINDS,
     steady: Collection[str] = STEADY,
 ) -> Reads:
-    """Reads the exact users again and again, lengths by turns.
+    """Reads the exact users again and again, alternating between the lengths.
 
     Args:
         store: Holds them.

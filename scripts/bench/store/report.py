@@ -106,7 +106,7 @@ def _appends(results: Results) -> str:
     names = ("", "commits", "events", "p50 / p95 ms", "LMDB alone, ms", "events/s", "LMDB alone", "share of LMDB")
     text = paragraph(
         "One caller; a call returns when its events are durable. LMDB alone: the same keys and values in the same",
-        "transactions, as durably, in an environment of its own on the same disk, by turns with ours.",
+        "transactions, just as durable, in an environment of its own on the same disk, alternating with ours.",
     )
     rows = [_commits_row("one by one", appends.singles), _commits_row("in batches", appends.batches)]
     further = f"The delta takes {appends.delta_bytes_per_event:.0f} bytes an event."
@@ -130,7 +130,7 @@ def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
 
 def _live(results: Results) -> str:
     text = paragraph(
-        "The delta holds the appends of everybody. A user without live events is read from the base alone; one with",
+        "The delta holds the appends of all users. A user without live events is read from the base alone; one with",
         "some is merged when it is read, which takes time by the row until the next rebuild.",
     )
     parts = [f"{int(rows):,} live events of the user:\n\n{_reads_table(r)}" for rows, r in results.live_reads.items()]

@@ -6,18 +6,18 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scripts.bench.report import note
 from scripts.bench.store.appends import Appends, measure_appends
 from scripts.bench.store.bulk import Build, disk_by_part, put_raw, run_ingest, run_rebuild
 from scripts.bench.store.clicks import append_clicks, read_content, split_clicks
 from scripts.bench.store.reads import STEADY, Reads, measure_reads
 from scripts.bench.store.world import FIRST_EXACT_USER, World
-from scripts.bench.timing import in_child, in_this_process
+from scripts.bench.timing import in_child
 from scripts.datasets.globo_news import convert
 from store.behavior_store import BehaviorStore
 from store.live_writer import LiveWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
@@ -43,8 +43,6 @@ class Settings:
     singles: int = 2_000
     clicks: Path | None = None
     """Folder of the original click log; None = leave that part out."""
-    children: bool = True
-    """Whether each step runs in a process of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,34 +80,31 @@ class Results:
     clicks: Clicks | None
 
 
-def run(work: Path, settings: Settings, tell: Callable[[str], None]) -> Results:
+def run(work: Path, settings: Settings) -> Results:
     """Measures everything.
 
     Args:
         work: Empty folder; what is in it afterwards may be removed.
         settings: How much.
-        tell: Told of every step before it begins.
     """
-    return _Run(work, settings, tell).run()
+    return _Run(work, settings).run()
 
 
 class _Run:
     """One run, its folders."""
 
-    def __init__(self, work: Path, settings: Settings, tell: Callable[[str], None]) -> None:
+    def __init__(self, work: Path, settings: Settings) -> None:
         self._work = work
         self._settings = settings
-        self._tell = tell
-        self._call = in_child if settings.children else in_this_process
         self._store = work / "store"
 
     def run(self) -> Results:
         settings = self._settings
         parquet_bytes, ingests, raw_s, disk = self._bulk()
-        self._tell("read users of known lengths")
-        reads, appends, live_reads = self._call(measure_live, self._store, self._work, settings)
-        self._tell("rebuild")
-        rebuild = self._call(run_rebuild, self._store)
+        note("read users of known lengths")
+        reads, appends, live_reads = in_child(measure_live, self._store, self._work, settings)
+        note("rebuild")
+        rebuild = in_child(run_rebuild, self._store)
         shutil.rmtree(self._store)
         large = self._large() if settings.large else None
         clicks = None if settings.clicks is None else self._clicks(settings.clicks)
@@ -128,38 +123,38 @@ class _Run:
 
     def _bulk(self) -> tuple[int, tuple[Build, ...], tuple[float, ...], dict[str, int]]:
         settings, dataset = self._settings, self._work / "dataset"
-        self._tell(f"generate {settings.events:,} events")
-        size = self._call(_write_world, dataset, settings, settings.events)
+        note(f"generate {settings.events:,} events")
+        size = in_child(_write_world, dataset, settings, settings.events)
         ingests, raw_s = [], []
         for repeat in range(settings.repeats):
-            self._tell(f"ingest {settings.events:,} events, {repeat + 1} of {settings.repeats}")
+            note(f"ingest {settings.events:,} events, {repeat + 1} of {settings.repeats}")
             shutil.rmtree(self._store, ignore_errors=True)
-            ingests.append(self._call(run_ingest, dataset, self._store))
-            raw_s.append(self._call(put_raw, self._store, self._work / "raw"))
+            ingests.append(in_child(run_ingest, dataset, self._store))
+            raw_s.append(in_child(put_raw, self._store, self._work / "raw"))
         disk = disk_by_part(self._store)
         shutil.rmtree(dataset)
         return size, tuple(ingests), tuple(raw_s), disk
 
     def _large(self) -> Build:
         large = self._settings.large
-        self._tell(f"generate {large:,} events")
-        self._call(_write_world, self._work / "dataset", self._settings, large)
-        self._tell(f"ingest {large:,} events")
-        build = self._call(run_ingest, self._work / "dataset", self._store)
+        note(f"generate {large:,} events")
+        in_child(_write_world, self._work / "dataset", self._settings, large)
+        note(f"ingest {large:,} events")
+        build = in_child(run_ingest, self._work / "dataset", self._store)
         shutil.rmtree(self._work / "dataset")
         shutil.rmtree(self._store)
         return build
 
     def _clicks(self, originals: Path) -> Clicks:
         settings, work = self._settings, self._work
-        self._tell("convert the click log")
-        counts = self._call(convert, originals, work / "clicks")
-        self._tell("ingest the click log")
-        ingest = self._call(run_ingest, work / "clicks", self._store)
-        num_newest = self._call(split_clicks, work / "clicks", work / "earlier", settings.appends + settings.singles)
-        base = self._call(run_ingest, work / "earlier", work / "live")
-        self._tell(f"append {num_newest:,} clicks")
-        appends = self._call(
+        note("convert the click log")
+        counts = in_child(convert, originals, work / "clicks")
+        note("ingest the click log")
+        ingest = in_child(run_ingest, work / "clicks", self._store)
+        num_newest = in_child(split_clicks, work / "clicks", work / "earlier", settings.appends + settings.singles)
+        base = in_child(run_ingest, work / "earlier", work / "live")
+        note(f"append {num_newest:,} clicks")
+        appends = in_child(
             append_clicks,
             work / "clicks",
             work / "live",
@@ -168,8 +163,8 @@ class _Run:
             settings.batch_rows,
             settings.singles,
         )
-        self._tell("compare what both hold")
-        contents = [self._call(read_content, root) for root in (self._store, work / "live")]
+        note("compare what both hold")
+        contents = [in_child(read_content, root) for root in (self._store, work / "live")]
         return Clicks(
             counts=counts,
             ingest=ingest,

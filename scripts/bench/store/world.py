@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.events import EventBatch
-from store.types import NO_ID
+from store.events import EventBatch, missing_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from store.types import U64, AnyArray
+    from store.types import I64, AnyArray
 
 RAW_BYTES = 28
 """Of an event: item 8, category 8, time 8, domain 1, action 1, scene 2. The user is the key."""
@@ -25,30 +24,50 @@ FIRST_EXACT_USER = 10_000_000_000
 
 CATEGORIES = 2_000
 """Their ids are 1 to that."""
-_TOP_CATEGORIES = 20
+TOP_CATEGORIES = 20
 _DOMAINS = ("ads", "content")
 _ACTIONS = ("click", "view")
 _SCENES = ("feed", "home", "mail", "search")
-_FIRST_MS = 1_700_000_000_000
-_YEAR_MS = 365 * 86_400_000
+FIRST_MS = 1_700_000_000_000
+YEAR_MS = 365 * 86_400_000
 _NEWER_MS = 30 * 86_400_000
 _FILE_ROWS = 2_000_000
+
+
+def draw_parents(draw: np.random.Generator) -> I64:
+    """Gives the position of each category's parent: few at the top, four levels or so. (CATEGORIES,)."""
+    number = np.arange(CATEGORIES)
+    # The parents of the k-th category are among the first k / 8; those of the top ones do not count.
+    return draw.integers(0, np.minimum(np.maximum(number // 8, TOP_CATEGORIES), np.maximum(number, 1)))
+
+
+def write_catalogue(folder: Path, parent: I64, category_of: I64) -> None:
+    """Writes the taxonomy and the items of a dataset folder.
+
+    Args:
+        folder: Where to.
+        parent: See `draw_parents`.
+        category_of: Id of each item's category; the items' ids are 1 and up. (items,)
+    """
+    number = np.arange(CATEGORIES)
+    taxonomy = {"category": number + 1, "parent": pa.array(parent + 1, mask=number < TOP_CATEGORIES)}
+    pq.write_table(pa.table(taxonomy), folder / "taxonomy.parquet")
+    items = {"item": np.arange(1, len(category_of) + 1), "category": category_of}
+    pq.write_table(pa.table(items), folder / "items.parquet")
 
 
 class World:
     """Users, items and categories; draws events of them."""
 
     def __init__(self, num_events: int, num_items: int, seed: int = 0) -> None:
-        """Makes the world in which so many events happen."""
+        """Makes a world with `num_events` events over `num_items` items."""
         self._seed = seed
         self._num_items = num_items
         draw = np.random.default_rng([seed, 0])
         self.num_events = num_events
         weight = draw.lognormal(0.0, 1.2, max(1, num_events // EVENTS_PER_USER))
         self._share = np.cumsum(weight) / weight.sum()
-        # The parents of the k-th category are among the first k / 8: few at the top, four levels or so.
-        reach = np.maximum(np.arange(CATEGORIES) // 8, _TOP_CATEGORIES)
-        self._parent = draw.integers(0, np.minimum(reach, np.maximum(np.arange(CATEGORIES), 1)))
+        self._parent = draw_parents(draw)
         self.category_of = draw.integers(1, CATEGORIES + 1, num_items)
 
     def write(self, folder: Path) -> int:
@@ -57,9 +76,7 @@ class World:
         Each file of at most 2,000,000 rows is in time order and spans the whole year, so that all of them interleave.
         """
         folder.mkdir(parents=True)
-        pq.write_table(self._taxonomy(), folder / "taxonomy.parquet")
-        items = {"item": np.arange(1, self._num_items + 1), "category": self.category_of}
-        pq.write_table(pa.table(items), folder / "items.parquet")
+        write_catalogue(folder, self._parent, self.category_of)
         size = 0
         for number, start in enumerate(range(0, self.num_events, _FILE_ROWS)):
             draw = np.random.default_rng([self._seed, 1, number])
@@ -82,7 +99,7 @@ class World:
         for number, start in enumerate(range(0, num_events, batch_rows)):
             draw = np.random.default_rng([self._seed, 3, number])
             rows = min(batch_rows, num_events - start)
-            times = _FIRST_MS + _YEAR_MS + ((start + np.arange(rows)) * step_ms).astype(np.int64)
+            times = FIRST_MS + YEAR_MS + ((start + np.arange(rows)) * step_ms).astype(np.int64)
             yield self._batch(self._users(rows, draw), times, draw)
 
     def newer_of(self, user: int, num_events: int, first_ms: int) -> EventBatch:
@@ -109,14 +126,9 @@ class World:
                 "item": item,
                 "category": category,
                 **{name: pa.DictionaryArray.from_arrays(codes[name], list(words[name])) for name in words},
-                "timestamp_ms": _FIRST_MS + np.sort(draw.integers(0, _YEAR_MS, len(users))),
+                "timestamp_ms": FIRST_MS + np.sort(draw.integers(0, YEAR_MS, len(users))),
             }
         )
-
-    def _taxonomy(self) -> pa.Table:
-        number = np.arange(CATEGORIES)
-        parent = pa.array(self._parent + 1, mask=number < _TOP_CATEGORIES)
-        return pa.table({"category": number + 1, "parent": parent})
 
     def _batch(self, users: AnyArray, timestamp_ms: AnyArray, draw: np.random.Generator) -> EventBatch:
         rows = len(users)
@@ -133,13 +145,8 @@ class World:
             domain=domain,
             action=action,
             scene=scene,
-            key=no_ids(rows),
+            key=missing_field("id", rows),
         )
-
-
-def no_ids(rows: int) -> U64:
-    """Gives a column of missing ids."""
-    return np.full(rows, NO_ID, np.uint64)
 
 
 def cut(batch: EventBatch, start: int, stop: int) -> EventBatch:

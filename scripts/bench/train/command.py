@@ -1,6 +1,6 @@
 """What a training step costs as the tables grow: `python -m scripts.bench train --json FILE`.
 
-Generated requests; the training loop itself with `tables: touched` and, in turns with it, with `tables: dense` as the
+Generated requests; the training loop itself with `tables: touched` and, alternating with it, `tables: dense` as the
 control. Each training is a process of its own.
 """
 

@@ -33,7 +33,7 @@ def sections(facts: Mapping[str, Any]) -> tuple[str, ...]:
             f"Generated requests and a network of preset `{PRESET}` with two tree tables of 16 dimensions; a step",
             f"has {settings['requests']} requests of {CANDIDATES} candidates and {BEHAVIORS} behaviors, all nodes",
             "as likely as any other. The training loop of `model_stage/training/trainer.py` with `tables: touched`",
-            "and, as the control, `tables: dense`, in turns, each in a process of its own, one thread.",
+            "and, as the control, `tables: dense`, alternating, each in a process of its own, one thread.",
             f"{settings['steps']} steps in each of {settings['rounds']} rounds, after {settings['warm_up']} that",
             "do not count; the median over all, and that of each round.",
             torch=facts["torch"],

@@ -75,7 +75,7 @@ def behaviors_table(journey: Journey) -> pa.Table:
 
 
 def users_table(journey: Journey) -> pa.Table:
-    """Gives the demographics of the households that told them; an empty answer is null."""
+    """Gives the demographics of the households that gave them; an empty answer is null."""
     columns = {"user": journey.demographics["household_id"].cast(pa.int64())}
     for name in journey.demographics.column_names[1:]:
         values = journey.demographics[name].cast(pa.string()).to_pylist()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,6 @@ TINY = Settings(
     appends=25,
     batch_rows=10,
     singles=6,
-    children=False,
 )
 NAMED = {
     "ingest_events_per_s",
@@ -56,11 +56,18 @@ def write_clicks(folder: Path, num_clicks: int = 50) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scripts.bench.store.run.in_child", lambda call, *arguments: call(*arguments))
+        yield
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, Path]:
     folder = tmp_path_factory.mktemp("bench")
     clicks = write_clicks(folder / "originals")
-    facts, sections = bench(folder / "work", replace(TINY, clicks=clicks), print)
+    facts, sections = bench(folder / "work", replace(TINY, clicks=clicks))
     return json.loads(json.dumps(facts)), "\n\n".join(sections), folder
 
 
@@ -119,7 +126,7 @@ def test_the_report_names_no_folder_of_this_machine_and_the_work_is_gone(outcome
 
 def test_without_the_click_log_the_report_says_so(tmp_path: Path) -> None:
     few = replace(TINY, repeats=1, read_repeats=1, large=0, events=1_000)
-    facts, sections = bench(tmp_path / "work", few, print)
+    facts, sections = bench(tmp_path / "work", few)
 
     assert facts["globo_news"] == "not measured: the original files are not there"
     assert any("Not measured" in section for section in sections)
