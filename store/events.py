@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from store.columns import Columns
 from store.errors import InputError
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.types import F32, I64, U16, U64, AnyArray, Bool, NameKind
+    from store.types import F32, I64, U16, U64, AnyArray, NameKind
 
 FieldKind = Literal["id", "number"]
 """Kind of a side-info field: ids (uint64, `NO_ID` = missing) or numbers (float32, NaN = missing)."""
@@ -27,7 +28,7 @@ STREAMS_PER_DOMAIN = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventRows:
+class EventRows(Columns):
     """Events of any users in any order, columns of length N."""
 
     user: U64
@@ -42,39 +43,6 @@ class EventRows:
     """Event ids, `NO_ID` = none; None = no event has one."""
     fields: tuple[U64 | F32, ...]
     """Side-info fields, in the order of the `FieldKinds` they come with."""
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, rows: I64 | Bool) -> Self:
-        """Gives some rows, in the order asked for."""
-        return replace(
-            self,
-            user=self.user[rows],
-            item=self.item[rows],
-            category=self.category[rows],
-            timestamp_ms=self.timestamp_ms[rows],
-            stream=self.stream[rows],
-            scene=self.scene[rows],
-            key=None if self.key is None else self.key[rows],
-            fields=tuple(field[rows] for field in self.fields),
-        )
-
-    @staticmethod
-    def join(parts: Sequence[EventRows], kinds: FieldKinds) -> EventRows:
-        """Gives all rows of several parts, one part after another; none gives no rows."""
-        parts = [empty_rows(kinds), *parts]
-        keyed = any(part.key is not None for part in parts)
-        return EventRows(
-            user=np.concatenate([part.user for part in parts]),
-            item=np.concatenate([part.item for part in parts]),
-            category=np.concatenate([part.category for part in parts]),
-            timestamp_ms=np.concatenate([part.timestamp_ms for part in parts]),
-            stream=np.concatenate([part.stream for part in parts]),
-            scene=np.concatenate([part.scene for part in parts]),
-            key=np.concatenate([_keys(part) for part in parts]) if keyed else None,
-            fields=tuple(_field(parts, at) for at in range(len(kinds))),
-        )
 
 
 def empty_rows(kinds: FieldKinds) -> EventRows:
@@ -99,16 +67,6 @@ def missing_field(kind: FieldKind, length: int) -> U64 | F32:
 def field_kind(column: AnyArray) -> FieldKind:
     """Gives the kind of a side-info column by its element type."""
     return "number" if column.dtype.kind == "f" else "id"
-
-
-def _field(parts: Sequence[EventRows], at: int) -> U64 | F32:
-    columns: list[AnyArray] = [part.fields[at] for part in parts]
-    joined: AnyArray = np.concatenate(columns)
-    return joined
-
-
-def _keys(part: EventRows) -> U64:
-    return np.full(len(part), NO_ID, np.uint64) if part.key is None else part.key
 
 
 _DTYPES = {"user": "uint64", "item": "uint64", "category": "uint64", "timestamp_ms": "int64", "key": "uint64"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.columns import Columns
 from store.errors import InputError
 from store.lists import check_offsets
 from store.types import NO_ID
@@ -112,7 +113,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BehaviorColumns:
+class BehaviorColumns(Columns):
     """Retrieved behaviors, each once, oldest first (ties in event order), as columns of length U."""
 
     item: U64
@@ -122,9 +123,6 @@ class BehaviorColumns:
     domain: U8
     action: U8
     scene: U16
-
-    def __len__(self) -> int:
-        return len(self.item)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

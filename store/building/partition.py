@@ -10,7 +10,7 @@ import numpy as np
 from store.base.files import BaseReader
 from store.building.arrange import arrange
 from store.building.spill import SpillReader
-from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds
+from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds, empty_rows
 from store.records.base_rows import base_rows
 from store.records.codec import encode_block
 from store.taxonomy.resolve import NodeResolver
@@ -121,7 +121,7 @@ class PartitionBuilder:
             CorruptRecordError: A record of the base is damaged.
             StoreIOError: Spilled rows cannot be read.
         """
-        sources: list[EventRows] = []
+        sources = [empty_rows(self._plan.kinds)]
         if self._base is not None:
             sources.append(self._base_rows(self._base, partition))
         num_deleted = 0
@@ -131,9 +131,7 @@ class PartitionBuilder:
                 gone = np.zeros(len(rows), np.bool_) if source.is_live else self._deleted(rows)
                 num_deleted += int(np.count_nonzero(gone))
                 sources.append(coded.take(~gone) if gone.any() else coded)
-        arranged = arrange(
-            EventRows.join(sources, self._plan.kinds), self._resolver, self._plan.widths, self._plan.retention
-        )
+        arranged = arrange(EventRows.join(sources), self._resolver, self._plan.widths, self._plan.retention)
         counts = replace(
             _count(arranged.block, self._taxonomy.unmapped),
             num_duplicates=arranged.num_duplicates,

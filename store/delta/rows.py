@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.columns import Columns
 from store.errors import CorruptRecordError
 from store.types import NO_ID
 
@@ -34,7 +35,7 @@ _HEAD_WEIGHTS = _WORD_WEIGHTS[:_ROW_WORDS, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeltaRows:
+class DeltaRows(Columns):
     """Events of the delta in the order of their sequence numbers, columns of length N."""
 
     sequence: U64
@@ -51,23 +52,6 @@ class DeltaRows:
     fields: Mapping[int, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
     """Side-info by its code in the delta's own words; only fields of which some row has a value. uint64 ids, `NO_ID` =
     missing, or float32, NaN = missing."""
-
-    def __len__(self) -> int:
-        return len(self.item)
-
-    def take(self, rows: slice | I64 | Bool) -> DeltaRows:
-        """Gives some rows, in the order asked for."""
-        return DeltaRows(
-            sequence=self.sequence[rows],
-            item=self.item[rows],
-            category=self.category[rows],
-            timestamp_ms=self.timestamp_ms[rows],
-            key=self.key[rows],
-            domain=self.domain[rows],
-            action=self.action[rows],
-            scene=self.scene[rows],
-            fields={code: column[rows] for code, column in self.fields.items()},
-        )
 
 
 NO_ROWS = DeltaRows(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from store.columns import Columns
 from store.records.rows import widen
 from store.types import NO_ID, Section, UserColumns
 
@@ -24,7 +25,7 @@ _LARGEST = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: NO_ID}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveRows:
+class LiveRows(Columns):
     """A user's delta rows in the codes and node numbers of a generation, in the order of their sequence numbers."""
 
     stream: U16
@@ -33,9 +34,6 @@ class LiveRows:
     timestamp_ms: I64
     item: U64
     scene: U16
-
-    def __len__(self) -> int:
-        return len(self.node)
 
 
 def merge_columns(base: UserColumns, live: LiveRows) -> UserColumns:

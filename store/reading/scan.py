@@ -96,7 +96,7 @@ class _Block:
         """Gives what was gathered, and starts anew."""
         self._decode()
         parts, self._parts, self.num_rows = self._parts, [], 0
-        return parts[0] if len(parts) == 1 else EventRows.join(parts, self._kinds)
+        return parts[0] if len(parts) == 1 else EventRows.join(parts)
 
     def _decode(self) -> None:
         if self._records:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.columns import Columns
 from store.events import STREAMS_PER_DOMAIN, FieldKinds, missing_field
 from store.records.rows import widen
 from store.types import NO_ID
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
     from store.delta.rows import DeltaRows
     from store.reading.live_delta import LiveDelta
-    from store.types import F32, I64, U8, U16, U64, AnyArray, UserColumns, UserExtras
+    from store.types import F32, I64, U8, U16, U64, UserColumns, UserExtras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserEvents:
+class UserEvents(Columns):
     """Behaviors in time order, ties in event order; columns of length N."""
 
     item: U64
@@ -35,23 +36,6 @@ class UserEvents:
     """Event id; `NO_ID` = none."""
     fields: Mapping[str, U64 | F32]
     """Side-info fields by name: ids, `NO_ID` = missing, or float32, NaN = missing."""
-
-    def __len__(self) -> int:
-        return len(self.item)
-
-    @staticmethod
-    def empty(kinds: FieldKinds) -> UserEvents:
-        """Gives no behaviors."""
-        return UserEvents(
-            item=np.empty(0, np.uint64),
-            category=np.empty(0, np.uint64),
-            timestamp_ms=np.empty(0, np.int64),
-            domain=np.empty(0, np.uint8),
-            action=np.empty(0, np.uint8),
-            scene=np.empty(0, np.uint16),
-            key=np.empty(0, np.uint64),
-            fields={name: missing_field(kind, 0) for name, kind in kinds},
-        )
 
     @staticmethod
     def of_record(columns: UserColumns, extras: UserExtras, kinds: FieldKinds) -> UserEvents:
@@ -98,26 +82,7 @@ class UserEvents:
         )
 
 
-def join_events(first: UserEvents | None, second: UserEvents) -> UserEvents:
-    """Gives the behaviors of two sources in time order; on ties the first source's stand first, each in its order."""
-    parts = [second] if first is None else [first, second]
-    order = np.argsort(np.concatenate([part.timestamp_ms for part in parts]), kind="stable")
-
-    def joined(name: str) -> AnyArray:
-        return np.concatenate([getattr(part, name) for part in parts])[order]
-
-    def field(name: str) -> U64 | F32:
-        columns: list[AnyArray] = [part.fields[name] for part in parts]
-        out: AnyArray = np.concatenate(columns)[order]
-        return out
-
-    return UserEvents(
-        item=joined("item"),
-        category=joined("category"),
-        timestamp_ms=joined("timestamp_ms"),
-        domain=joined("domain"),
-        action=joined("action"),
-        scene=joined("scene"),
-        key=joined("key"),
-        fields={name: field(name) for name in second.fields},
-    )
+def join_events(base: UserEvents, live: UserEvents) -> UserEvents:
+    """Gives the behaviors of two sources in time order; of one time, those of the base first, each in its order."""
+    joined = UserEvents.join([base, live])
+    return joined.take(np.argsort(joined.timestamp_ms, kind="stable"))

@@ -14,7 +14,7 @@ from store.reading.user_events import UserEvents, join_events
 from store.records.codec import decode_extras, decode_user
 from store.records.rows import widen
 from store.retrieval import BehaviorColumns
-from store.types import NO_ID, UserColumns
+from store.types import NO_ID, UserColumns, UserExtras
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from store.lists import FieldColumn
     from store.reading.live_delta import LiveDelta
     from store.reading.loaded import LoadedGeneration
-    from store.types import F32, I64, U64, AnyArray, Bool, UserExtras
+    from store.types import F32, I64, U64, AnyArray, Bool
 
 
 class UserView:
@@ -134,9 +134,8 @@ class UserView:
             number = known.index(name)
             kind = kinds[number][1]
             values: AnyArray = missing_field(kind, len(positions))
-            if self._extras is not None:
-                stored = self._extras.fields[number][base_row]
-                values[in_base] = widen(stored) if kind == "id" else stored
+            stored = self._extras.fields[number][base_row]
+            values[in_base] = widen(stored) if kind == "id" else stored
             if self._live is not None and self._rows is not None:
                 live = self._rows.fields.get(self._live.words.field_codes.get(name, -1))
                 if live is not None:
@@ -151,9 +150,9 @@ class UserView:
             CorruptRecordError: As `columns`.
         """
         kinds = self._generation.meta.behavior_fields
-        base = None if self._extras is None else UserEvents.of_record(self._base, self._extras, kinds)
+        base = UserEvents.of_record(self._base, self._extras, kinds)
         if self._live is None or self._rows is None:
-            return base if base is not None else UserEvents.empty(kinds)
+            return base
         return join_events(base, UserEvents.of_delta(self._rows, self._live, kinds))
 
     @cached_property
@@ -166,9 +165,11 @@ class UserView:
             raise self._damaged(exc) from exc
 
     @cached_property
-    def _extras(self) -> UserExtras | None:
+    def _extras(self) -> UserExtras:
         if self._record is None:
-            return None
+            kinds = self._generation.meta.behavior_fields
+            fields = tuple(missing_field(kind, 0) for _, kind in kinds)
+            return UserExtras(category=np.empty(0, np.uint64), key=None, fields=fields)
         try:
             return decode_extras(self._record)
         except CorruptRecordError as exc:
