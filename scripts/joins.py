@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.lists import spans
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     F64 = npt.NDArray[np.float64]
 
-DAY_MS = 86_400_000
 
 NEVER = -1
 """Time of the newest event where there is none."""

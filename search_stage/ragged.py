@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from store.types import I64
-
-
-def expand_ranges(starts: npt.NDArray[np.integer[Any]], lengths: npt.NDArray[np.integer[Any]]) -> tuple[I64, I64]:
-    """Writes out half-open ranges.
-
-    Example: starts `[4, 9]`, lengths `[2, 3]` give owners `[0, 0, 1, 1, 1]` and positions `[4, 5, 9, 10, 11]`.
-
-    Args:
-        starts: First position of each range. (R,)
-        lengths: Number of positions of each range, 0 or more. (R,)
-
-    Returns:
-        The range each position is of, and the positions, both int64 (sum of lengths,).
-    """
-    ends = np.cumsum(lengths, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    positions = np.arange(total) + np.repeat(starts.astype(np.int64) - (ends - lengths), lengths)
-    return np.repeat(np.arange(len(lengths)), lengths), positions
 
 
 def position_in_group(groups: I64) -> I64:

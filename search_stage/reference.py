@@ -22,7 +22,7 @@ from store.retrieval import (
     MatchStatistics,
     SearchResult,
 )
-from store.types import NO_ID
+from store.types import DAY_MS, NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +169,7 @@ def reference_hard(
         if policy.scenes is not None:
             mine = [row for row in mine if names.scenes[row.scene] in policy.scenes]
         if policy.max_age_days is not None:
-            mine = [row for row in mine if row.timestamp_ms >= as_of_ms - int(policy.max_age_days * 86_400_000)]
+            mine = [row for row in mine if row.timestamp_ms >= as_of_ms - int(policy.max_age_days * DAY_MS)]
         matched = mine
         for stop in range(policy.max_level + 1):
             matched = [row for row in mine if candidate.level_of(row) <= stop]
@@ -187,7 +187,7 @@ def reference_soft(
 
     def order(row: Row) -> tuple[float, float, int]:
         score, age_ms = np.float32(reference_score(candidate, row, index)), as_of_ms - row.timestamp_ms
-        fitting = [bonus.add for bonus in config.time_term if age_ms <= int(bonus.max_age_days * 86_400_000)]
+        fitting = [bonus.add for bonus in config.time_term if age_ms <= int(bonus.max_age_days * DAY_MS)]
         return -float(score + np.float32(fitting[0] if fitting else 0)), -float(score), -row.rank
 
     return sorted(rows, key=order)[:top_k]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.ragged import expand_ranges
+from store.lists import spans
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ class CandidateResolver:
         at = np.minimum(np.searchsorted(ids, candidates.item), len(ids) - 1)
         wanted = np.flatnonzero((ids[at] == candidates.item) & (lengths == 0))
         starts = self.covers.offsets[at[wanted]]
-        stored, rows = expand_ranges(starts, self.covers.offsets[at[wanted] + 1] - starts)
-        return np.concatenate((nodes, self.cover_nodes[rows])), np.concatenate((whose, wanted[stored]))
+        stored = self.covers.offsets[at[wanted] + 1] - starts
+        rows, _ = spans(starts, stored)
+        return np.concatenate((nodes, self.cover_nodes[rows])), np.concatenate((whose, np.repeat(wanted, stored)))
 
 
 def _category_of(taxonomy: Taxonomy, item_node: U32) -> U32:

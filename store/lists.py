@@ -116,9 +116,17 @@ def join_columns(parts: Sequence[FieldColumn]) -> FieldColumn:
 
 
 def spans(starts: I64, lengths: I64) -> tuple[I64, I64]:
-    """Gives the positions of some spans, one after another, and where each begins among them: (X,), (N + 1,)."""
+    """Writes out half-open ranges: their positions, one range after another, and where each begins among them.
+
+    Example: starts `[4, 9]`, lengths `[2, 3]` give `[4, 5, 9, 10, 11]` and `[0, 2, 5]`. (X,), (N + 1,)
+    """
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
     return np.arange(int(offsets[-1])) + np.repeat(starts - offsets[:-1], lengths), offsets
+
+
+def positions_within(lengths: I64) -> I64:
+    """Gives the position of each value inside its list: lengths `[2, 0, 3]` give `[0, 1, 0, 1, 2]`. (X,)."""
+    return spans(np.zeros(len(lengths), np.int64), lengths)[0]
 
 
 def check_offsets(name: str, offsets: I64, num_lists: int, num_values: int) -> None:

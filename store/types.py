@@ -30,6 +30,7 @@ NO_ID = 2**64 - 1
 NameKind = Literal["user", "item", "category", "value"]
 """What has a name; "value" = a value of a side-info field of behaviors that was a string."""
 
+DAY_MS = 86_400_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999
 """End of the year 9999: a larger number is in micro- or nanoseconds."""
 

@@ -32,6 +32,7 @@ from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather
 from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import Keys, LayerNorm, ListInput, ListInterest, contract, lists_of, weights_of
 from model_stage.config.targets import IntervalPosition, RankPosition
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from model_stage.blocks.block_input import Shape
@@ -94,7 +95,7 @@ def interval_buckets(interval: IntervalPosition, delta_ms: Tensor) -> Tensor:
 
     Whole milliseconds are compared with whole bounds, so no rounding moves a row between buckets.
     """
-    span = interval.span_days * 86_400_000 / MINUTE_MS
+    span = interval.span_days * DAY_MS / MINUTE_MS
     steps = torch.arange(1, interval.buckets, dtype=torch.float64) / interval.buckets
     bounds = (((1 + span) ** steps - 1) * MINUTE_MS).ceil().to(torch.int64)
     return torch.bucketize(delta_ms, bounds.to(delta_ms.device), right=True)

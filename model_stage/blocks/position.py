@@ -22,12 +22,12 @@ from model_stage.config.targets import (
     Position,
     RankPosition,
 )
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINUTE_MS = 60_000.0
-DAY_MS = 86_400_000.0
 
 
 def position_buckets(position: Position, *, rank_M: Tensor, interval_ms_M: Tensor, match_level_M: Tensor) -> Tensor:

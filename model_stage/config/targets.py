@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from model_stage.config.schema import StrictModel, error_at
+from store.types import DAY_MS
 
-PERIOD_MS = {"day": 86_400_000, "week": 7 * 86_400_000, "year": 365 * 86_400_000 + 21_600_000}
+PERIOD_MS = {"day": DAY_MS, "week": 7 * DAY_MS, "year": 365 * DAY_MS + DAY_MS // 4}
 
 
 class RankPosition(StrictModel):

@@ -13,6 +13,7 @@ import torch
 
 from model_stage.encoding.values import known_lists, known_values
 from store.lists import Lists, spans
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from store.retrieval import BehaviorColumns, SearchResult
     from store.types import F32, I32, I64, U8, U64, AnyArray, Vocabulary
 
-_DAY_MS = 86_400_000.0
 _NEVER_DAYS = 730.0
 """Age that stands for "no match": beyond any span we have data for, so that older and never meet smoothly."""
 
@@ -287,4 +287,4 @@ def _log_count(count: AnyArray) -> F32:
 
 
 def _log_age(age_ms: AnyArray) -> F32:
-    return np.log1p(np.where(age_ms < 0, _NEVER_DAYS, age_ms / _DAY_MS)).astype(np.float32)
+    return np.log1p(np.where(age_ms < 0, _NEVER_DAYS, age_ms / DAY_MS)).astype(np.float32)

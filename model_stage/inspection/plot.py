@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from store.retrieval import SOURCE_NAMES
 from store.terminal import new_figure, save_figure
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from model_stage.inspection.positions import Curves
     from model_stage.types import ExplainResult
 
-DAY_MS = 86_400_000
 _COLORS = {"hard": "tab:orange", "soft": "tab:blue", "recent": "0.6"}
 
 

@@ -28,6 +28,7 @@ from model_stage.config.targets import PERIOD_MS, CalendarPosition, IntervalPosi
 from model_stage.encoding.encoder import collate
 from model_stage.inspection.synthetic_request import made_up, some_categories
 from store.retrieval import NO_LEVEL
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from model_stage.bundle import Bundle
     from model_stage.config.targets import Position, Target
 
-DAY_MS = 86_400_000
 MAX_CATEGORIES = 64
 MAX_RANKS = 64
 """Positions beyond it are not drawn."""

@@ -15,14 +15,13 @@ from model_stage.errors import BundleError, ConfigError
 from model_stage.inspection.synthetic_request import made_up, some_categories
 from store.publishing.generation import open_generation
 from store.retrieval import NO_LEVEL
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from model_stage.bundle import Bundle
-
-DAY_MS = 86_400_000
 
 
 def verify_bundle(root: Path, name: str | None = None) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.joins import DAY_MS, count_before, equal_pairs, per_100_days
+from scripts.joins import count_before, equal_pairs, per_100_days
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from scripts.baselines.data import F64, Dataset, Events

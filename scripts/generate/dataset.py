@@ -31,7 +31,7 @@ from scripts.generate.truth import (
 )
 from scripts.generate.users import DAYS, START_MS, draw_behaviors, draw_counts, draw_interests
 from scripts.generate.world import build_world
-from scripts.joins import DAY_MS
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

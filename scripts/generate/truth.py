@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.generate.users import DAYS, START_MS, STREAMS, draw_of_user
-from scripts.joins import DAY_MS
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

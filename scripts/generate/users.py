@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.joins import DAY_MS
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -22,13 +22,13 @@ import numpy as np
 
 from search_stage.hard.hard_kernels import Policies, Timeline, answer_questions
 from search_stage.kernels.compiled import read_only
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from search_stage.config import HardConfig, HardPolicy
     from search_stage.hard.levels import LevelMatches
     from store.types import I64, Bool, Vocabulary
 
-_DAY_MS = 86_400_000
 _NO_SCENES = read_only(np.empty(0, np.uint16))
 _EVERY_SCENE = np.empty(0, np.bool_)
 
@@ -77,7 +77,7 @@ class HardPolicies:
             ),
             total_quota=sum(policy.quota for policy in policies),
             max_age_ms=tuple(
-                (domain, int(policy.max_age_days * _DAY_MS))
+                (domain, int(policy.max_age_days * DAY_MS))
                 for domain, policy in enumerate(policies)
                 if policy.max_age_days is not None
             ),

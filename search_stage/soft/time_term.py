@@ -14,6 +14,7 @@ import numpy as np
 
 from search_stage.ragged import position_in_group
 from search_stage.soft.base import Keys, score_pairs, soft_search
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from search_stage.index.generation import IndexGeneration
     from search_stage.soft.base import KeySearch
     from store.types import F32, I64
-
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ def bands_of(history: History, bonuses: Sequence[AgeBonus], as_of_ms: int) -> li
     """Gives the bands of a history, the newest first; what is older than all ages gets nothing added."""
     bands, end = [], history.cut
     for bonus in bonuses:
-        first = min(history.rank_at(as_of_ms - int(bonus.max_age_days * _DAY_MS)), end)
+        first = min(history.rank_at(as_of_ms - int(bonus.max_age_days * DAY_MS)), end)
         bands.append(Band(first=first, end=end, add=bonus.add))
         end = first
     bands.append(Band(first=0, end=end, add=0.0))

@@ -9,6 +9,7 @@ import numpy as np
 
 from store.events import STREAMS_PER_DOMAIN
 from store.keys import mix
+from store.lists import positions_within
 from store.records.rows import UserBlock, narrow_to
 from store.taxonomy.ordering import stable_order
 from store.types import NO_ID
@@ -67,10 +68,9 @@ def _by_user_and_time(rows: EventRows) -> tuple[I64, I64]:
 def _block(rows: EventRows, by_time: I64, bounds: I64, resolver: NodeResolver, widths: Widths) -> UserBlock:
     lengths = np.diff(bounds)
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.repeat(bounds[:-1], lengths)
     node = resolver.nodes(rows.item, rows.category, rows.stream)
     at = stable_order(owner, rows.stream[by_time], node[by_time])
-    within = np.arange(len(at)) - first
+    within = positions_within(lengths)
     order = np.empty(len(at), np.uint32)
     order[at] = within  # rows of one user stay among themselves, so `first` is the same before and after
     taken = by_time[at]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from store.records.rows import width_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from store.building.spill import SpillPart
     from store.events import FieldKinds
     from store.types import Vocabulary
-
-_WIDTHS = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +51,13 @@ def widths_of(kinds: FieldKinds, vocabulary: Vocabulary, base: StoreMeta | None,
         for number, value in zip(at, base.largest_ids, strict=True):
             largest[number] = max(largest[number], value)
     return Widths(
-        item=_width(max(largest[0], 1 << 16)),  # the format knows 32 and 64 bits only
+        item=width_of(max(largest[0], 1 << 16)),  # the format knows 32 and 64 bits only
         scene=np.dtype(np.uint8 if len(vocabulary.scenes) <= 1 << 8 else np.uint16),
-        category=_width(largest[1]),
+        category=width_of(largest[1]),
         fields=tuple(
-            np.dtype(np.float32) if kind == "number" else _width(value)
+            np.dtype(np.float32) if kind == "number" else width_of(value)
             for (_, kind), value in zip(kinds, largest[2:], strict=True)
         ),
         keyed=any(part.has_keys for part in parts) or (base is not None and base.keyed),
         largest=tuple(largest),
     )
-
-
-def _width(largest: int) -> np.dtype[Any]:
-    """Gives the smallest type that has a value to spare behind the largest id: all ones means missing."""
-    return next(dtype for dtype in _WIDTHS if largest < np.iinfo(dtype).max)

@@ -17,12 +17,12 @@ from store.command import StoreOption, output_file, output_folder
 from store.publishing.kept import LOCK_FILE
 from store.publishing.lock import FileLock
 from store.terminal import say, steps, warn
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from store.building.options import BuildReport
 
 _MIB = 1 << 20
-_DAY_MS = 86_400_000
 _SHOWN_BAD_ROWS = 10
 
 MemoryOption = Annotated[int, typer.Option("--memory", min=64, help="Memory to use beside the tables, MiB, about.")]
@@ -69,7 +69,7 @@ def rebuild(
     keep: KeepOption = KEPT,
 ) -> None:
     """Merges live events into the next generation and publishes it; erases deleted users, removes old generations."""
-    not_before_ms = None if max_age_days is None else time.time_ns() // 1_000_000 - max_age_days * _DAY_MS
+    not_before_ms = None if max_age_days is None else time.time_ns() // 1_000_000 - max_age_days * DAY_MS
     with steps() as progress:
         report = run_rebuild(
             store,

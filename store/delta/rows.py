@@ -11,6 +11,7 @@ import numpy as np
 
 from store.columns import Columns
 from store.errors import CorruptRecordError
+from store.lists import positions_within
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _checksums(words: U64, starts: I64, user_keys: U64) -> U64:
     if not len(starts):
         return np.zeros(0, np.uint64)
     lengths = np.diff(starts, append=len(words))
-    products = words * _WORD_WEIGHTS[np.arange(len(words)) - np.repeat(starts, lengths)]
+    products = words * _WORD_WEIGHTS[positions_within(lengths)]
     products[starts + 5] = (words[starts + 5] & _UNCHECKED) * _WORD_WEIGHTS[5]
     sums: U64 = np.add.reduceat(products, starts) + user_keys * _USER_WEIGHT
     return sums >> _CHECK_SHIFT
@@ -218,8 +219,7 @@ def _columns(heads: U64, fields: Mapping[int, U64 | F32]) -> DeltaRows:
 
 def _decode_fields(words: U64, starts: I64, counts: I64, kinds: Sequence[FieldKind]) -> dict[int, U64 | F32]:
     row = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    entry = starts[row] + _FIELD_WORDS * within
+    entry = starts[row] + _FIELD_WORDS * positions_within(counts)
     codes = words[entry]
     fields: dict[int, U64 | F32] = {}
     for code in np.unique(codes).tolist():

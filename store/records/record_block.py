@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store.errors import CorruptRecordError
+from store.lists import positions_within, spans
 from store.records.codec import decode_extras, decode_user
 from store.records.layout import HEADER, checksum, layout_of, open_record
 from store.records.rows import widen
@@ -120,7 +121,7 @@ class _Raw:
     def columns(self, layout: Layout, users: I64) -> dict[str, Any]:
         """Gives the columns of records of one layout, by their names in `RecordBlock`."""
         num_rows, data_at = self._num_rows[users], 8 * self._data_at[users]
-        place = np.arange(int(num_rows.sum())) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
+        place = positions_within(num_rows)
 
         def column(kind: np.dtype[Any], at: int) -> AnyArray:
             # A column begins at a multiple of its width: the ones before it are wider.
@@ -144,15 +145,14 @@ class _Raw:
 
     def streams(self) -> U16:
         """Gives the stream of each row, from the sections."""
-        total = int(self._num_sections.sum())
-        first_section = np.cumsum(self._num_sections) - self._num_sections
-        within = np.arange(total) - np.repeat(first_section, self._num_sections)
-        sections = self._words[np.repeat(self._sections_at, self._num_sections) + within]
+        at, first_section = spans(self._sections_at, self._num_sections)
+        sections = self._words[at]
         stop = (sections >> np.uint64(32)).astype(np.int64)
-        start = np.where(within == 0, 0, np.append(0, stop[:-1])[:total])
-        last = np.zeros(len(self._num_rows), np.int64)
         some = np.flatnonzero(self._num_sections)
-        last[some] = stop[first_section[some] + self._num_sections[some] - 1]
+        start = np.append(0, stop[:-1])[: len(stop)]
+        start[first_section[some]] = 0
+        last = np.zeros(len(self._num_rows), np.int64)
+        last[some] = stop[first_section[some + 1] - 1]
         if bool(np.any(stop <= start)) or not np.array_equal(last, self._num_rows):
             raise _find_damage(self._records)
         domain, action = sections & np.uint64(0xFF), sections >> np.uint64(8) & np.uint64(0xFF)
@@ -181,9 +181,7 @@ def _interleave(bounds: I64, parts: Sequence[tuple[I64, dict[str, Any]]]) -> dic
 
 
 def _rows_of(bounds: I64, lengths: I64, users: I64) -> I64:
-    own = lengths[users]
-    place = np.arange(int(own.sum())) - np.repeat(np.cumsum(own) - own, own)
-    return np.repeat(bounds[users], own) + place
+    return spans(bounds[users], lengths[users])[0]
 
 
 def _find_damage(records: Sequence[memoryview]) -> CorruptRecordError:

@@ -66,8 +66,16 @@ def narrow(ids: U64) -> Unsigned:
     Example: `[0, 254, NO_ID]` gives uint8 `[0, 254, 255]`, and `[255]` gives uint16 `[255]`.
     """
     # `NO_ID` + 1 is 0, so the largest is that of the ids that are there.
-    limit = int((ids + np.uint64(1)).max(initial=0))
-    return narrow_to(ids, next(dtype for dtype in _WIDTHS if limit <= np.iinfo(dtype).max))
+    return narrow_to(ids, width_of(int((ids + np.uint64(1)).max(initial=0)) - 1))
+
+
+def width_of(largest: int) -> np.dtype[Any]:
+    """Gives the smallest unsigned type that has a value to spare behind the largest id: all ones means missing.
+
+    Args:
+        largest: -1 = there is none.
+    """
+    return next(dtype for dtype in _WIDTHS if largest < np.iinfo(dtype).max)
 
 
 def narrow_to(ids: U64, dtype: np.dtype[Any]) -> Unsigned:

@@ -13,6 +13,7 @@ from model_stage.encoding.encoder import EncodedRequest, RequestEncoder, collate
 from model_stage.encoding.vocabulary import IdRows, TreeVocabulary, Vocabularies
 from model_stage.networks import NetworkConfig
 from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from model_stage.encoding.encoder import Batch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 16
 """Of the attention and of the representation table."""
-_YEAR_MS = 365 * 86_400_000
+_YEAR_MS = 365 * DAY_MS
 ITEMS = 20_000
 _TOP, _CATEGORIES = 20, 220
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.events import EventBatch, missing_field
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +30,8 @@ _DOMAINS = ("ads", "content")
 _ACTIONS = ("click", "view")
 _SCENES = ("feed", "home", "mail", "search")
 FIRST_MS = 1_700_000_000_000
-YEAR_MS = 365 * 86_400_000
-_NEWER_MS = 30 * 86_400_000
+YEAR_MS = 365 * DAY_MS
+_NEWER_MS = 30 * DAY_MS
 _FILE_ROWS = 2_000_000
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from scripts.joins import DAY_MS, count_before, equal_pairs, per_100_days
+from scripts.joins import count_before, equal_pairs, per_100_days
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

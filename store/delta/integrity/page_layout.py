@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from store.lists import positions_within, spans
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -193,8 +195,7 @@ class Nodes:
         """Gives the values of some nodes of leaves, one after another; none is far, keys and values have even sizes."""
         sizes = self.low[rows] // 2
         starts = (self.at[rows] + self.key_size[rows] + NODE_HEAD_BYTES) // 2
-        places = np.arange(int(sizes.sum())) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
-        values: U16 = self.data.view("<u2")[places]
+        values: U16 = self.data.view("<u2")[spans(starts, sizes)[0]]
         return values
 
 
@@ -219,8 +220,7 @@ def find_nodes(name: str, pages: U8, numbers: I64, kind: int) -> Nodes:
     require(bool(fits.all()), f"a page of {name} is empty or has wrong bounds")
     count = (lower - HEAD_BYTES) // 2
     page = np.repeat(np.arange(len(pages)), count)
-    slot = np.arange(len(page)) - np.repeat(np.cumsum(count) - count, count)
-    place = words[page, HEAD_BYTES // 2 + slot].astype(np.int64)
+    place = words[page, HEAD_BYTES // 2 + positions_within(count)].astype(np.int64)
     inside = (place >= upper[page]) & (place % 2 == 0) & (place <= size - NODE_HEAD_BYTES)
     require(bool(inside.all()), f"a page of {name} has a node outside")
     at = page * size + place

@@ -13,8 +13,9 @@ import torch
 from model_stage.blocks.position import position_buckets
 from model_stage.blocks.tin import TIN
 from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition, Target
-from model_stage.inspection.positions import DAY_MS, MAX_CATEGORIES, grids_of, learned
+from model_stage.inspection.positions import MAX_CATEGORIES, grids_of, learned
 from model_stage.networks import NetworkOutput
+from store.types import DAY_MS
 from tests.worlds.bundles import TARGETS, opened, publish
 
 

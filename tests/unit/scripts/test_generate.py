@@ -10,7 +10,7 @@ from scripts.generate.dataset import Settings, generate
 from scripts.generate.truth import Impressions, Matcher
 from scripts.generate.users import START_MS, STREAMS, Behaviors
 from scripts.generate.world import World, build_world, grow, resolve
-from scripts.joins import DAY_MS
+from store.types import DAY_MS
 
 SMALL = Settings(users=60, mean_behaviors=150, requests=1500)
 
