@@ -1,14 +1,14 @@
 """Errors of the model stage, by who must act.
 
+A bad request is an `InputError` of the store, and a spent deadline its `DeadlineExceededError`.
+
 ModelError
-|-- InvalidRequestError      the caller: a request that breaks the contract; the message names the field
 |-- ConfigError              the caller: a schema, targets or training file that cannot be used; names file and key
 |-- ParameterGroupError      the engineer: a network with a parameter that no optimiser trains, or two do; names it
 |-- BundleError              the operator: a bundle that cannot be served; names the file and what to run
 |   `-- BundleMismatchError  the operator: what search answers is not what the bundle was made for; names both
 |-- SearchUnavailableError   transient: the search stage did not answer in time; ranking answers degraded
-|-- RankingUnavailableError  transient: the ranking service did not answer a client of this package
-`-- DeadlineExceededError    transient: the request's time is spent
+`-- RankingUnavailableError  transient: the ranking service did not answer a client of this package
 """
 
 from store.errors import LookbackError
@@ -16,12 +16,6 @@ from store.errors import LookbackError
 
 class ModelError(LookbackError):
     """Root of every error raised by `model_stage`."""
-
-
-class InvalidRequestError(ModelError):
-    """The request breaks the contract; the message names the field."""
-
-    exit_status = 2
 
 
 class ConfigError(ModelError):
@@ -48,7 +42,3 @@ class SearchUnavailableError(ModelError):
 
 class RankingUnavailableError(ModelError):
     """The ranking service is down, draining, overloaded or failed; nothing was scored."""
-
-
-class DeadlineExceededError(ModelError):
-    """The time of the request is spent; the rest of the work was not done."""

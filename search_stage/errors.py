@@ -1,15 +1,16 @@
-"""Errors of the search stage, by who must act. Errors of `store` pass through unchanged.
+"""Errors of the search stage, by who must act.
+
+A bad request is an `InputError` of the store, a spent deadline its `DeadlineExceededError`; errors of `store` pass
+through unchanged.
 
 SearchError
-|-- InvalidRequestError    the caller: a request breaks the contract; the message starts with the field
 |-- ConfigError            the caller: search.yaml is missing or cannot be used
 |-- UnusableIndexError     the operator: an index generation cannot be served
 |   |-- CorruptIndexError      its arrays are not what its manifest promises
 |   `-- IndexMismatchError     it was built for another taxonomy or model than the one in use
 |-- ExportError            the operator: a model's attention export cannot be used
 |-- IndexCheckError        the operator: a built index is not fit to be published
-|-- FaissMissingError      the operator: neither faiss wheel is installed
-`-- DeadlineExceededError  transient: the request's time is spent
+`-- FaissMissingError      the operator: neither faiss wheel is installed
 """
 
 from store.errors import LookbackError
@@ -17,12 +18,6 @@ from store.errors import LookbackError
 
 class SearchError(LookbackError):
     """Root of every error raised by `search_stage`."""
-
-
-class InvalidRequestError(SearchError):
-    """A search request breaks the contract; the message starts with the name of the field."""
-
-    exit_status = 2
 
 
 class ConfigError(SearchError):
@@ -53,7 +48,3 @@ class IndexCheckError(SearchError):
 
 class FaissMissingError(SearchError):
     """Neither faiss wheel is installed; says what to install."""
-
-
-class DeadlineExceededError(SearchError):
-    """The time of the request is spent; the rest of the work was not done."""

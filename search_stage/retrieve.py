@@ -88,7 +88,7 @@ def retrieve(
         check_time: Called between the steps; raises when the time is spent.
 
     Raises:
-        InvalidRequestError: The answer could come to more entries than the server answers.
+        InputError: The answer could come to more entries than the server answers.
     """
     user = snapshot.user(request.user)
     history = History.before(user.columns, request.as_of_ms)

@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING
 
 from search_stage.config import SearchConfig
-from search_stage.errors import DeadlineExceededError
 from search_stage.index.generation import IndexGeneration
 from search_stage.retrieve import Serving, retrieve
 from search_stage.validate import check_categories, check_request
 from search_stage.warm_up import rehearse
 from store.behavior_store import BehaviorStore
+from store.errors import DeadlineExceededError
 from store.publishing.generation import current_name
 from store.retrieval import Ancestors
 
@@ -102,7 +102,7 @@ class Searcher:
             request_id: Named by the error of a request that ran out of time.
 
         Raises:
-            InvalidRequestError: The request breaks the contract; the message starts with the field.
+            InputError: The request breaks the contract; the message starts with the field.
             DeadlineExceededError: The time is spent; the rest of the work was not done.
             store.errors.CorruptRecordError: The user's record is damaged.
         """
@@ -126,7 +126,7 @@ class Searcher:
             request_id: So too.
 
         Raises:
-            InvalidRequestError: There are no or too many categories.
+            InputError: There are no or too many categories.
         """
         check_categories(len(categories))
         with self._store.snapshot() as snapshot:

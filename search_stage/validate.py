@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_stage.errors import InvalidRequestError
+from store.errors import InputError
 from store.retrieval import MAX_CATEGORIES_ASKED
 from store.types import NO_ID
 
@@ -19,46 +19,46 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
     """Checks a request against the limits.
 
     Raises:
-        InvalidRequestError: The user is no id, the as-of time is not positive or too far ahead of the clock, there are
+        InputError: The user is no id, the as-of time is not positive or too far ahead of the clock, there are
             no or too many candidates, covered products or further categories, a top_k is negative, or a field is named
             twice. The message starts with the field.
     """
     if not 0 <= request.user < NO_ID:
-        raise InvalidRequestError(f"user: {request.user} is outside 0 .. 2**64 - 2")
+        raise InputError(f"user: {request.user} is outside 0 .. 2**64 - 2")
     if request.as_of_ms <= 0:
-        raise InvalidRequestError(f"as_of_ms: must be positive, is {request.as_of_ms}")
+        raise InputError(f"as_of_ms: must be positive, is {request.as_of_ms}")
     latest_ms = now_ms + int(limits.clock_skew_s * 1000)
     if request.as_of_ms > latest_ms:
-        raise InvalidRequestError(
+        raise InputError(
             f"as_of_ms: {request.as_of_ms} is over {limits.clock_skew_s:g} s ahead of the server's clock, {now_ms}"
         )
     count = len(request.candidates)
     if not 1 <= count <= limits.max_candidates:
-        raise InvalidRequestError(f"candidates: must be 1 to {limits.max_candidates}, got {count}")
+        raise InputError(f"candidates: must be 1 to {limits.max_candidates}, got {count}")
     num_covers = len(request.candidates.covers)
     if num_covers > limits.max_covers:
-        raise InvalidRequestError(f"candidates.covers: at most {limits.max_covers} in one request, got {num_covers}")
+        raise InputError(f"candidates.covers: at most {limits.max_covers} in one request, got {num_covers}")
     num_categories = len(request.candidates.more_categories)
     if num_categories > limits.max_categories:
-        raise InvalidRequestError(
+        raise InputError(
             f"candidates.more_categories: at most {limits.max_categories} in one request, got {num_categories}"
         )
     if len(set(request.behavior_fields)) < len(request.behavior_fields):
-        raise InvalidRequestError("behavior_fields: a field is named twice")
+        raise InputError("behavior_fields: a field is named twice")
     for name in ("hard", "soft", "recent"):
         value = getattr(request.top_k, name)
         if value is not None and value < 0:
-            raise InvalidRequestError(f"top_k.{name}: must be 0 or more, is {value}")
+            raise InputError(f"top_k.{name}: must be 0 or more, is {value}")
 
 
 def check_categories(count: int) -> None:
     """Checks how many categories somebody asks the ancestors of.
 
     Raises:
-        InvalidRequestError: None, or too many; the message starts with the field.
+        InputError: None, or too many; the message starts with the field.
     """
     if not 1 <= count <= MAX_CATEGORIES_ASKED:
-        raise InvalidRequestError(f"categories: must be 1 to {MAX_CATEGORIES_ASKED}, got {count}")
+        raise InputError(f"categories: must be 1 to {MAX_CATEGORIES_ASKED}, got {count}")
 
 
 def check_answer_size(request: SearchRequest, config: SearchConfig, domains: Sequence[str], num_behaviors: int) -> None:
@@ -71,13 +71,13 @@ def check_answer_size(request: SearchRequest, config: SearchConfig, domains: Seq
         num_behaviors: Behaviors of the user before the as-of time.
 
     Raises:
-        InvalidRequestError: More entries than the server answers; the message starts with the field.
+        InputError: More entries than the server answers; the message starts with the field.
     """
     hard = lower(sum(config.hard.policy(domain).quota for domain in domains), request.top_k.hard)
     soft, recent = lower(config.soft.top_k, request.top_k.soft), lower(config.recent.top_k, request.top_k.recent)
     each, count = min(hard + soft + recent, num_behaviors), len(request.candidates)
     if each * count > config.limits.max_entries:
-        raise InvalidRequestError(
+        raise InputError(
             f"candidates: {count} of up to {each} behaviors each could come to {each * count} entries, the server "
             f"answers {config.limits.max_entries}; send fewer candidates, or lower top_k"
         )

@@ -1,25 +1,25 @@
 """What both servers need and neither stage may import from the other: see docs/adr/0012-serving-is-a-package.md.
 
-Knows gRPC, health, reflection, metrics and logs, but no message of ours: a stage hands its servicers in.
+Knows gRPC, health, reflection, metrics and logs; of our messages only `serving.wire` does. A stage hands its servicers
+in.
 """
 
+from serving.call import Call, current_call
 from serving.errors import (
     DrainingError,
     NotOfferedError,
     OverloadedError,
     RelayedError,
     ServingError,
-    TimeSpentError,
 )
-from serving.limits import LARGEST_MESSAGE_BYTES, LARGEST_SMALL_MESSAGE_BYTES
+from serving.limits import LARGEST_MESSAGE_BYTES, LARGEST_SMALL_MESSAGE_BYTES, takes_up_to
 from serving.logs import make_logger
 from serving.metrics import ServerMetrics
 from serving.options import ServeOptions
 from serving.place import WorkerPlace
 from serving.server.admission import Admission
-from serving.server.call import Call, current_call
 from serving.server.edge import Service
-from serving.server.server import Server, run_until_terminated, software_version
+from serving.server.server import Server, run_until_terminated
 from serving.server.status import COMMON_ROWS, Row, StatusTable
 from serving.server.swaps import Swappable, Swaps
 from serving.siblings import Siblings
@@ -47,11 +47,10 @@ __all__ = [
     "Supervisor",
     "Swappable",
     "Swaps",
-    "TimeSpentError",
     "WorkerPlace",
     "current_call",
     "end_with_supervisor",
     "make_logger",
     "run_until_terminated",
-    "software_version",
+    "takes_up_to",
 ]

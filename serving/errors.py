@@ -4,7 +4,6 @@ StoreError
 `-- ServingError
     |-- OverloadedError    transient: the server is full; says when to come again
     |-- DrainingError      transient: the server is going away; another one answers
-    |-- TimeSpentError     transient: the request's deadline has passed
     |-- NotOfferedError    the caller: this server was not started to do this
     `-- RelayedError       as its status says: what another worker answered
 """
@@ -35,10 +34,6 @@ class DrainingError(ServingError):
     """The server finishes what it has and takes nothing new."""
 
 
-class TimeSpentError(ServingError):
-    """The request's deadline has passed; the rest of the work was not done."""
-
-
 class NotOfferedError(ServingError):
     """The method is part of the contract, and this server was not started to offer it."""
 
@@ -46,6 +41,8 @@ class NotOfferedError(ServingError):
 class RelayedError(ServingError):
     """Another worker refused a call that was passed on to it, or does not answer."""
 
-    def __init__(self, code: StatusCode, details: str) -> None:
+    def __init__(self, code: StatusCode, details: str, metadata: tuple[tuple[str, str | bytes], ...] = ()) -> None:
         super().__init__(details)
         self.code = code
+        self.metadata = metadata
+        """Trailing metadata that the other worker's caller is to see."""

@@ -12,6 +12,9 @@ from serving.limits import LARGEST_MESSAGE_BYTES
 if TYPE_CHECKING:
     from serving.place import WorkerPlace
 
+OURS = "lookback-"
+"""Begins every metadata key of ours."""
+
 REQUEST_ID = "lookback-request-id"
 """Metadata key under which a request keeps its id from one worker to the next."""
 
@@ -61,5 +64,7 @@ class Siblings:
             code, details = error.code(), error.details() or ""
             if code is grpc.StatusCode.UNAVAILABLE:
                 details = f"worker {number}, which has to do this, does not answer now; try again in a second"
-            raise RelayedError(code, details) from error
+            trailing: Any = error.trailing_metadata() or ()
+            metadata = tuple((key, value) for key, value in trailing if key.startswith(OURS))
+            raise RelayedError(code, details, metadata) from error
         return answer

@@ -2,7 +2,7 @@
 
 StoreError
 |-- InputError            the caller: a value, file or row that breaks the input contract
-|   |-- UnknownFieldError     a side-info field that the store does not have
+|   |-- FieldError            a side-info field of a request that is refused
 |   `-- TooManyBadRowsError   more bad input rows than `--max-bad-rows` allows
 |-- GenerationError       the operator: a published artefact cannot be served
 |   |-- MissingGenerationError   nothing published, or a listed file is gone
@@ -11,7 +11,8 @@ StoreError
 |-- StoreIOError          the operator: disk full, read-only file system
 |   `-- MapFullError          the address space of an LMDB environment is used up
 |-- LockedError           the operator: another process is at work there, the message says which
-`-- StoreClosedError      the program: a store or snapshot was used after it was closed
+|-- StoreClosedError      the program: a store or snapshot was used after it was closed
+`-- DeadlineExceededError transient: the time of a request is spent
 """
 
 from __future__ import annotations
@@ -37,8 +38,23 @@ class InputError(StoreError):
     exit_status = 2
 
 
-class UnknownFieldError(InputError):
-    """The store has no such side-info field of behaviors; the message names it and those there are."""
+class FieldError(InputError):
+    """A side-info field of a request is refused."""
+
+    def __init__(self, message: str, part: str, field: str) -> None:
+        """Keeps what is refused beside the message, which names it too.
+
+        Args:
+            message: What is wrong, starting with the field.
+            part: What the field is of: "user", "candidate", "context", "behavior" or "event".
+            field: Its name.
+        """
+        super().__init__(message, part, field)
+        self.part = part
+        self.field = field
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,3 +118,7 @@ class LockedError(StoreError):
 
 class StoreClosedError(StoreError):
     """A store or a snapshot was used after it was closed."""
+
+
+class DeadlineExceededError(StoreError):
+    """The time of a request is spent; the rest of the work was not done."""

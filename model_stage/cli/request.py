@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 import typer
 
 from model_stage.cli.request_fields import RequestFields, read_request_fields
-from model_stage.errors import InvalidRequestError
 from model_stage.types import RankRequest
+from store.errors import FieldError, InputError
 from store.retrieval import Candidates
 from store.types import parse_id
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 FieldsOption = Annotated[
     Path | None, typer.Option(help="JSON file of candidate, user and context fields; see docs/explain.md.")
 ]
-_FIELD_PROBLEM = re.compile(r"(candidate|user|context)_fields\[|candidates\.fields\[")
 
 
 def request_of(
@@ -41,7 +39,7 @@ def request_of(
         targets: Names; none = all.
 
     Raises:
-        InvalidRequestError, store.errors.InputError: A name is no id, or the file is not one of fields.
+        InputError: A name is no id, or the file is not one of fields.
     """
     given = RequestFields() if fields is None else read_request_fields(fields)
     return RankRequest(
@@ -60,10 +58,8 @@ def name_fields_file(fields: Path | None) -> Iterator[None]:
     """Puts the name of the file before the ranker's refusal of one of its fields."""
     try:
         yield
-    except InvalidRequestError as exc:
-        if _FIELD_PROBLEM.match(str(exc)) is None:
-            raise
-        raise InvalidRequestError(f"{fields}: {exc}") from exc
+    except FieldError as exc:
+        raise InputError(f"{fields}: {exc}") from exc
 
 
 def _for_each(columns: Mapping[str, FieldColumn], count: int) -> dict[str, FieldColumn]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_stage.errors import InvalidRequestError
+from store.errors import InputError
 from store.lists import Lists
 from store.types import parse_id
 
@@ -39,27 +39,26 @@ def read_request_fields(path: Path) -> RequestFields:
     """Reads the fields of a request for one candidate.
 
     Raises:
-        InvalidRequestError: The file cannot be read, is no JSON object of parts and fields, has a key twice, or a value
-            is no number, id or list of ids; names file and key.
-        store.errors.InputError: A string is no id; names file and key.
+        InputError: The file cannot be read, is no JSON object of parts and fields, has a key twice, or a value is no
+            number, id or list of ids; names file and key.
     """
 
     def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         for at, name in enumerate(names):
             if name in names[:at]:
-                raise InvalidRequestError(f"{path}: {name}: is given twice")
+                raise InputError(f"{path}: {name}: is given twice")
         return dict(pairs)
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
         json.dumps(content, ensure_ascii=False).encode()  # fails for escapes of half a surrogate pair
     except (OSError, ValueError, RecursionError) as exc:
-        raise InvalidRequestError(f"{path}: cannot be read as JSON: {exc}") from exc
+        raise InputError(f"{path}: cannot be read as JSON: {exc}") from exc
     parts = _object(str(path), content)
     for part in parts:
         if part not in PARTS:
-            raise InvalidRequestError(f"{path}: {part}: is no part of a request; the parts are {', '.join(PARTS)}")
+            raise InputError(f"{path}: {part}: is no part of a request; the parts are {', '.join(PARTS)}")
     columns = {
         part: {
             name: _column(f"{path}: {part}.{name}", value) for name, value in _object(f"{path}: {part}", fields).items()
@@ -71,7 +70,7 @@ def read_request_fields(path: Path) -> RequestFields:
 
 def _object(where: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise InvalidRequestError(f"{where}: must be an object, is {json.dumps(value)[:40]}")
+        raise InputError(f"{where}: must be an object, is {json.dumps(value)[:40]}")
     return value
 
 
@@ -85,7 +84,7 @@ def _column(where: str, value: object) -> FieldColumn:
         case int() | float() if not isinstance(value, bool) and abs(value) <= _LARGEST:
             return np.array([value], np.float32)
         case _:
-            raise InvalidRequestError(
+            raise InputError(
                 f"{where}: must be a finite number, a string (an id) or a list of strings (ids), is "
                 f"{json.dumps(value)[:40]}"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
-from store.errors import UnknownFieldError
+from store.errors import FieldError
 from store.lists import holds_of
 from store.retrieval import Candidates, SearchRequest
 from store.types import NO_ID
@@ -81,7 +81,7 @@ def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
     )
     try:
         found = retriever.search(nothing)
-    except UnknownFieldError as exc:
+    except FieldError as exc:
         raise field_mismatch(bundle, str(exc)) from exc
     except SearchUnavailableError:
         return

@@ -11,17 +11,12 @@ import torch
 from model_stage.bundle import load_bundle
 from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.encoder import collate
-from model_stage.errors import (
-    BundleMismatchError,
-    DeadlineExceededError,
-    InvalidRequestError,
-    SearchUnavailableError,
-)
+from model_stage.errors import BundleMismatchError, SearchUnavailableError
 from model_stage.ranking.ablation import no_statistics, parts_of, without
 from model_stage.ranking.compatibility import check_agreement, check_retriever, field_mismatch
 from model_stage.ranking.validate import check_request, columns_of
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
-from store.errors import UnknownFieldError
+from store.errors import DeadlineExceededError, FieldError, InputError
 from store.retrieval import BehaviorColumns, SearchResult
 from store.types import NO_ID, Vocabulary
 
@@ -90,7 +85,7 @@ class Ranker:
         """Gives a probability per candidate and target; degraded, and flagged so, when search does not answer.
 
         Raises:
-            InvalidRequestError: The request breaks the contract; names the field.
+            InputError: The request breaks the contract; names the field.
             DeadlineExceededError: No time is left to score.
         """
         columns = self._validate(request)
@@ -118,14 +113,14 @@ class Ranker:
         """Gives the behaviors behind one candidate's probabilities, with the attention each gets per target.
 
         Raises:
-            InvalidRequestError: As `rank`, or there is no such candidate.
+            InputError: As `rank`, or there is no such candidate.
             SearchUnavailableError: Search does not answer: without history there is nothing to explain.
             BundleMismatchError: What it answers is not what the bundle was made for.
             DeadlineExceededError: No time is left to score.
         """
         columns = self._validate(request)
         if not 0 <= candidate < len(request.candidates):
-            raise InvalidRequestError(f"candidate: {candidate} is outside 0 .. {len(request.candidates) - 1}")
+            raise InputError(f"candidate: {candidate} is outside 0 .. {len(request.candidates) - 1}")
         found = self._search(request, deadline, request_id, with_names=True)
         assert found.names is not None
         encoded, encoder, ancestors_reason = self._encode(request, found, deadline, request_id)
@@ -194,7 +189,7 @@ class Ranker:
         query = request.query(with_names=with_names, behavior_fields=self.bundle.schema.side_info)
         try:
             found = self._retriever.search(query, _deadline_of_search(request, deadline), request_id)
-        except UnknownFieldError as exc:
+        except FieldError as exc:
             raise field_mismatch(self.bundle, str(exc)) from exc
         check_agreement(self.bundle, found)
         return found

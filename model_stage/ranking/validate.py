@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_stage.errors import InvalidRequestError
 from model_stage.types import MAX_CANDIDATES
+from store.errors import FieldError, InputError
 from store.lists import MAX_LIST_VALUES, Lists
 from store.types import NO_ID
 
@@ -31,17 +31,17 @@ def check_request(request: RankRequest, schema: Schema, now_s: float, max_clock_
         max_clock_skew_s: How far ahead of it the as-of time may be.
 
     Raises:
-        InvalidRequestError: The request breaks the contract; names the field.
+        InputError: The request breaks the contract; names the field.
     """
     count = len(request.candidates)
     if not 1 <= count <= MAX_CANDIDATES:
-        raise InvalidRequestError(f"candidates: expected 1 to {MAX_CANDIDATES}, got {count}")
+        raise InputError(f"candidates: expected 1 to {MAX_CANDIDATES}, got {count}")
     if request.user == NO_ID:
-        raise InvalidRequestError("user: 2**64 - 1 is reserved and no user")
+        raise InputError("user: 2**64 - 1 is reserved and no user")
     if request.as_of_ms <= 0:
-        raise InvalidRequestError(f"as_of_ms: must be positive, is {request.as_of_ms}")
+        raise InputError(f"as_of_ms: must be positive, is {request.as_of_ms}")
     if request.as_of_ms > (now_s + max_clock_skew_s) * 1000:
-        raise InvalidRequestError(
+        raise InputError(
             f"as_of_ms: {request.as_of_ms} is more than {max_clock_skew_s:g} s ahead of this server's clock"
         )
     _check_fields("candidate", request.candidate_fields, schema, count)
@@ -53,36 +53,44 @@ def columns_of(targets: Sequence[str], names: Sequence[str]) -> list[int]:
     """Gives the columns of the targets that are asked for, of all if none are named.
 
     Raises:
-        InvalidRequestError: There is no such target; names the field.
+        InputError: There is no such target; names the field.
     """
     for at, name in enumerate(targets):
         if name not in names:
-            raise InvalidRequestError(f"targets[{at}]: unknown target {name!r}; this bundle has {', '.join(names)}")
+            raise InputError(f"targets[{at}]: unknown target {name!r}; this bundle has {', '.join(names)}")
     return [names.index(name) for name in targets or names]
 
 
 def _check_fields(part: Part, given: Mapping[str, FieldColumn], schema: Schema, length: int) -> None:
     known = {f.name: f for f in schema.fields if f.part == part}
     for name, values in given.items():
-        where = f"{part}_fields[{name!r}]"
         if name not in known:
-            raise InvalidRequestError(f"{where}: no such {part} field; this bundle has {sorted(known)}")
-        if len(values) != length:
-            raise InvalidRequestError(f"{where}: expected {length} values, got {len(values)}")
-        field = known[name]
-        if isinstance(values, Lists):
-            _check_lists(where, field, values)
-        elif values.dtype != _DTYPES.get(field.holds):
-            raise InvalidRequestError(f"{where}: {values.dtype} values do not fit a {field.kind} field")
-        elif field.holds == "numbers" and bool(np.isinf(values).any()):
-            raise InvalidRequestError(f"{where}: every value must be finite")
+            problem = f"no such {part} field; this bundle has {sorted(known)}"
+        elif len(values) != length:
+            problem = f"expected {length} values, got {len(values)}"
+        else:
+            problem = _problem(values, known[name])
+        if problem:
+            raise FieldError(f"{part}_fields[{name!r}]: {problem}", part, name)
 
 
-def _check_lists(where: str, field: AnyField, lists: IdLists) -> None:
+def _problem(values: FieldColumn, field: AnyField) -> str:
+    """Says why a column is none of a field; empty = it is one."""
+    if isinstance(values, Lists):
+        return _list_problem(values, field)
+    if values.dtype != _DTYPES.get(field.holds):
+        return f"{values.dtype} values do not fit a {field.kind} field"
+    if field.holds == "numbers" and bool(np.isinf(values).any()):
+        return "every value must be finite"
+    return ""
+
+
+def _list_problem(lists: IdLists, field: AnyField) -> str:
     if field.holds != "lists of ids" or lists.values.dtype != np.uint64:
-        raise InvalidRequestError(f"{where}: lists of {lists.values.dtype} do not fit a {field.kind} field")
+        return f"lists of {lists.values.dtype} do not fit a {field.kind} field"
     if bool((lists.values == np.uint64(NO_ID)).any()):
-        raise InvalidRequestError(f"{where}: 2**64 - 1 is reserved and no id")
+        return "2**64 - 1 is reserved and no id"
     longest = int(lists.lengths.max(initial=0))
     if longest > MAX_LIST_VALUES:
-        raise InvalidRequestError(f"{where}: a list of {longest} values, at most {MAX_LIST_VALUES} are allowed")
+        return f"a list of {longest} values, at most {MAX_LIST_VALUES} are allowed"
+    return ""

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from model_stage.errors import DeadlineExceededError, InvalidRequestError, ModelError, RankingUnavailableError
+from model_stage.errors import ModelError, RankingUnavailableError
 from model_stage.serving.convert import explanation_from_proto, request_to_proto, result_from_proto
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from serving.deadline import Deadline
+from serving.wire.columns import refusal_from_call
+from store.errors import DeadlineExceededError, InputError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,7 +50,7 @@ class RankClient:
         """Gives a probability per candidate and target, bit for bit what the ranker answers in one process.
 
         Raises:
-            InvalidRequestError: The service refuses the request; the message names the field.
+            InputError: The service refuses the request; the message names the field.
             DeadlineExceededError: No answer within the deadline.
             RankingUnavailableError: The service cannot be reached, is full or failed.
         """
@@ -77,11 +79,11 @@ def _remaining_s(deadline: Deadline | None) -> float:
     return (deadline or Deadline.after(DEFAULT_DEADLINE_S)).remaining_s()
 
 
-def _translate(error: grpc.RpcError) -> ModelError:
+def _translate(error: grpc.RpcError) -> ModelError | InputError | DeadlineExceededError:
     assert isinstance(error, grpc.Call)
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidRequestError(details)
+        return refusal_from_call(error)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceededError("the ranking service did not answer in time")
     return RankingUnavailableError(f"the ranking service answered {code.name}: {details}")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from model_stage.serving.search_client import SearchClient
-from model_stage.serving.service import STATUS_TABLE, AdminServicer, CurrentRanker, RankingMetrics, RankingServicer
-from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
+from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from serving import ServeOptions
 
 RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
-ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 
 
 @contextmanager
@@ -44,18 +42,11 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
         current = CurrentRanker(bundle_root, client)
         ranking = RankingServicer(current, RankingMetrics(metrics.registry), log)
         swaps = Swaps(current, metrics.registry, log)
-        admin = AdminServicer(current, swaps)
-        services = (
-            Service(
-                name=RANKING_SERVICE,
-                add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking),
-            ),
-            Service(
-                name=ADMIN_SERVICE, add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin), queued=False
-            ),
+        service = Service(
+            name=RANKING_SERVICE, add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking)
         )
         watching = nullcontext() if options.watch_s is None else swaps.watching(options.watch_s)
-        with Server(services, options, STATUS_TABLE, metrics, log) as server, watching:
+        with Server((service, swaps.admin), options, STATUS_TABLE, metrics, log) as server, watching:
             yield server
 
 

@@ -1,13 +1,11 @@
-"""The ranking and admin servicers of stage two: messages in, one call of the ranker, messages out.
+"""The ranking servicer of stage two: messages in, one call of the ranker, messages out.
 
 | raised by the ranker | status | text on the wire |
 |---|---|---|
-| InvalidRequestError | INVALID_ARGUMENT | the message, which names the field |
 | ConfigError, BundleError | FAILED_PRECONDITION | the message, which names the file |
 | BundleMismatchError | FAILED_PRECONDITION (Explain only: Rank answers degraded) | the message, which names both |
 | SearchUnavailableError | UNAVAILABLE (Explain only: Rank answers degraded) | the message |
 | RankingUnavailableError | UNAVAILABLE | the message |
-| DeadlineExceededError | DEADLINE_EXCEEDED | the message |
 | ParameterGroupError, ModelError | INTERNAL | the request id |
 
 What the store and the edge raise, and whatever is listed nowhere, is in the table of `serving.server.status`.
@@ -26,10 +24,9 @@ from model_stage import errors
 from model_stage.bundle import load_bundle
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert
-from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
-from serving import Row, StatusTable, current_call, software_version
+from serving import LARGEST_MESSAGE_BYTES, Row, StatusTable, current_call, takes_up_to
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
@@ -40,18 +37,15 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from model_stage.types import RankResult, Retriever
-    from serving import Swaps
 
 STATUS_TABLE = StatusTable(
     Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
-    Row(errors.InvalidRequestError, StatusCode.INVALID_ARGUMENT),
     Row(errors.ConfigError, StatusCode.FAILED_PRECONDITION),
     Row(errors.ParameterGroupError, StatusCode.INTERNAL, tell=False),
     Row(errors.BundleError, StatusCode.FAILED_PRECONDITION),
     Row(errors.BundleMismatchError, StatusCode.FAILED_PRECONDITION),
     Row(errors.SearchUnavailableError, StatusCode.UNAVAILABLE),
     Row(errors.RankingUnavailableError, StatusCode.UNAVAILABLE),
-    Row(errors.DeadlineExceededError, StatusCode.DEADLINE_EXCEEDED),
 )
 
 
@@ -126,6 +120,7 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         self._metrics = metrics
         self._log = log
 
+    @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:  # noqa: N802
         """Scores the candidates; degraded, flagged and counted, when search does not answer."""
         call = current_call()
@@ -139,6 +134,7 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
             self._log.warning("ancestors unknown", request_id=call.request_id, reason=result.ancestors_reason)
         return convert.result_to_proto(result)
 
+    @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
         """Says which behaviors stand behind one candidate's scores."""
         call = current_call()
@@ -147,25 +143,3 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         result = ranker.explain(asked, request.candidate, call.deadline, call.request_id)
         call.check_time()
         return convert.explanation_to_proto(result)
-
-
-class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Answers `lookback.admin.v1.AdminService` for stage two."""
-
-    def __init__(self, current: CurrentRanker, swaps: Swaps) -> None:
-        self._current = current
-        self._swaps = swaps
-
-    def Reload(self, request: admin_pb2.ReloadRequest, context: grpc.ServicerContext) -> admin_pb2.ReloadResponse:  # noqa: N802
-        """Opens the published bundle; a bad one is refused and the old one stays."""
-        self._swaps.reload()
-        return admin_pb2.ReloadResponse(versions=self._versions())
-
-    def GetVersions(  # noqa: N802
-        self, request: admin_pb2.GetVersionsRequest, context: grpc.ServicerContext
-    ) -> admin_pb2.GetVersionsResponse:
-        """Says what is served."""
-        return admin_pb2.GetVersionsResponse(versions=self._versions())
-
-    def _versions(self) -> admin_pb2.Versions:
-        return admin_pb2.Versions(software=software_version(), bundle=self._current.ranker.bundle.name)

@@ -116,7 +116,7 @@ def retrieve_examples(
 
     Raises:
         ConfigError: The store holds a field as another kind than the schema says.
-        store.errors.UnknownFieldError: Behaviors of the store lack side-info that the schema names.
+        store.errors.FieldError: Behaviors of the store lack side-info that the schema names.
     """
     encoders = AncestorEncoder(encoder, retriever)
     grouped = list(requests_of(impressions, schema))

@@ -22,13 +22,13 @@ def _run(*command: str | Path) -> tuple[int, str]:
 
 def check_style() -> list[str]:
     """Gives what buf's STANDARD rules find wrong with the .proto files."""
-    status, output = _run(BUF, "lint", "protos")
+    status, output = _run(BUF, "lint", ".")
     return [f"buf lint:\n{output}"] if status else []
 
 
 def check_compatible(before: Path) -> list[str]:
-    """Gives the changes that would break a client built from the .proto files under `before`."""
-    status, output = _run(BUF, "breaking", "protos", "--against", before)
+    """Gives the changes that would break a client built from the checkout `before`."""
+    status, output = _run(BUF, "breaking", ".", "--against", before, "--against-config", "buf.yaml")
     return [f"buf breaking:\n{output}"] if status else []
 
 
@@ -47,7 +47,7 @@ def check_against_release() -> list[str]:
     archive = subprocess.run(["git", "archive", tag, "protos"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
-        return check_compatible(Path(folder) / "protos")
+        return check_compatible(Path(folder))
 
 
 def check_generated(root: Path = ROOT) -> list[str]:

@@ -101,7 +101,7 @@ def explain(
         request: The request.
 
     Raises:
-        InvalidRequestError: The request breaks the contract.
+        InputError: The request breaks the contract.
     """
     searcher = Searcher(store, index, config)
     result = searcher.search(request)

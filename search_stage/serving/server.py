@@ -7,29 +7,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from protos.lookback.admin.v1 import admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.errors import UnusableIndexError
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from search_stage.serving.service import (
-    ADMIN_SERVICE,
-    LARGEST_APPEND_BYTES,
-    SEARCH_SERVICE,
-    STATUS_TABLE,
-    AdminServicer,
-    SearchMetrics,
-    SearchServicer,
-)
-from serving import (
-    LARGEST_SMALL_MESSAGE_BYTES,
-    Server,
-    ServerMetrics,
-    Service,
-    Swaps,
-    make_logger,
-    run_until_terminated,
-)
+from search_stage.serving.service import SEARCH_SERVICE, STATUS_TABLE, SearchMetrics, SearchServicer
+from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 from serving.place import FIRST, read_served
 from store.behavior_store import BehaviorStore
 from store.errors import GenerationError
@@ -83,8 +66,12 @@ def search_server(
         writer = stack.enter_context(LiveWriter(store)) if writes else None
         swaps = Swaps(searcher, metrics.registry, log, place, afterwards=None if writer is None else writer.trim)
         search = SearchServicer(store, searcher, SearchMetrics(metrics.registry), writer)
-        services = _services(search, AdminServicer(searcher, swaps), append=append)
-        server = stack.enter_context(Server(services, options, STATUS_TABLE, metrics, log))
+        service = Service(
+            name=SEARCH_SERVICE,
+            add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
+            first_worker_only=WRITES if append else frozenset(),
+        )
+        server = stack.enter_context(Server((service, swaps.admin), options, STATUS_TABLE, metrics, log))
         if options.watch_s is not None:
             stack.enter_context(swaps.watching(options.watch_s))
         yield server
@@ -97,29 +84,6 @@ def _opened(
     store = BehaviorStore.open(store_root, names.get("store"))
     index = None if index_root is None else IndexGeneration.open(index_root, names.get("index"))
     return store, Searcher(store, index, config)
-
-
-def _services(search: SearchServicer, admin: AdminServicer, *, append: bool) -> tuple[Service, ...]:
-    small = LARGEST_SMALL_MESSAGE_BYTES
-    return (
-        Service(
-            name=SEARCH_SERVICE,
-            add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
-            largest_bytes={
-                "Append": LARGEST_APPEND_BYTES,
-                "DeleteUser": small,
-                "GetAncestors": small,
-                "GetHistory": small,
-            },
-            first_worker_only=WRITES if append else frozenset(),
-        ),
-        Service(
-            name=ADMIN_SERVICE,
-            add=partial(admin_pb2_grpc.add_AdminServiceServicer_to_server, admin),
-            queued=False,
-            largest_bytes={"Reload": small, "GetVersions": small},
-        ),
-    )
 
 
 def serve(

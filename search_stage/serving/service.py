@@ -1,12 +1,10 @@
-"""The search and admin servicers of stage one: messages in, one call of the searcher or the store, messages out.
+"""The search servicer of stage one: messages in, one call of the searcher or the store, messages out.
 
 | raised by the searcher | status | text on the wire |
 |---|---|---|
-| InvalidRequestError | INVALID_ARGUMENT | the message, which names the field |
 | ConfigError, ExportError, IndexCheckError | FAILED_PRECONDITION | the message, which names the file or the bar |
 | UnusableIndexError, CorruptIndexError, IndexMismatchError | FAILED_PRECONDITION | the message (what to run) |
 | FaissMissingError | FAILED_PRECONDITION | the message (what to install) |
-| DeadlineExceededError | DEADLINE_EXCEEDED | the message |
 | SearchError | INTERNAL | the request id |
 
 What the store and the edge raise, and whatever is listed nowhere, is in the table of `serving.server.status`.
@@ -21,13 +19,13 @@ import numpy as np
 from grpc import StatusCode
 from prometheus_client import Counter
 
-from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage import errors
-from search_stage.serving import convert
-from serving import NotOfferedError, RelayedError, Row, StatusTable, current_call, software_version
+from serving import LARGEST_MESSAGE_BYTES, NotOfferedError, Row, StatusTable, current_call, takes_up_to
+from serving.wire import search as wire
 from store.errors import InputError
+from store.retrieval import BehaviorColumns
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from search_stage.searcher import Searcher
-    from serving import Swaps
     from store.behavior_store import BehaviorStore
     from store.delta.batch import AppendResult
     from store.live_writer import LiveWriter
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 
 STATUS_TABLE = StatusTable(
     Row(errors.SearchError, StatusCode.INTERNAL, tell=False),
-    Row(errors.InvalidRequestError, StatusCode.INVALID_ARGUMENT),
     Row(errors.ConfigError, StatusCode.FAILED_PRECONDITION),
     Row(errors.ExportError, StatusCode.FAILED_PRECONDITION),
     Row(errors.IndexCheckError, StatusCode.FAILED_PRECONDITION),
@@ -52,7 +48,6 @@ STATUS_TABLE = StatusTable(
     Row(errors.CorruptIndexError, StatusCode.FAILED_PRECONDITION),
     Row(errors.IndexMismatchError, StatusCode.FAILED_PRECONDITION),
     Row(errors.FaissMissingError, StatusCode.FAILED_PRECONDITION),
-    Row(errors.DeadlineExceededError, StatusCode.DEADLINE_EXCEEDED),
 )
 
 DEFAULT_PAGE_SIZE = 1_000
@@ -61,10 +56,7 @@ LARGEST_APPEND = 10_000
 """Events one Append may bring."""
 LARGEST_APPEND_BYTES = 4 * 2**20
 """That many events with some side-info; a small message can become a large object."""
-RELOAD_LIMIT_S = 600.0
-"""What each of the other workers gets to open a generation, however long the caller waits."""
 SEARCH_SERVICE = pb.DESCRIPTOR.services_by_name["SearchService"].full_name
-ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 _PAGE_TOKEN = re.compile(r"(?P<before>[0-9]{1,15})\.(?P<skip>[0-9]{1,10})")
 
 
@@ -123,26 +115,28 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._metrics = metrics
         self._writer = writer
 
+    @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:  # noqa: N802
         """Retrieves behaviors for the candidates of one user."""
         call = current_call()
-        asked = convert.request_from_proto(request)
+        asked = wire.request_from_proto(request)
         result = self._searcher.search(asked, call.deadline, call.request_id)
         call.check_time()
         self._metrics.count(result)
-        return convert.result_to_proto(result)
+        return wire.result_to_proto(result)
 
+    @takes_up_to(LARGEST_APPEND_BYTES)
     def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:  # noqa: N802
         """Writes live events; answers once they are durable."""
         writer = self._offered("Append")
         length = len(request.user.data) // 8
         if length > LARGEST_APPEND:
             raise InputError(f"user: at most {LARGEST_APPEND} events a call, got {length}")
-        batch = convert.batch_from_proto(request)
+        batch = wire.batch_from_proto(request)
         current_call().check_time()
         result = writer.append(batch)
         self._metrics.count_append(result)
-        return convert.append_to_proto(result)
+        return wire.append_to_proto(result)
 
     def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:  # noqa: N802
         """Deletes a user, at once and for good."""
@@ -165,16 +159,16 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             # One more than the page holds, to know whether there is another page.
             page = snapshot.user(request.user).history(as_of_ms=as_of_ms, limit=size + 1, skip=skip)
             return pb.GetHistoryResponse(
-                behaviors=convert.behaviors_to_proto(convert.newest_first(page, size)),
-                vocabulary=convert.vocabulary_to_proto(snapshot.vocabulary),
+                behaviors=wire.behaviors_to_proto(_newest_first(page, size)),
+                vocabulary=wire.vocabulary_to_proto(snapshot.vocabulary),
                 next_page_token=_next_token(page.timestamp_ms, as_of_ms, skip) if len(page) > size else "",
                 store_generation=snapshot.generation,
             )
 
     def GetAncestors(self, request: pb.GetAncestorsRequest, context: grpc.ServicerContext) -> pb.GetAncestorsResponse:  # noqa: N802
         """Reads what stands above some categories."""
-        ancestors = self._searcher.ancestors(convert.categories_from_proto(request))
-        return convert.ancestors_to_proto(ancestors)
+        ancestors = self._searcher.ancestors(wire.categories_from_proto(request))
+        return wire.ancestors_to_proto(ancestors)
 
     def _offered(self, name: str) -> LiveWriter:
         if self._writer is None:
@@ -210,49 +204,14 @@ def _next_token(timestamp_ms: I64, as_of_ms: int | None, skip: int) -> str:
     return f"{last + 1}.{shown}"
 
 
-class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Answers `lookback.admin.v1.AdminService` for stage one, and for every worker of its port."""
-
-    def __init__(self, searcher: Searcher, swaps: Swaps) -> None:
-        """Answers for a searcher, and reloads it through what follows `CURRENT`."""
-        self._searcher = searcher
-        self._swaps = swaps
-
-    def Reload(self, request: admin_pb2.ReloadRequest, context: grpc.ServicerContext) -> admin_pb2.ReloadResponse:  # noqa: N802
-        """Opens the published store and index, here first; a bad one is refused and the old ones stay."""
-        self._swaps.reload()
-        workers = self._workers("Reload", RELOAD_LIMIT_S)
-        return admin_pb2.ReloadResponse(versions=self._versions(), workers=workers)
-
-    def GetVersions(  # noqa: N802
-        self, request: admin_pb2.GetVersionsRequest, context: grpc.ServicerContext
-    ) -> admin_pb2.GetVersionsResponse:
-        """Says what is served."""
-        workers = self._workers("GetVersions", current_call().deadline.remaining_s())
-        return admin_pb2.GetVersionsResponse(versions=self._versions(), workers=workers)
-
-    def _workers(self, method: str, timeout_s: float) -> list[admin_pb2.Worker]:
-        """Has the other workers do the same, one after another."""
-        call = current_call()
-        if call.siblings is None:
-            return []
-        workers = [admin_pb2.Worker(number=call.siblings.own_number, versions=self._versions())]
-        for number in call.siblings.numbers:
-            try:
-                data = call.siblings.ask(number, f"/{ADMIN_SERVICE}/{method}", b"", timeout_s, call.request_id)
-            except RelayedError as error:
-                if error.code not in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
-                    raise RelayedError(error.code, f"worker {number}: {error}") from error
-                workers.append(admin_pb2.Worker(number=number, problem=str(error)))
-            else:
-                # Both answers have the versions in the same place.
-                versions = admin_pb2.GetVersionsResponse.FromString(data).versions
-                workers.append(admin_pb2.Worker(number=number, versions=versions))
-        return sorted(workers, key=lambda worker: worker.number)
-
-    def _versions(self) -> admin_pb2.Versions:
-        return admin_pb2.Versions(
-            software=software_version(),
-            store_generation=self._searcher.store_generation,
-            index_generation=self._searcher.index_generation,
-        )
+def _newest_first(behaviors: BehaviorColumns, limit: int) -> BehaviorColumns:
+    """Gives the newest of some behaviors, in the reverse of their order."""
+    newest = slice(-1, -limit - 1, -1)
+    return BehaviorColumns(
+        item=behaviors.item[newest],
+        category=behaviors.category[newest],
+        timestamp_ms=behaviors.timestamp_ms[newest],
+        domain=behaviors.domain[newest],
+        action=behaviors.action[newest],
+        scene=behaviors.scene[newest],
+    )

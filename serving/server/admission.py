@@ -7,7 +7,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from serving.errors import DrainingError, OverloadedError, TimeSpentError
+from serving.errors import DrainingError, OverloadedError
+from store.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ class Admission:
         Raises:
             DrainingError: The door was closed before the request came.
             OverloadedError: All places to run and to wait are taken.
-            TimeSpentError: The deadline passed while waiting.
+            DeadlineExceededError: The deadline passed while waiting.
         """
         self._take_place(deadline)
         try:
@@ -92,7 +93,7 @@ class Admission:
         try:
             while self._queue[0] is not ticket or self._running >= self._max_running:
                 if not self._changed.wait(deadline.remaining_s()) and deadline.expired:
-                    raise TimeSpentError("the deadline of the request passed while it waited for its turn")
+                    raise DeadlineExceededError("the deadline of the request passed while it waited for its turn")
         finally:
             self._queue.remove(ticket)
             self._changed.notify_all()

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from traceback import clear_frames
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from serving.errors import OverloadedError
-from serving.limits import LARGEST_MESSAGE_BYTES
+from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
+from serving.errors import OverloadedError, RelayedError
+from serving.limits import largest_bytes_of
 from serving.place import FIRST
-from serving.server.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
 from serving.siblings import REQUEST_ID
-from store.errors import InputError
+from serving.wire.columns import refusal_to_metadata
+from store.errors import FieldError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -41,8 +41,6 @@ class Service:
     """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
     queued: bool = True
     """Whether its requests need a place in the queue; False for what must get through when the server is full."""
-    largest_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Largest request by method, where that is less than the server's."""
     first_worker_only: frozenset[str] = frozenset()
     """Methods that the other workers pass on to the first one."""
 
@@ -117,7 +115,7 @@ class Edge(grpc.ServerInterceptor):
             name=method_name,
             path=path,
             handler=handler,
-            largest_bytes=service.largest_bytes.get(method_name, LARGEST_MESSAGE_BYTES),
+            largest_bytes=largest_bytes_of(handler.unary_unary),
             queued=service.queued,
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
@@ -176,8 +174,7 @@ class Edge(grpc.ServerInterceptor):
     def _refuse(self, error: Exception, code: grpc.StatusCode, call: Call, context: grpc.ServicerContext) -> NoReturn:
         if not self._table.row(error).tell:
             self._log.error("request failed", request_id=call.request_id[:256], exc_info=error)
-        if isinstance(error, OverloadedError):
-            context.set_trailing_metadata((("grpc-retry-pushback-ms", str(error.retry_after_ms)),))
+        context.set_trailing_metadata(_trailing_metadata(error))
         context.abort(code, self._table.details(error, call.request_id))
         raise AssertionError("abort returned")
 
@@ -192,6 +189,18 @@ class Edge(grpc.ServerInterceptor):
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
         )
+
+
+def _trailing_metadata(error: Exception) -> tuple[tuple[str, str | bytes], ...]:
+    match error:
+        case OverloadedError():
+            return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
+        case FieldError():
+            return refusal_to_metadata(error)
+        case RelayedError():
+            return error.metadata
+        case _:
+            return ()
 
 
 def _with_id(call: Call, message: object, context: grpc.ServicerContext) -> Call:

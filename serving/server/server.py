@@ -8,8 +8,6 @@ import sys
 import threading
 import time
 from concurrent import futures
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -166,15 +164,6 @@ class Server:
         self._log.info("ended", finished=finished)
         self._drained = finished
         return finished
-
-
-@cache
-def software_version() -> str:
-    """Gives the version of the installed package; "checkout" where it runs without being installed."""
-    try:
-        return version("lookback")
-    except PackageNotFoundError:
-        return "checkout"
 
 
 def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> None:

@@ -2,7 +2,7 @@
 
 | raised by the store or the edge | status | text on the wire |
 |---|---|---|
-| InputError, TooManyBadRowsError, UnknownFieldError | INVALID_ARGUMENT | the message, which names the field |
+| InputError, FieldError, TooManyBadRowsError | INVALID_ARGUMENT | the message, which names the field |
 | MissingGenerationError, OutdatedGenerationError | FAILED_PRECONDITION | the message (what to run) |
 | CorruptGenerationError, GenerationError | FAILED_PRECONDITION | the message (what to run) |
 | CorruptRecordError | DATA_LOSS | the request id |
@@ -12,7 +12,7 @@
 | StoreIOError, StoreError | INTERNAL | the request id |
 | OverloadedError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
 | DrainingError | UNAVAILABLE | the message |
-| TimeSpentError | DEADLINE_EXCEEDED | the message |
+| DeadlineExceededError | DEADLINE_EXCEEDED | the message |
 | NotOfferedError | UNIMPLEMENTED | the message |
 | RelayedError | UNAVAILABLE or what the other worker gave | the other worker's text |
 | ServingError and whatever is not listed | INTERNAL | the request id |
@@ -42,7 +42,7 @@ COMMON_ROWS = (
     Row(store_errors.StoreError, StatusCode.INTERNAL, tell=False),
     Row(store_errors.InputError, StatusCode.INVALID_ARGUMENT),
     Row(store_errors.TooManyBadRowsError, StatusCode.INVALID_ARGUMENT),
-    Row(store_errors.UnknownFieldError, StatusCode.INVALID_ARGUMENT),
+    Row(store_errors.FieldError, StatusCode.INVALID_ARGUMENT),
     Row(store_errors.GenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.MissingGenerationError, StatusCode.FAILED_PRECONDITION),
     Row(store_errors.OutdatedGenerationError, StatusCode.FAILED_PRECONDITION),
@@ -52,10 +52,10 @@ COMMON_ROWS = (
     Row(store_errors.MapFullError, StatusCode.RESOURCE_EXHAUSTED, tell=False),
     Row(store_errors.LockedError, StatusCode.FAILED_PRECONDITION, tell=False),
     Row(store_errors.StoreClosedError, StatusCode.UNAVAILABLE, tell=False),
+    Row(store_errors.DeadlineExceededError, StatusCode.DEADLINE_EXCEEDED),
     Row(serving_errors.ServingError, StatusCode.INTERNAL, tell=False),
     Row(serving_errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED),
     Row(serving_errors.DrainingError, StatusCode.UNAVAILABLE),
-    Row(serving_errors.TimeSpentError, StatusCode.DEADLINE_EXCEEDED),
     Row(serving_errors.NotOfferedError, StatusCode.UNIMPLEMENTED),
     Row(serving_errors.RelayedError, StatusCode.UNAVAILABLE),
 )

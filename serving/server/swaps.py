@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import Counter, Gauge, Info
 
 from serving.place import write_whole
+from serving.server.edge import Service
+from serving.wire.admin import ADMIN_SERVICE, AdminServicer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,6 +84,11 @@ class Swaps:
         )
         self._info = Info("lookback_serving", "Names of the generations served.", registry=registry)
         self._note()
+
+    @property
+    def admin(self) -> Service:
+        """The admin service over this."""
+        return Service(name=ADMIN_SERVICE, add=AdminServicer(self.reload, self._part.served).add_to, queued=False)
 
     def reload(self) -> None:
         """Serves what is published.

@@ -1,1 +1,1 @@
-"""Messages and plain columns: both directions of a message stand in one file."""
+"""Messages: one file for each .proto, both directions of a message in it; nothing else in serving imports protos."""

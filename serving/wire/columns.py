@@ -1,58 +1,53 @@
-"""Columns on the wire: little-endian bytes with a declared type. Knows nothing of protobuf."""
+"""Messages of `lookback.columns.v1`: columns, side-info fields, candidates and the refusal of a field, both ways."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from store.errors import InputError
+from protos.lookback.columns.v1 import columns_pb2 as pb
+from store.errors import FieldError, InputError
 from store.lists import FieldColumn, IdLists, Lists, check_offsets
+from store.retrieval import Candidates
 from store.types import NO_ID, AnyArray
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
-class DType(IntEnum):
-    """Element types of a wire column; the numbers equal the `DType` enums of the .proto files."""
+    import grpc
+    import numpy.typing as npt
 
-    UINT8 = 1
-    UINT16 = 2
-    UINT32 = 3
-    UINT64 = 4
-    INT32 = 5
-    INT64 = 6
-    FLOAT32 = 7
+REFUSED_FIELD = "lookback-refused-field-bin"
+"""Key of the trailing metadata in which a `RefusedField` travels."""
 
-
-_NUMPY: dict[int, np.dtype[Any]] = {
-    DType.UINT8: np.dtype("<u1"),
-    DType.UINT16: np.dtype("<u2"),
-    DType.UINT32: np.dtype("<u4"),
-    DType.UINT64: np.dtype("<u8"),
-    DType.INT32: np.dtype("<i4"),
-    DType.INT64: np.dtype("<i8"),
-    DType.FLOAT32: np.dtype("<f4"),
+_CODES: dict[np.dtype[Any], pb.DType.ValueType] = {
+    np.dtype("<u1"): pb.D_TYPE_UINT8,
+    np.dtype("<u2"): pb.D_TYPE_UINT16,
+    np.dtype("<u4"): pb.D_TYPE_UINT32,
+    np.dtype("<u8"): pb.D_TYPE_UINT64,
+    np.dtype("<i4"): pb.D_TYPE_INT32,
+    np.dtype("<i8"): pb.D_TYPE_INT64,
+    np.dtype("<f4"): pb.D_TYPE_FLOAT32,
 }
-_CODES = {dtype: DType(code) for code, dtype in _NUMPY.items()}
+_NAMES = {code: dtype.name.upper() for dtype, code in _CODES.items()}
 
 
-def encode_column(array: AnyArray) -> tuple[DType, bytes]:
+def encode_column(array: AnyArray) -> pb.Column:
     """Gives the wire type and the little-endian bytes of an array (flattened in C order)."""
     code = _CODES.get(array.dtype)
-    if code is not None:
-        return code, array.tobytes()
-    little = array.dtype.newbyteorder("<")
-    return _CODES[little], array.astype(little).tobytes()
+    if code is None:
+        little = array.dtype.newbyteorder("<")
+        code, array = _CODES[little], array.astype(little)
+    return pb.Column(dtype=code, data=array.tobytes())
 
 
-def decode_column(name: str, dtype: int, data: bytes, expected: DType, length: int | None = None) -> AnyArray:
-    """Gives a read-only array over wire bytes, after checking them.
+def decode_column(name: str, column: pb.Column, expected: npt.DTypeLike, length: int | None = None) -> AnyArray:
+    """Gives a read-only array over the bytes of a column, after checking them.
 
     Args:
         name: Field name for the error message.
-        dtype: Declared element type, as received.
-        data: Little-endian bytes.
+        column: As received.
         expected: The element type this field must have.
         length: Number of elements it must have; None = any.
 
@@ -60,69 +55,155 @@ def decode_column(name: str, dtype: int, data: bytes, expected: DType, length: i
         InputError: Another type than expected, a byte count that is no multiple of the element size, another
             length than expected, or a floating-point value that is not finite. The message names the field.
     """
-    if dtype != expected:
-        given = DType(dtype).name if dtype in _NUMPY else str(dtype)
-        raise InputError(f"{name}: dtype must be {expected.name}, is {given}")
-    kind = _NUMPY[expected]
-    if len(data) % kind.itemsize:
-        raise InputError(f"{name}: {len(data)} bytes are no whole number of {expected.name} values")
-    array = np.frombuffer(data, dtype=kind)
+    dtype = np.dtype(expected).newbyteorder("<")
+    code = _CODES[dtype]
+    if column.dtype != code:
+        raise InputError(f"{name}: dtype must be {_NAMES[code]}, is {_NAMES.get(column.dtype, str(column.dtype))}")
+    if len(column.data) % dtype.itemsize:
+        raise InputError(f"{name}: {len(column.data)} bytes are no whole number of {_NAMES[code]} values")
+    array = np.frombuffer(column.data, dtype=dtype)
     if length is not None and len(array) != length:
         raise InputError(f"{name}: expected {length} values, got {len(array)}")
-    if kind.kind == "f" and not bool(np.isfinite(array).all()):
+    if dtype.kind == "f" and not bool(np.isfinite(array).all()):
         raise InputError(f"{name}: every value must be finite")
     return array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldMessage:
-    """A side-info field on the wire: what `NamedColumn` holds beside the name."""
-
-    values: tuple[int, bytes]
-    """Element type and bytes."""
-    present: bytes
-    offsets: tuple[int, bytes] | None
-    """None = the field has one value each, and no lists."""
-
-
-def encode_field(values: FieldColumn) -> FieldMessage:
+def encode_field(name: str, values: FieldColumn) -> pb.NamedColumn:
     """Gives the message of a side-info field, whose missing values are `NO_ID`, NaN or an empty list.
 
     A missing value travels as 0 with a presence byte of 0, because a number on the wire is always finite. Presence is
     empty when nothing is missing, and for lists.
     """
     if isinstance(values, Lists):
-        return FieldMessage(values=encode_column(values.values), present=b"", offsets=encode_column(values.offsets))
+        return pb.NamedColumn(name=name, values=encode_column(values.values), offsets=encode_column(values.offsets))
     missing = np.isnan(values) if values.dtype == np.float32 else values == np.uint64(NO_ID)
     present = (~missing).astype(np.uint8).tobytes() if bool(missing.any()) else b""
-    encoded = encode_column(np.where(missing, values.dtype.type(0), values))
-    return FieldMessage(values=encoded, present=present, offsets=None)
+    return pb.NamedColumn(
+        name=name, values=encode_column(np.where(missing, values.dtype.type(0), values)), present=present
+    )
 
 
-def decode_field(name: str, message: FieldMessage, length: int) -> FieldColumn:
+def decode_field(name: str, column: pb.NamedColumn, length: int) -> FieldColumn:
     """Gives a side-info field as `encode_field` took it.
+
+    Args:
+        name: Field name for the error message.
+        column: As received.
+        length: Number of values or lists it must have.
 
     Raises:
         InputError: As `decode_column`, a type other than UINT64 and FLOAT32, presence bytes that are not one 0 or 1
             for each value, or offsets that are none of `length` lists. The message names the field.
     """
-    if message.offsets is not None:
-        return _decode_lists(name, message, message.offsets, length)
-    (dtype, data), present = message.values, message.present
-    expected = DType.UINT64 if dtype == DType.UINT64 else DType.FLOAT32
-    values = decode_column(name, dtype, data, expected, length)
+    if column.HasField("offsets"):
+        return _decode_lists(name, column, length)
+    expected, missing = (np.uint64, NO_ID) if column.values.dtype == pb.D_TYPE_UINT64 else (np.float32, np.nan)
+    values = decode_column(name, column.values, expected, length)
+    present = column.present
     if not present:
         return values
     if len(present) != length or not set(present) <= {0, 1}:
         raise InputError(f"{name}.present: expected {length} bytes of 0 or 1")
-    missing = NO_ID if expected is DType.UINT64 else np.nan
     return np.where(np.frombuffer(present, np.bool_), values, values.dtype.type(missing))
 
 
-def _decode_lists(name: str, message: FieldMessage, offsets: tuple[int, bytes], length: int) -> IdLists:
-    if message.present:
+def _decode_lists(name: str, column: pb.NamedColumn, length: int) -> IdLists:
+    if column.present:
         raise InputError(f"{name}.present: lists have none; an empty list is a missing value")
-    values = decode_column(name, *message.values, DType.UINT64)
-    starts = decode_column(f"{name}.offsets", *offsets, DType.INT64, length + 1)
-    check_offsets(f"{name}.offsets", starts, length, len(values))
-    return Lists(values=values, offsets=starts)
+    values = decode_column(name, column.values, np.uint64)
+    offsets = decode_column(f"{name}.offsets", column.offsets, np.int64, length + 1)
+    check_offsets(f"{name}.offsets", offsets, length, len(values))
+    return Lists(values=values, offsets=offsets)
+
+
+def fields_to_proto(fields: Mapping[str, FieldColumn]) -> Iterator[pb.NamedColumn]:
+    """Gives the messages of side-info fields by name."""
+    return (encode_field(name, values) for name, values in fields.items())
+
+
+def fields_from_proto(
+    part: str, columns: Iterable[pb.NamedColumn], length: int, *, lists: bool = True
+) -> dict[str, Any]:
+    """Gives side-info fields by name.
+
+    Args:
+        part: What the fields are of, as in `RefusedField`.
+        columns: As received.
+        length: Number of values or lists each must have.
+        lists: Whether a field may have a list for each value.
+
+    Raises:
+        FieldError: As `decode_field`, a field that is given twice, or lists where there may be none.
+    """
+    fields: dict[str, FieldColumn] = {}
+    for column in columns:
+        where = f"{'fields' if part == 'event' else f'{part}_fields'}[{column.name[:64]!r}]"
+        try:
+            if column.name in fields:
+                raise InputError(f"{where}: is given twice")
+            if not lists and column.HasField("offsets"):
+                raise InputError(f"{where}.offsets: there is one value of a field for each {part}, and no list")
+            fields[column.name] = decode_field(where, column, length)
+        except InputError as error:
+            raise FieldError(str(error), part, column.name) from error
+    return fields
+
+
+def candidates_to_proto(candidates: Candidates) -> pb.Candidates:
+    """Gives the message of candidates."""
+    has_more = len(candidates.more_offsets) > 0
+    return pb.Candidates(
+        item=encode_column(candidates.item),
+        category=encode_column(candidates.category),
+        covers=encode_column(candidates.covers),
+        covers_offsets=encode_column(candidates.covers_offsets),
+        more_categories=encode_column(candidates.more_categories) if has_more else None,
+        more_offsets=encode_column(candidates.more_offsets) if has_more else None,
+    )
+
+
+def candidates_from_proto(message: pb.Candidates) -> Candidates:
+    """Gives the candidates a message holds, with the defaults of the columns it leaves out.
+
+    Raises:
+        InputError: A column of another type or length than the contract's, or offsets that descend; names the field.
+    """
+    item = decode_column("candidates.item", message.item, np.uint64)
+    category = np.full(len(item), NO_ID, np.uint64)
+    if message.HasField("category"):
+        category = decode_column("candidates.category", message.category, np.uint64, len(item))
+    covers, offsets = np.empty(0, np.uint64), np.zeros(len(item) + 1, np.int64)
+    if message.HasField("covers"):
+        covers = decode_column("candidates.covers", message.covers, np.uint64)
+    if message.HasField("covers") or message.HasField("covers_offsets"):
+        offsets = decode_column("candidates.covers_offsets", message.covers_offsets, np.int64, len(item) + 1)
+    more, more_offsets = np.empty(0, np.uint64), np.empty(0, np.int64)
+    if message.HasField("more_categories") or message.HasField("more_offsets"):
+        more = decode_column("candidates.more_categories", message.more_categories, np.uint64)
+        more_offsets = decode_column("candidates.more_offsets", message.more_offsets, np.int64, len(item) + 1)
+    return Candidates(
+        item=item,
+        category=category,
+        covers=covers,
+        covers_offsets=offsets,
+        more_categories=more,
+        more_offsets=more_offsets,
+    )
+
+
+def refusal_to_metadata(error: FieldError) -> tuple[tuple[str, bytes], ...]:
+    """Gives the trailing metadata of a status, which says which field was refused."""
+    message = pb.RefusedField(part=error.part, field=error.field[:64])
+    return ((REFUSED_FIELD, message.SerializeToString()),)
+
+
+def refusal_from_call(call: grpc.Call) -> InputError:
+    """Gives the error behind a status INVALID_ARGUMENT: a `FieldError` where it says which field is refused."""
+    details = call.details() or ""
+    for key, value in call.trailing_metadata() or ():
+        if key == REFUSED_FIELD:
+            assert isinstance(value, bytes), "gRPC gives bytes for every key that ends in -bin"
+            message = pb.RefusedField.FromString(value)
+            return FieldError(details, message.part, message.field)
+    return InputError(details)

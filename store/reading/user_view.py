@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.errors import CorruptRecordError, UnknownFieldError
+from store.errors import CorruptRecordError, FieldError
 from store.events import missing_field
 from store.reading.merge import merge_columns, time_places
 from store.reading.user_events import UserEvents, join_events
@@ -114,16 +114,18 @@ class UserView:
             By name, as asked, new arrays, (U,) each: ids, `NO_ID` = missing, or float32, NaN = missing.
 
         Raises:
-            UnknownFieldError: The generation has no such field. One that only the delta has is none before the next.
+            FieldError: The generation has no such field. One that only the delta has is none before the next.
             CorruptRecordError: As `columns`.
         """
         kinds = self._generation.meta.behavior_fields
         known = [name for name, _ in kinds]
         for at, name in enumerate(names):
             if name not in known:
-                raise UnknownFieldError(
+                raise FieldError(
                     f"behavior_fields[{at}]: {name[:64]!r} is no side-info field of behaviors; store "
-                    f"{self._generation.name} has {', '.join(known) or 'none'}"
+                    f"{self._generation.name} has {', '.join(known) or 'none'}",
+                    "behavior",
+                    name,
                 )
         if not names:
             return {}

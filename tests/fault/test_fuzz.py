@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from protos.lookback.columns.v1 import columns_pb2
 from protos.lookback.search.v1 import search_pb2 as pb
 from tests.worlds.fault_search import make_search_world
 from tests.worlds.services import server_process
@@ -75,12 +76,14 @@ def check_unharmed(served, tally):
 
 def seeds_of(world):
     """Sound requests, to be spoiled."""
-    ids = pb.Column(dtype=pb.D_TYPE_UINT64, data=np.arange(3, dtype="<u8").tobytes())
-    times = pb.Column(dtype=pb.D_TYPE_INT64, data=np.arange(3, dtype="<i8").tobytes())
+    ids = columns_pb2.Column(dtype=columns_pb2.D_TYPE_UINT64, data=np.arange(3, dtype="<u8").tobytes())
+    times = columns_pb2.Column(dtype=columns_pb2.D_TYPE_INT64, data=np.arange(3, dtype="<i8").tobytes())
     append = pb.AppendRequest(
         user=ids, item=ids, timestamp_ms=times, domains=["ads"] * 3, actions=["click"] * 3, scenes=[""] * 3
     )
-    append.fields.add(name="price", values=pb.Column(dtype=pb.D_TYPE_FLOAT32, data=b"\0" * 12), present=b"\1\0\1")
+    append.fields.add(
+        name="price", values=columns_pb2.Column(dtype=columns_pb2.D_TYPE_FLOAT32, data=b"\0" * 12), present=b"\1\0\1"
+    )
     return {
         SEARCH + "Search": [request.SerializeToString() for request in world.requests],
         SEARCH + "Append": [append.SerializeToString()],
@@ -147,7 +150,12 @@ def test_random_and_mutated_bytes(served, scale, seed, tally):
 edges = st.sampled_from((0, 1, 2, 2**31 - 1, 2**31, 2**32 - 1))
 times = st.sampled_from((-(2**63), -1, 0, 1, 10**9, 2**62, 2**63 - 1))
 ids = st.sampled_from((0, 1, 1001, 2**63, 2**64 - 2, 2**64 - 1))
-WIDTHS = {pb.D_TYPE_UINT64: "<u8", pb.D_TYPE_INT64: "<i8", pb.D_TYPE_UINT8: "<u1", pb.D_TYPE_FLOAT32: "<f4"}
+WIDTHS = {
+    columns_pb2.D_TYPE_UINT64: "<u8",
+    columns_pb2.D_TYPE_INT64: "<i8",
+    columns_pb2.D_TYPE_UINT8: "<u1",
+    columns_pb2.D_TYPE_FLOAT32: "<f4",
+}
 
 
 @st.composite
@@ -162,20 +170,20 @@ def columns(draw, dtype, length):
         whole = {"<u8": ids, "<u1": st.integers(0, 255)}.get(kind, times | st.integers(-3, 6))
         values = draw(st.lists(whole, min_size=count, max_size=count))
     data = np.array(values, kind).tobytes()
-    return pb.Column(dtype=dtype, data=data[: len(data) - draw(st.sampled_from((0, 0, 0, 1)))])
+    return columns_pb2.Column(dtype=dtype, data=data[: len(data) - draw(st.sampled_from((0, 0, 0, 1)))])
 
 
 @st.composite
 def search_messages(draw):
     length = draw(st.integers(0, 4))
     message = pb.SearchRequest(user=draw(ids), as_of_ms=draw(times), with_names=draw(st.booleans()))
-    message.candidates.item.CopyFrom(draw(columns(pb.D_TYPE_UINT64, length)))
+    message.candidates.item.CopyFrom(draw(columns(columns_pb2.D_TYPE_UINT64, length)))
     if draw(st.booleans()):
-        message.candidates.category.CopyFrom(draw(columns(pb.D_TYPE_UINT64, length)))
+        message.candidates.category.CopyFrom(draw(columns(columns_pb2.D_TYPE_UINT64, length)))
     if draw(st.booleans()):
-        message.candidates.covers.CopyFrom(draw(columns(pb.D_TYPE_UINT64, draw(st.integers(0, 5)))))
+        message.candidates.covers.CopyFrom(draw(columns(columns_pb2.D_TYPE_UINT64, draw(st.integers(0, 5)))))
     if draw(st.booleans()):
-        message.candidates.covers_offsets.CopyFrom(draw(columns(pb.D_TYPE_INT64, length + 1)))
+        message.candidates.covers_offsets.CopyFrom(draw(columns(columns_pb2.D_TYPE_INT64, length + 1)))
     for name in ("hard", "soft", "recent"):
         if draw(st.booleans()):
             setattr(message.top_k, name, draw(edges))
@@ -188,18 +196,18 @@ def append_messages(draw):
     length = draw(st.integers(0, 4))
     words = st.lists(st.sampled_from(("ads", "", "x" * 300, "\0", "click")), min_size=length, max_size=length)
     message = pb.AppendRequest(
-        user=draw(columns(pb.D_TYPE_UINT64, length)),
-        item=draw(columns(pb.D_TYPE_UINT64, length)),
-        timestamp_ms=draw(columns(pb.D_TYPE_INT64, length)),
+        user=draw(columns(columns_pb2.D_TYPE_UINT64, length)),
+        item=draw(columns(columns_pb2.D_TYPE_UINT64, length)),
+        timestamp_ms=draw(columns(columns_pb2.D_TYPE_INT64, length)),
         domains=draw(words),
         actions=draw(words),
         scenes=draw(words | st.just([])),
     )
     if draw(st.booleans()):
-        values = draw(columns(pb.D_TYPE_FLOAT32, length))
+        values = draw(columns(columns_pb2.D_TYPE_FLOAT32, length))
         field = message.fields.add(name=draw(st.text(max_size=3)), values=values, present=draw(st.binary(max_size=5)))
         if draw(st.booleans()):
-            field.offsets.CopyFrom(draw(columns(pb.D_TYPE_INT64, length + 1)))
+            field.offsets.CopyFrom(draw(columns(columns_pb2.D_TYPE_INT64, length + 1)))
     return SEARCH + "Append", message
 
 
@@ -216,9 +224,9 @@ def history_messages(draw):
 def ancestor_messages(draw):
     length = draw(st.integers(0, 4) | st.sampled_from((999, 1000, 1001)))
     if length > 4:
-        column = pb.Column(dtype=pb.D_TYPE_UINT64, data=bytes(8 * length))
+        column = columns_pb2.Column(dtype=columns_pb2.D_TYPE_UINT64, data=bytes(8 * length))
     else:
-        column = draw(columns(pb.D_TYPE_UINT64, length))
+        column = draw(columns(columns_pb2.D_TYPE_UINT64, length))
     return SEARCH + "GetAncestors", pb.GetAncestorsRequest(categories=column, request_id=draw(st.text(max_size=3)))
 
 
@@ -248,7 +256,7 @@ def test_messages_at_the_edges_of_their_fields(served, scale, seed, tally):
 
 def many_small_parts(number):
     """A request of few bytes that becomes many objects."""
-    empty = pb.AppendRequest(fields=[pb.NamedColumn()]).SerializeToString()
+    empty = pb.AppendRequest(fields=[columns_pb2.NamedColumn()]).SerializeToString()
     return empty * number
 
 
@@ -256,21 +264,25 @@ LARGE = {
     "an endless column": (
         "Search",
         pb.SearchRequest(
-            candidates=pb.Candidates(item=pb.Column(dtype=pb.D_TYPE_UINT64, data=bytes(15 << 20)))
+            candidates=columns_pb2.Candidates(
+                item=columns_pb2.Column(dtype=columns_pb2.D_TYPE_UINT64, data=bytes(15 << 20))
+            )
         ).SerializeToString(),
         "INVALID_ARGUMENT",
     ),
     "many small parts": ("Append", many_small_parts((4 << 20) // 2), "INVALID_ARGUMENT"),
     "many events": (
         "Append",
-        pb.AppendRequest(user=pb.Column(data=bytes(3 << 20))).SerializeToString(),
+        pb.AppendRequest(user=columns_pb2.Column(data=bytes(3 << 20))).SerializeToString(),
         "INVALID_ARGUMENT",
     ),
     "a large append": ("Append", bytes(5 << 20), "INVALID_ARGUMENT"),
     "a large question": ("GetHistory", bytes(1 << 20), "INVALID_ARGUMENT"),
     "many categories": (
         "GetAncestors",
-        pb.GetAncestorsRequest(categories=pb.Column(dtype=pb.D_TYPE_UINT64, data=bytes(15 << 20))).SerializeToString(),
+        pb.GetAncestorsRequest(
+            categories=columns_pb2.Column(dtype=columns_pb2.D_TYPE_UINT64, data=bytes(15 << 20))
+        ).SerializeToString(),
         "INVALID_ARGUMENT",
     ),
     "too large for any": ("Search", bytes(17 << 20), "RESOURCE_EXHAUSTED"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_stage.errors import BundleMismatchError, InvalidRequestError, RankingUnavailableError
+from model_stage.errors import BundleMismatchError, RankingUnavailableError
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient
@@ -17,7 +17,7 @@ from search_stage.serving.server import search_server
 from serving import ServeOptions
 from store import BehaviorStore
 from store.building.ingest import ingest
-from store.errors import UnknownFieldError
+from store.errors import FieldError, InputError
 from store.publishing.generation import current_name
 from store.types import parse_id
 from tests.worlds.services import AS_OF_MS, candidates, publish_bundle, publish_index
@@ -91,7 +91,7 @@ def test_a_store_without_the_side_info_of_the_bundle_is_refused_and_degrades_the
         assert "'stars' is no side-info field" in result.degraded_reason
         with pytest.raises(RankingUnavailableError, match=r"FAILED_PRECONDITION: .*'stars'"):
             client.explain(REQUEST)
-        with pytest.raises(UnknownFieldError, match=r"^behavior_fields\[0\]: 'os'"):
+        with pytest.raises(FieldError, match=r"^behavior_fields\[0\]: 'os'"):
             searching.search(REQUEST.query(behavior_fields=("os",)))
-        with pytest.raises(InvalidRequestError, match=r"^behavior_fields: a field is named twice"):
+        with pytest.raises(InputError, match=r"^behavior_fields: a field is named twice"):
             searching.search(REQUEST.query(behavior_fields=("os", "os")))

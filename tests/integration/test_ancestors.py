@@ -28,9 +28,9 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
-from search_stage.serving import convert
 from search_stage.serving.server import search_server
 from serving import ServeOptions
+from serving.wire import search as wire
 from store import BehaviorStore
 from store.building.ingest import ingest
 from store.types import parse_id
@@ -159,7 +159,7 @@ class Earlier(search_pb2_grpc.SearchServiceServicer):
         self.searcher = searcher
 
     def Search(self, request, context):  # noqa: N802
-        return convert.result_to_proto(self.searcher.search(convert.request_from_proto(request)))
+        return wire.result_to_proto(self.searcher.search(wire.request_from_proto(request)))
 
 
 @contextmanager

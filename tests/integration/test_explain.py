@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from model_stage.cli import app
 from model_stage.cli.tables import attention_lines, contribution_table, explanation_table
-from model_stage.errors import InvalidRequestError
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.convert import explanation_from_proto, explanation_to_proto
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from store import BehaviorStore
+from store.errors import InputError
 from store.lists import Lists
 from store.types import NO_ID, parse_id
 from tests.worlds.services import AS_OF_MS, DAY_MS, candidates
@@ -292,7 +292,7 @@ def test_a_field_that_does_not_fit_is_refused_by_file_and_key(world, ranking, tm
     roots = ("--store", world.store, "--index", world.index, "--bundle", world.bundle)
     for where in (roots, ("--server", f"127.0.0.1:{ranking.port}")):
         result = invoke(*asked, *where)
-        assert isinstance(result.exception, InvalidRequestError)
+        assert isinstance(result.exception, InputError)
         assert re.match(f"{fields}: {message}", str(result.exception)), str(result.exception)
 
 

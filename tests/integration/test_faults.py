@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from model_stage.errors import DeadlineExceededError, RankingUnavailableError, SearchUnavailableError
+from model_stage.errors import RankingUnavailableError, SearchUnavailableError
 from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient
 from model_stage.serving.server import ranking_server
@@ -23,7 +23,7 @@ from search_stage.config import SearchConfig
 from search_stage.serving.server import search_server
 from serving import ServeOptions, Server, ServerMetrics, Service, StatusTable, current_call, make_logger
 from serving.deadline import Deadline
-from store.errors import CorruptGenerationError
+from store.errors import CorruptGenerationError, DeadlineExceededError
 from store.retrieval import SearchRequest
 from store.types import parse_id
 from tests.worlds.services import AS_OF_MS, candidates, ingest, metric, publish_bundle, publish_index, write_dataset

@@ -82,7 +82,7 @@ def test_every_event_gets_its_result(own_world):
         (lambda m: m.user.CopyFrom(column([1.5], "<f4")), "user"),
         (lambda m: m.category.CopyFrom(column([1], "<u8")), "category"),
         (lambda m: m.event_key.CopyFrom(column([1], "<u8")), "event_key"),
-        (lambda m: m.fields.add(name="x", values=column([1.0], "<f4")), "fields.x"),
+        (lambda m: m.fields.add(name="x", values=column([1.0], "<f4")), "fields['x']"),
     ],
 )
 def test_append_refuses_by_name(own_world, change, field):

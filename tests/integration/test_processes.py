@@ -13,11 +13,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from model_stage.serving import convert as ranking_convert
-from model_stage.serving.search_client import SearchClient, request_to_proto
+from model_stage.serving.search_client import SearchClient
 from model_stage.types import RankRequest
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
 from serving.deadline import Deadline
+from serving.wire.search import request_to_proto
 from store.retrieval import SearchRequest
 from store.types import parse_id
 from tests.worlds.load import Load, assert_drains_without_loss

@@ -11,18 +11,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from model_stage.bundle import load_bundle
-from model_stage.errors import InvalidRequestError, SearchUnavailableError
+from model_stage.errors import SearchUnavailableError
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert as ranking_convert
-from model_stage.serving.search_client import request_to_proto
 from model_stage.types import RankRequest
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
+from protos.lookback.columns.v1 import columns_pb2
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from serving.deadline import Deadline
+from serving.wire import search as search_wire
 from store import BehaviorStore
+from store.errors import InputError
 from store.lists import Lists
 from store.publishing.generation import current_name
 from store.retrieval import SearchRequest, TopK
@@ -117,21 +119,21 @@ def test_explanations_over_two_services_equal_the_ranker_in_one_process(world, s
         assert (ours.item, ours.item_name, ours.timestamp_ms) == (theirs.item, theirs.item_name, theirs.timestamp_ms)
 
 
-def column(module, dtype, values):
+def column(dtype, values):
     kinds = {4: "<u8", 6: "<i8", 7: "<f4", 5: "<i4"}
-    return module.Column(dtype=dtype, data=np.array(values).astype(kinds[dtype]).tobytes())
+    return columns_pb2.Column(dtype=dtype, data=np.array(values).astype(kinds[dtype]).tobytes())
 
 
 def _set(path, value):
     """A change of a message: the column at a path, given as (dtype, values)."""
 
-    def change(message, module):
+    def change(message):
         target = message
         *parents, last = path.split(".")
         for name in parents:
             target = getattr(target, name)
         if isinstance(value, tuple):
-            getattr(target, last).CopyFrom(column(module, *value))
+            getattr(target, last).CopyFrom(column(*value))
         else:
             setattr(target, last, value)
 
@@ -140,18 +142,18 @@ def _set(path, value):
 
 SHARED_FAULTS = {
     "wrong dtype": (_set("candidates.item", (6, [1, 2])), "candidates.item"),
-    "no dtype": (lambda m, _: m.candidates.item.ClearField("dtype"), "candidates.item"),
-    "half a value": (lambda m, _: setattr(m.candidates.item, "data", b"123"), "candidates.item"),
+    "no dtype": (lambda m: m.candidates.item.ClearField("dtype"), "candidates.item"),
+    "half a value": (lambda m: setattr(m.candidates.item, "data", b"123"), "candidates.item"),
     "ragged categories": (_set("candidates.category", (4, [1])), "candidates.category"),
     "offsets missing": (_set("candidates.covers", (4, [1])), "candidates.covers_offsets"),
     "offsets descend": (_set("candidates.covers_offsets", (6, [0, 1, 0])), "candidates.covers_offsets"),
     "offsets too short": (_set("candidates.covers_offsets", (6, [0, 0])), "candidates.covers_offsets"),
     "offsets past the end": (_set("candidates.covers_offsets", (6, [0, 0, 5])), "candidates.covers_offsets"),
-    "no candidates": (lambda m, _: m.ClearField("candidates"), "candidates"),
+    "no candidates": (lambda m: m.ClearField("candidates"), "candidates"),
     "1,001 candidates": (_set("candidates.item", (4, list(range(1001)))), "candidates"),
     "no time": (_set("as_of_ms", 0), "as_of_ms"),
     "a time before 1970": (_set("as_of_ms", -5), "as_of_ms"),
-    "a time to come": (lambda m, _: setattr(m, "as_of_ms", int(time.time() * 1000) + 120_000), "as_of_ms"),
+    "a time to come": (lambda m: setattr(m, "as_of_ms", int(time.time() * 1000) + 120_000), "as_of_ms"),
     "the reserved user": (_set("user", NO_ID), "user"),
     "an odd request id": (_set("request_id", "a\nb"), "request_id"),
 }
@@ -166,58 +168,58 @@ def assert_refused(call, message, field):
 
 @pytest.mark.parametrize(("change", "field"), SHARED_FAULTS.values(), ids=SHARED_FAULTS)
 def test_search_refuses_what_breaks_the_contract_and_names_the_field(search, change, field):
-    message = request_to_proto(search_request(candidates=candidates("a1", "a2")))
+    message = search_wire.request_to_proto(search_request(candidates=candidates("a1", "a2")))
     message.candidates.ClearField("covers")
-    change(message, search_pb2)
+    change(message)
     with grpc.insecure_channel(f"127.0.0.1:{search.port}") as channel:
         assert_refused(search_pb2_grpc.SearchServiceStub(channel).Search, message, field)
 
 
 RANK_FAULTS = {
     **SHARED_FAULTS,
-    "unknown target": (lambda m, _: m.targets.append("applause"), "targets"),
+    "unknown target": (lambda m: m.targets.append("applause"), "targets"),
     "unknown field": (
-        lambda m, p: m.user_fields.add(name="shoes", values=column(p, 4, [1])),
+        lambda m: m.user_fields.add(name="shoes", values=column(4, [1])),
         "user_fields",
     ),
-    "NaN": (lambda m, p: m.candidates.fields.add(name="price", values=column(p, 7, [1, np.nan])), "candidates.fields"),
-    "infinite": (lambda m, p: m.context_fields.add(name="hour", values=column(p, 7, [np.inf])), "context_fields"),
-    "ragged field": (lambda m, p: m.candidates.fields.add(name="price", values=column(p, 7, [1])), "candidates.fields"),
+    "NaN": (lambda m: m.candidate_fields.add(name="price", values=column(7, [1, np.nan])), "candidate_fields"),
+    "infinite": (lambda m: m.context_fields.add(name="hour", values=column(7, [np.inf])), "context_fields"),
+    "ragged field": (lambda m: m.candidate_fields.add(name="price", values=column(7, [1])), "candidate_fields"),
     "field of another type": (
-        lambda m, p: m.context_fields.add(name="hour", values=column(p, 4, [1])),
+        lambda m: m.context_fields.add(name="hour", values=column(4, [1])),
         "context_fields",
     ),
-    "field of no type": (lambda m, p: m.context_fields.add(name="hour", values=column(p, 5, [1])), "context_fields"),
+    "field of no type": (lambda m: m.context_fields.add(name="hour", values=column(5, [1])), "context_fields"),
     "a field twice": (
-        lambda m, p: [m.context_fields.add(name="hour", values=column(p, 7, [1])) for _ in range(2)],
+        lambda m: [m.context_fields.add(name="hour", values=column(7, [1])) for _ in range(2)],
         "context_fields",
     ),
     "257 values in a list": (
-        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, range(257)), offsets=column(p, 6, [0, 257])),
+        lambda m: m.user_fields.add(name="likes", values=column(4, range(257)), offsets=column(6, [0, 257])),
         "user_fields['likes']: a list of 257 values, at most 256",
     ),
     "a list for a number": (
-        lambda m, p: m.context_fields.add(name="hour", values=column(p, 4, [1]), offsets=column(p, 6, [0, 1])),
+        lambda m: m.context_fields.add(name="hour", values=column(4, [1]), offsets=column(6, [0, 1])),
         "context_fields['hour']: lists of uint64 do not fit a numeric field",
     ),
     "an id for a list": (
-        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, [1])),
+        lambda m: m.user_fields.add(name="likes", values=column(4, [1])),
         "user_fields['likes']: uint64 values do not fit a multi_valued field",
     ),
     "a list of a candidate less": (
-        lambda m, p: m.candidates.fields.add(name="tags", values=column(p, 4, [1]), offsets=column(p, 6, [0, 1])),
-        "candidates.fields['tags'].offsets: expected 3 values, got 2",
+        lambda m: m.candidate_fields.add(name="tags", values=column(4, [1]), offsets=column(6, [0, 1])),
+        "candidate_fields['tags'].offsets: expected 3 values, got 2",
     ),
     "lists that end too soon": (
-        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, [1, 2]), offsets=column(p, 6, [0, 1])),
+        lambda m: m.user_fields.add(name="likes", values=column(4, [1, 2]), offsets=column(6, [0, 1])),
         "user_fields['likes'].offsets: must run from 0 to 2",
     ),
     "a list of none": (
-        lambda m, p: m.user_fields.add(name="likes", values=column(p, 4, [NO_ID]), offsets=column(p, 6, [0, 1])),
+        lambda m: m.user_fields.add(name="likes", values=column(4, [NO_ID]), offsets=column(6, [0, 1])),
         "user_fields['likes']: 2**64 - 1 is reserved",
     ),
     "odd presence": (
-        lambda m, p: m.context_fields.add(name="hour", values=column(p, 7, [1]), present=b"\x07"),
+        lambda m: m.context_fields.add(name="hour", values=column(7, [1]), present=b"\x07"),
         "context_fields",
     ),
 }
@@ -227,7 +229,7 @@ RANK_FAULTS = {
 def test_ranking_refuses_what_breaks_the_contract_and_names_the_field(ranking, change, field):
     message = ranking_convert.request_to_proto(rank_request(candidates=candidates("a1", "a2")))
     message.candidates.ClearField("covers")
-    change(message, ranking_pb2)
+    change(message)
     with grpc.insecure_channel(f"127.0.0.1:{ranking.port}") as channel:
         stub = ranking_pb2_grpc.RankingServiceStub(channel)
         assert_refused(stub.Rank, message, field)
@@ -235,12 +237,12 @@ def test_ranking_refuses_what_breaks_the_contract_and_names_the_field(ranking, c
 
 
 def test_an_explanation_of_no_candidate_is_refused_by_name(rank_client):
-    with pytest.raises(InvalidRequestError, match=r"^candidate: "):
+    with pytest.raises(InputError, match=r"^candidate: "):
         rank_client.explain(rank_request(), len(ADS))
 
 
 def test_search_refusals_reach_a_client_of_the_model_stage_as_its_own(search_client):
-    with pytest.raises(InvalidRequestError, match=r"^as_of_ms: "):
+    with pytest.raises(InputError, match=r"^as_of_ms: "):
         search_client.search(search_request(as_of_ms=0))
 
 
@@ -329,7 +331,7 @@ def test_ancestors_over_grpc_equal_those_of_the_searcher(searcher, search_client
 def test_ancestors_refuse_by_name(search, column_of, field):
     with grpc.insecure_channel(f"127.0.0.1:{search.port}") as channel:
         stub = search_pb2_grpc.SearchServiceStub(channel)
-        message = search_pb2.GetAncestorsRequest(categories=column(search_pb2, *column_of))
+        message = search_pb2.GetAncestorsRequest(categories=column(*column_of))
         assert_refused(stub.GetAncestors, message, field)
         assert_refused(stub.GetAncestors, search_pb2.GetAncestorsRequest(request_id="a\nb"), "request_id")
         assert_refused(stub.GetAncestors, search_pb2.GetAncestorsRequest(), "categories: dtype must be UINT64")

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from serving import (
+    LARGEST_SMALL_MESSAGE_BYTES,
     NotOfferedError,
     ServeOptions,
     Server,
@@ -79,6 +80,16 @@ def refused(call, code):
         call()
     assert caught.value.code() is code, caught.value.details()
     return caught.value
+
+
+def test_a_method_that_says_nothing_of_its_size_takes_small_requests_only():
+    with serving() as held:
+        call = held.channel.unary_unary(f"/{NAME}/DeleteUser")
+        small = pb.GetHistoryRequest(page_token="x" * 65_000).SerializeToString()  # a field that the method ignores
+        assert call(small, timeout=30) == b""
+        large = small + bytes(LARGEST_SMALL_MESSAGE_BYTES + 1 - len(small))
+        error = refused(partial(call, large, timeout=30), grpc.StatusCode.INVALID_ARGUMENT)
+        assert error.details() == "DeleteUser: a request may have 65536 bytes, this one has 65537"
 
 
 def log_lines(servicer):

@@ -10,13 +10,13 @@ import grpc
 import pytest
 
 import search_stage.serving.workers
-from model_stage.serving.search_client import request_to_proto
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.config import SearchConfig
 from search_stage.serving.server import search_server
 from search_stage.serving.workers import WorkerSpec
 from serving import ServeOptions, WorkerPlace
+from serving.wire.search import request_to_proto
 from store.building.ingest import ingest
 from store.errors import GenerationError
 from store.publishing.generation import current_name, swap_current

@@ -13,7 +13,7 @@ from search_stage.config import SearchConfig
 from search_stage.reference import reference_search
 from search_stage.searcher import Searcher
 from store import BehaviorStore, ingest, parse_id
-from store.errors import UnknownFieldError
+from store.errors import FieldError
 from tests.worlds import living
 from tests.worlds.datasets import write_table
 from tests.worlds.drawn import EVENT, write_behaviors
@@ -86,5 +86,5 @@ def test_a_search_looks_its_user_up_once(root, monkeypatch, user, decoded):
 def test_a_field_that_the_store_lacks_is_named_with_those_there_are(root):
     with BehaviorStore.open(root) as store:
         request = request_of(parse_id("anna"), candidates_of([70]), as_of_ms=58, behavior_fields=("device", "os"))
-        with pytest.raises(UnknownFieldError, match=r"behavior_fields\[1\]: 'os' is no .*; store .* has device, stars"):
+        with pytest.raises(FieldError, match=r"behavior_fields\[1\]: 'os' is no .*; store .* has device, stars"):
             Searcher(store).search(request)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from protos.lookback.search.v1 import search_pb2
+from serving.wire.columns import encode_column
 
 
 def column(values, dtype):
-    kinds = {"<u8": search_pb2.D_TYPE_UINT64, "<i8": search_pb2.D_TYPE_INT64, "<f4": search_pb2.D_TYPE_FLOAT32}
-    return search_pb2.Column(dtype=kinds[dtype], data=np.array(values, dtype).tobytes())
+    return encode_column(np.array(values, dtype))
 
 
 def events(users, items, times, *, domain="content", action="buy", **more):

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 
-from model_stage.serving.search_client import request_to_proto
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.config import SearchConfig
 from search_stage.index.build import build_index
 from search_stage.index.generation import IndexGeneration
 from search_stage.reference import reference_search
-from search_stage.serving import convert
+from serving.wire.search import request_to_proto, result_to_proto
 from store import BehaviorStore, ingest
 from store.publishing.generation import current_name, swap_current
 from store.publishing.manifest import FileEntry, Manifest, name_of
@@ -90,7 +89,7 @@ def make_search_world(folder: Path, rng: random.Random, tags: int = 2) -> Search
         with BehaviorStore.open(world.store, pair.store) as store, store.snapshot() as snapshot:
             index, config = IndexGeneration.open(world.index, pair.index), SearchConfig.load()
             world.answers[pair.store, pair.index] = [
-                convert.result_to_proto(reference_search(snapshot, index, config, request)) for request in asked
+                result_to_proto(reference_search(snapshot, index, config, request)) for request in asked
             ]
     world.publish(world.pairs[0])
     return world

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankRequest, RankResult, Versions
+from store.events import EventBatch
 from store.lists import Lists
 from store.retrieval import (
     Ancestors,
@@ -185,6 +186,23 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         index_model=draw(words),
         behavior_fields=draw(st.dictionaries(words, id_column(union) | numbers(union, missing=np.nan), max_size=2)),
         names=draw(st.none() | names),
+    )
+
+
+@st.composite
+def event_batches(draw: st.DrawFn) -> EventBatch:
+    length = draw(st.integers(0, 4))
+    texts = st.lists(words, min_size=length, max_size=length)
+    return EventBatch(
+        user=draw(codes(np.uint64, length)),
+        item=draw(codes(np.uint64, length)),
+        category=draw(id_column(length)),
+        timestamp_ms=draw(codes(np.int64, length)),
+        domain=draw(texts),
+        action=draw(texts),
+        scene=draw(texts),
+        key=draw(id_column(length)),
+        fields=draw(st.dictionaries(words, id_column(length) | numbers(length, missing=np.nan), max_size=2)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from model_stage.serving.search_client import SearchClient, request_to_proto
+from model_stage.serving.search_client import SearchClient
 from scripts.bench.search.echo import echo
 from scripts.bench.search.workers import measure_workers
 from scripts.bench.timing import elapsed_ms
@@ -22,11 +22,11 @@ from search_stage.index.generation import IndexGeneration
 from search_stage.index.layout import TABLE_FILE
 from search_stage.retrieve import Serving
 from search_stage.searcher import Searcher
-from search_stage.serving.convert import result_to_proto
 from search_stage.soft.base import Keys, soft_search
 from search_stage.soft.clusters import ClusterKeySearch
 from search_stage.soft.engines.faiss import calibrate
 from serving.deadline import Deadline
+from serving.wire.search import request_to_proto, result_to_proto
 from store.behavior_store import BehaviorStore
 from store.retrieval import SOURCE_SOFT
 

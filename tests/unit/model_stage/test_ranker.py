@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from model_stage.encoding.encoder import collate
-from model_stage.errors import DeadlineExceededError, InvalidRequestError, SearchUnavailableError
+from model_stage.errors import SearchUnavailableError
 from model_stage.inspection.synthetic_request import AS_OF_MS, made_up, some_categories
 from model_stage.ranking.ranker import RESERVE_PER_CANDIDATE_S, RESERVE_S, Ranker
 from serving.deadline import Deadline
+from store.errors import DeadlineExceededError, InputError
 from store.lists import Lists
 from store.retrieval import Ancestors
 from tests.worlds.bundles import opened
@@ -83,7 +84,7 @@ def test_a_request_may_be_as_far_ahead_as_is_allowed(bundle, request_and_retriev
     ranker = ranker_of(bundle, retriever)
     latest_ms = int((NOW_S + SKEW_S) * 1000)
     ranker.rank(replace(request, as_of_ms=latest_ms))
-    with pytest.raises(InvalidRequestError, match=r"^as_of_ms: "):
+    with pytest.raises(InputError, match=r"^as_of_ms: "):
         ranker.rank(replace(request, as_of_ms=latest_ms + 1))
 
 

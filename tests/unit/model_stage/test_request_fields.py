@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from model_stage.cli.request_fields import read_request_fields
-from model_stage.errors import InvalidRequestError
 from store.errors import InputError
 from store.lists import Lists
 from store.types import parse_id
@@ -62,7 +61,7 @@ def test_values_are_what_they_look_like(tmp_path):
 )
 def test_what_is_wrong_is_refused_by_file_and_key(tmp_path, text, message):
     path = written(tmp_path, text)
-    with pytest.raises(InvalidRequestError, match=f"^{path}: {message}"):
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
         read_request_fields(path)
 
 
@@ -73,5 +72,5 @@ def test_no_id_and_no_file_are_refused_so_too(tmp_path):
     path = written(tmp_path, '{"candidate": {"tags": ["a", "18446744073709551615"]}}')
     with pytest.raises(InputError, match=f"^{path}: candidate.tags: "):
         read_request_fields(path)
-    with pytest.raises(InvalidRequestError, match=r"absent.json: cannot be read"):
+    with pytest.raises(InputError, match=r"absent.json: cannot be read"):
         read_request_fields(tmp_path / "absent.json")

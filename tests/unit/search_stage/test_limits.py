@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from search_stage.config import SearchConfig
-from search_stage.errors import InvalidRequestError
 from search_stage.validate import check_answer_size, check_request
+from store.errors import InputError
 from store.retrieval import TopK
 from tests.worlds.search import candidates_of, request_of
 
@@ -37,13 +37,13 @@ def request(num_candidates=1, covers=0, more=0, as_of_ms=NOW_MS, **top_k):
 )
 def test_a_limit_allows_itself_and_nothing_more(allowed, refused, message):
     check_request(request(**allowed), CONFIG.limits, NOW_MS)
-    with pytest.raises(InvalidRequestError, match=f"^{message}"):
+    with pytest.raises(InputError, match=f"^{message}"):
         check_request(request(**refused), CONFIG.limits, NOW_MS)
 
 
 def test_an_answer_may_have_as_many_entries_as_is_allowed():
     three = request(num_candidates=3, hard=2, soft=1, recent=1)
     check_answer_size(three, CONFIG, ["ads"], 100)
-    with pytest.raises(InvalidRequestError, match=r"^candidates: "):
+    with pytest.raises(InputError, match=r"^candidates: "):
         check_answer_size(request(num_candidates=3, hard=2, soft=2, recent=1), CONFIG, ["ads"], 100)
     check_answer_size(request(num_candidates=3, hard=2, soft=2, recent=1), CONFIG, ["ads"], 4)  # there are no more

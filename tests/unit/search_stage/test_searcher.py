@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
-from search_stage.errors import DeadlineExceededError, FaissMissingError, IndexMismatchError, InvalidRequestError
+from search_stage.errors import FaissMissingError, IndexMismatchError
 from search_stage.soft.engines import make_engine
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
+from store.errors import DeadlineExceededError, InputError
 from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, TopK
 from store.types import NO_ID, parse_id
 from tests.worlds.datasets import build_store
@@ -81,7 +82,7 @@ def test_a_bad_request_is_refused_by_field(world, changes, field):
     good = {"user": ANN, "as_of_ms": 161_000, "candidates": candidates_of([BOOT] * 1000)}
     good["top_k"] = TopK(hard=1, soft=1, recent=1)
     searcher.search(request_of(**good))
-    with pytest.raises(InvalidRequestError, match=f"^{field}: "):
+    with pytest.raises(InputError, match=f"^{field}: "):
         searcher.search(request_of(**(good | changes)))
 
 
@@ -92,7 +93,7 @@ def test_ancestors_are_those_of_the_store_in_use(world):
     assert answer.store_generation == searcher.store_generation
     assert len(searcher.ancestors(np.arange(1000, dtype=np.uint64)).above) == 1000
     for count in (0, 1001):
-        with pytest.raises(InvalidRequestError, match=f"^categories: must be 1 to 1000, got {count}"):
+        with pytest.raises(InputError, match=f"^categories: must be 1 to 1000, got {count}"):
             searcher.ancestors(np.arange(count, dtype=np.uint64))
 
 

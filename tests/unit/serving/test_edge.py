@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from serving import Admission, ServerMetrics, Service, StatusTable, current_call, make_logger
+from serving import Admission, ServerMetrics, Service, StatusTable, current_call, make_logger, takes_up_to
+from serving.call import LONGEST_DEADLINE_S
 from serving.deadline import Deadline
-from serving.server.call import LONGEST_DEADLINE_S
 from serving.server.edge import Edge
 
 METHOD = "/test.Service/Do"
@@ -75,6 +75,7 @@ class Served:
         self.read.append(data)
         return data
 
+    @takes_up_to(7)
     def _do(self, message, context):
         self.calls.append(current_call())
         return b"done"
@@ -88,10 +89,10 @@ def test_a_request_whose_time_is_spent_is_not_even_read():
 
 
 def test_a_message_beyond_its_methods_bound_is_not_read():
-    served = Served(largest_bytes={"Do": 3})
-    assert served.ask(b"1234") is grpc.StatusCode.INVALID_ARGUMENT
+    served = Served()
+    assert served.ask(b"12345678") is grpc.StatusCode.INVALID_ARGUMENT
     assert served.read == []
-    assert served.ask(b"123") == b"done"
+    assert served.ask(b"1234567") == b"done"
 
 
 @pytest.mark.parametrize(

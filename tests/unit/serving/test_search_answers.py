@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_stage.serving.search_client import ancestors_from_proto, result_from_proto
-from search_stage.serving.convert import ancestors_to_proto, result_to_proto
+from serving.wire.search import ancestors_from_proto, ancestors_to_proto, result_from_proto, result_to_proto
 from store.errors import InputError
 from store.lists import Lists
 from store.retrieval import Ancestors, BehaviorColumns, MatchStatistics, SearchResult

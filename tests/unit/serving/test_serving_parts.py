@@ -5,10 +5,14 @@ import time
 
 import pytest
 
-from serving import Admission, DrainingError, OverloadedError, ServeOptions, TimeSpentError
+from model_stage.serving.service import RankingServicer
+from search_stage.serving.service import SearchServicer
+from serving import Admission, DrainingError, OverloadedError, ServeOptions
+from serving.call import check_request_id
 from serving.deadline import Deadline
-from serving.server.call import check_request_id
-from store.errors import InputError
+from serving.limits import largest_bytes_of
+from serving.wire.admin import AdminServicer
+from store.errors import DeadlineExceededError, InputError
 
 LONG = Deadline.after(86_400)  # from the import of this file: longer than any run of the tests
 
@@ -52,7 +56,7 @@ def test_waiting_ends_with_the_deadline_and_gives_the_place_back():
     admission = Admission(max_running=1, max_waiting=1)
     with admission.enter(LONG):
         for _ in range(2):
-            with pytest.raises(TimeSpentError), admission.enter(Deadline.after(0.01)):
+            with pytest.raises(DeadlineExceededError), admission.enter(Deadline.after(0.01)):
                 pass
         assert admission.inside == 1
 
@@ -122,3 +126,18 @@ def test_a_failing_request_gives_its_place_back():
 def test_an_odd_request_id_is_refused(request_id):
     with pytest.raises(InputError, match=r"^request_id: "):
         check_request_id(request_id)
+
+
+@pytest.mark.parametrize(
+    ("servicer", "larger"),
+    [
+        (SearchServicer, {"Search": 16 * 2**20, "Append": 4 * 2**20}),
+        (RankingServicer, {"Rank": 16 * 2**20, "Explain": 16 * 2**20}),
+        (AdminServicer, {}),
+    ],
+)
+def test_only_methods_that_say_so_take_more_than_a_small_request(servicer, larger):
+    methods = [name for name, member in vars(servicer).items() if name[0].isupper() and callable(member)]
+    assert len(methods) >= 2
+    limits = {name: largest_bytes_of(getattr(servicer, name)) for name in methods}
+    assert {name: limit for name, limit in limits.items() if limit != 64 * 2**10} == larger

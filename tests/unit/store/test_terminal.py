@@ -35,9 +35,7 @@ def end_of(work, *arguments, monkeypatch, capsys):
     ("error", "status"),
     [
         (InputError("a: b"), 2),
-        (search_stage.errors.InvalidRequestError("a: b"), 2),
         (search_stage.errors.ConfigError("a: b"), 2),
-        (model_stage.errors.InvalidRequestError("a: b"), 2),
         (model_stage.errors.ConfigError("a: b"), 2),
         (StoreError("a: b"), 1),
         (MapFullError("a: b"), 1),

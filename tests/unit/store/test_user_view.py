@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from store import BehaviorStore, parse_id
-from store.errors import UnknownFieldError
+from store.errors import FieldError
 from tests.worlds import living
 
 ANNA = parse_id("anna")
@@ -64,5 +64,5 @@ def test_behaviors_at_positions_are_those_of_the_history(snapshot, as_of_ms):
 
 
 def test_an_unknown_field_is_refused_before_anything_is_read(snapshot):
-    with pytest.raises(UnknownFieldError, match=r"behavior_fields\[1\]: 'os' is no side-info field"):
+    with pytest.raises(FieldError, match=r"behavior_fields\[1\]: 'os' is no side-info field"):
         snapshot.user(404).behavior_fields(np.arange(0), ("stars", "os"))

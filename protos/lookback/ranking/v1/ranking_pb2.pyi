@@ -7,161 +7,11 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
-import sys
+import protos.lookback.columns.v1.columns_pb2
 import typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
-else:
-    import typing_extensions
-
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
-
-class _DType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _DTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    D_TYPE_UNSPECIFIED: _DType.ValueType  # 0
-    D_TYPE_UINT8: _DType.ValueType  # 1
-    D_TYPE_UINT16: _DType.ValueType  # 2
-    D_TYPE_UINT32: _DType.ValueType  # 3
-    D_TYPE_UINT64: _DType.ValueType  # 4
-    D_TYPE_INT32: _DType.ValueType  # 5
-    D_TYPE_INT64: _DType.ValueType  # 6
-    D_TYPE_FLOAT32: _DType.ValueType  # 7
-
-class DType(_DType, metaclass=_DTypeEnumTypeWrapper):
-    """Element type of a column. Default: unspecified, which is refused. Same numbers as lookback.search.v1.DType."""
-
-D_TYPE_UNSPECIFIED: DType.ValueType  # 0
-D_TYPE_UINT8: DType.ValueType  # 1
-D_TYPE_UINT16: DType.ValueType  # 2
-D_TYPE_UINT32: DType.ValueType  # 3
-D_TYPE_UINT64: DType.ValueType  # 4
-D_TYPE_INT32: DType.ValueType  # 5
-D_TYPE_INT64: DType.ValueType  # 6
-D_TYPE_FLOAT32: DType.ValueType  # 7
-global___DType = DType
-
-@typing.final
-class Column(google.protobuf.message.Message):
-    """A column of fixed-width values."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DTYPE_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    dtype: global___DType.ValueType
-    """Element type of `data`. Required."""
-    data: builtins.bytes
-    """The values, little-endian, without padding. Default: no values. Floating-point values must be finite."""
-    def __init__(
-        self,
-        *,
-        dtype: global___DType.ValueType = ...,
-        data: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "dtype", b"dtype"]) -> None: ...
-
-global___Column = Column
-
-@typing.final
-class NamedColumn(google.protobuf.message.Message):
-    """A side-info field as a column."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: builtins.int
-    VALUES_FIELD_NUMBER: builtins.int
-    PRESENT_FIELD_NUMBER: builtins.int
-    OFFSETS_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    """Name of the field, as in the bundle's schema. Required."""
-    present: builtins.bytes
-    """One byte per value: 0 = missing, its value is ignored. Default: empty, nothing is missing. Must be empty for lists."""
-    @property
-    def values(self) -> global___Column:
-        """UINT64 (an id: a categorical value) or FLOAT32 (a number). Required."""
-
-    @property
-    def offsets(self) -> global___Column:
-        """For a field of several values each: where each list starts in `values`, which are UINT64 then, and the end, INT64
-        (one more than there are lists); an empty list = missing. Default: absent, one value each.
-        """
-
-    def __init__(
-        self,
-        *,
-        name: builtins.str = ...,
-        values: global___Column | None = ...,
-        present: builtins.bytes = ...,
-        offsets: global___Column | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["offsets", b"offsets", "values", b"values"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "offsets", b"offsets", "present", b"present", "values", b"values"]) -> None: ...
-
-global___NamedColumn = NamedColumn
-
-@typing.final
-class Candidates(google.protobuf.message.Message):
-    """The ads to score, as columns of one length C (1 to 1,000)."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ITEM_FIELD_NUMBER: builtins.int
-    CATEGORY_FIELD_NUMBER: builtins.int
-    COVERS_FIELD_NUMBER: builtins.int
-    COVERS_OFFSETS_FIELD_NUMBER: builtins.int
-    FIELDS_FIELD_NUMBER: builtins.int
-    MORE_CATEGORIES_FIELD_NUMBER: builtins.int
-    MORE_OFFSETS_FIELD_NUMBER: builtins.int
-    @property
-    def item(self) -> global___Column:
-        """Ad ids, UINT64 (C); 2^64 - 1 = the ad has no id. Required."""
-
-    @property
-    def category(self) -> global___Column:
-        """Category ids, UINT64 (C); 2^64 - 1 = the category of the store's items table. Default: absent, all of them so."""
-
-    @property
-    def covers(self) -> global___Column:
-        """Ids of the products the ads cover, UINT64, one list after another. Default: absent, those of the items table."""
-
-    @property
-    def covers_offsets(self) -> global___Column:
-        """Where each list starts in `covers`, and the end, INT64 (C + 1). Required when `covers` is present."""
-
-    @property
-    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
-        """Candidate fields of the schema, columns of length C; a list has at most 256 values. Default: what the store's items table knows."""
-
-    @property
-    def more_categories(self) -> global___Column:
-        """Ids of further categories the ads are searched under, UINT64, one list after another. Default: absent, none."""
-
-    @property
-    def more_offsets(self) -> global___Column:
-        """Where each list starts in `more_categories`, and the end, INT64 (C + 1). Required when that is present."""
-
-    def __init__(
-        self,
-        *,
-        item: global___Column | None = ...,
-        category: global___Column | None = ...,
-        covers: global___Column | None = ...,
-        covers_offsets: global___Column | None = ...,
-        fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
-        more_categories: global___Column | None = ...,
-        more_offsets: global___Column | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "fields", b"fields", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> None: ...
-
-global___Candidates = Candidates
 
 @typing.final
 class RankRequest(google.protobuf.message.Message):
@@ -170,6 +20,7 @@ class RankRequest(google.protobuf.message.Message):
     USER_FIELD_NUMBER: builtins.int
     AS_OF_MS_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
+    CANDIDATE_FIELDS_FIELD_NUMBER: builtins.int
     TARGETS_FIELD_NUMBER: builtins.int
     USER_FIELDS_FIELD_NUMBER: builtins.int
     CONTEXT_FIELDS_FIELD_NUMBER: builtins.int
@@ -183,19 +34,25 @@ class RankRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """Echoed in logs of both stages. Default: the server makes one."""
     @property
-    def candidates(self) -> global___Candidates:
+    def candidates(self) -> protos.lookback.columns.v1.columns_pb2.Candidates:
         """What to score. Required."""
+
+    @property
+    def candidate_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
+        """Candidate fields of the schema, columns of length C; a list has at most 256 values. Default: what the store's items
+        table knows.
+        """
 
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the targets to answer. Default: empty, all of the bundle's, in its order."""
 
     @property
-    def user_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+    def user_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
         """User fields of the schema, columns of length 1. Default: what the store's users table knows."""
 
     @property
-    def context_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+    def context_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
         """Context fields of the schema, columns of length 1. Default: missing."""
 
     def __init__(
@@ -203,14 +60,15 @@ class RankRequest(google.protobuf.message.Message):
         *,
         user: builtins.int = ...,
         as_of_ms: builtins.int = ...,
-        candidates: global___Candidates | None = ...,
+        candidates: protos.lookback.columns.v1.columns_pb2.Candidates | None = ...,
+        candidate_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         targets: collections.abc.Iterable[builtins.str] | None = ...,
-        user_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
-        context_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
+        user_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
+        context_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["candidates", b"candidates"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "candidates", b"candidates", "context_fields", b"context_fields", "request_id", b"request_id", "targets", b"targets", "user", b"user", "user_fields", b"user_fields"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "candidate_fields", b"candidate_fields", "candidates", b"candidates", "context_fields", b"context_fields", "request_id", b"request_id", "targets", b"targets", "user", b"user", "user_fields", b"user_fields"]) -> None: ...
 
 global___RankRequest = RankRequest
 
@@ -269,11 +127,11 @@ class RankResponse(google.protobuf.message.Message):
         """The targets answered, T of them, in the order of `probability`."""
 
     @property
-    def probability(self) -> global___Column:
+    def probability(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Probability of each target for each candidate, FLOAT32 (C, T), row-major, 0 to 1."""
 
     @property
-    def num_retrieved(self) -> global___Column:
+    def num_retrieved(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Behaviors that were retrieved for each candidate, UINT32 (C)."""
 
     @property
@@ -284,8 +142,8 @@ class RankResponse(google.protobuf.message.Message):
         self,
         *,
         targets: collections.abc.Iterable[builtins.str] | None = ...,
-        probability: global___Column | None = ...,
-        num_retrieved: global___Column | None = ...,
+        probability: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        num_retrieved: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         num_behaviors: builtins.int = ...,
         degraded: builtins.bool = ...,
         degraded_reason: builtins.str = ...,
@@ -341,7 +199,7 @@ class ExplainResponse(google.protobuf.message.Message):
         """The targets, T of them."""
 
     @property
-    def probability(self) -> global___Column:
+    def probability(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Probability of each target, FLOAT32 (T)."""
 
     @property
@@ -353,7 +211,7 @@ class ExplainResponse(google.protobuf.message.Message):
         """What answered."""
 
     @property
-    def logit(self) -> global___Column:
+    def logit(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """What the network says of the candidate before the calibration, FLOAT32 (T)."""
 
     @property
@@ -364,11 +222,11 @@ class ExplainResponse(google.protobuf.message.Message):
         self,
         *,
         targets: collections.abc.Iterable[builtins.str] | None = ...,
-        probability: global___Column | None = ...,
+        probability: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         behaviors: collections.abc.Iterable[global___ExplainedBehavior] | None = ...,
         versions: global___Versions | None = ...,
         candidate_name: builtins.str = ...,
-        logit: global___Column | None = ...,
+        logit: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         contributions: collections.abc.Iterable[global___Contribution] | None = ...,
         ancestors_reason: builtins.str = ...,
     ) -> None: ...

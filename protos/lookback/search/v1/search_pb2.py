@@ -22,57 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.lookback.columns.v1 import columns_pb2 as protos_dot_lookback_dot_columns_dot_v1_dot_columns__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&protos/lookback/search/v1/search.proto\x12\x12lookback.search.v1\"@\n\x06\x43olumn\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.lookback.search.v1.DType\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x85\x01\n\x0bNamedColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06values\x18\x02 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x0f\n\x07present\x18\x03 \x01(\x0c\x12+\n\x07offsets\x18\x04 \x01(\x0b\x32\x1a.lookback.search.v1.Column\"^\n\x04TopK\x12\x11\n\x04hard\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04soft\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06recent\x18\x03 \x01(\rH\x02\x88\x01\x01\x42\x07\n\x05_hardB\x07\n\x05_softB\t\n\x07_recent\"\xab\x02\n\nCandidates\x12(\n\x04item\x18\x01 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12,\n\x08\x63\x61tegory\x18\x02 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12*\n\x06\x63overs\x18\x03 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x32\n\x0e\x63overs_offsets\x18\x04 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x33\n\x0fmore_categories\x18\x05 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x30\n\x0cmore_offsets\x18\x06 \x01(\x0b\x32\x1a.lookback.search.v1.Column\"\xcd\x01\n\rSearchRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\x12\x10\n\x08\x61s_of_ms\x18\x02 \x01(\x03\x12\x32\n\ncandidates\x18\x03 \x01(\x0b\x32\x1e.lookback.search.v1.Candidates\x12\'\n\x05top_k\x18\x04 \x01(\x0b\x32\x18.lookback.search.v1.TopK\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x12\n\nwith_names\x18\x06 \x01(\x08\x12\x17\n\x0f\x62\x65havior_fields\x18\x07 \x03(\t\"\x98\x02\n\tBehaviors\x12(\n\x04item\x18\x01 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12,\n\x08\x63\x61tegory\x18\x02 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x30\n\x0ctimestamp_ms\x18\x03 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12*\n\x06\x64omain\x18\x04 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12*\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12)\n\x05scene\x18\x06 \x01(\x0b\x32\x1a.lookback.search.v1.Column\">\n\nVocabulary\x12\x0f\n\x07\x64omains\x18\x01 \x03(\t\x12\x0f\n\x07\x61\x63tions\x18\x02 \x03(\t\x12\x0e\n\x06scenes\x18\x03 \x03(\t\"(\n\x06Stream\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\"\x8c\x02\n\x0fMatchStatistics\x12+\n\x07streams\x18\x01 \x03(\x0b\x32\x1a.lookback.search.v1.Stream\x12\x12\n\nnum_levels\x18\x02 \x01(\r\x12)\n\x05\x63ount\x18\x03 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12*\n\x06\x61ge_ms\x18\x04 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12/\n\x0btotal_count\x18\x05 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x30\n\x0ctotal_age_ms\x18\x06 \x01(\x0b\x32\x1a.lookback.search.v1.Column\"\xc4\x06\n\x0eSearchResponse\x12\x30\n\tbehaviors\x18\x01 \x01(\x0b\x32\x1d.lookback.search.v1.Behaviors\x12\x32\n\nvocabulary\x18\x02 \x01(\x0b\x32\x1e.lookback.search.v1.Vocabulary\x12+\n\x07offsets\x18\x03 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12)\n\x05index\x18\x04 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12)\n\x05score\x18\x05 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12/\n\x0bmatch_level\x18\x06 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12*\n\x06source\x18\x07 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x37\n\nstatistics\x18\x08 \x01(\x0b\x32#.lookback.search.v1.MatchStatistics\x12\x36\n\x12\x63\x61ndidate_category\x18\t \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x39\n\x10\x63\x61ndidate_fields\x18\n \x03(\x0b\x32\x1f.lookback.search.v1.NamedColumn\x12\x34\n\x0buser_fields\x18\x0b \x03(\x0b\x32\x1f.lookback.search.v1.NamedColumn\x12\x15\n\rnum_behaviors\x18\x0c \x01(\r\x12\x18\n\x10store_generation\x18\r \x01(\t\x12\x18\n\x10index_generation\x18\x0e \x01(\t\x12(\n\x05names\x18\x0f \x01(\x0b\x32\x19.lookback.search.v1.Names\x12+\n\x07same_as\x18\x10 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x13\n\x0bindex_model\x18\x11 \x01(\t\x12\x38\n\x0f\x62\x65havior_fields\x18\x12 \x03(\x0b\x32\x1f.lookback.search.v1.NamedColumn\x12\x19\n\x11num_unknown_items\x18\x13 \x01(\r\"\x89\x01\n\x05Names\x12\x16\n\x0e\x62\x65havior_items\x18\x01 \x03(\t\x12\x1b\n\x13\x62\x65havior_categories\x18\x02 \x03(\t\x12\x12\n\ncandidates\x18\x03 \x03(\t\x12\x37\n\x0f\x62\x65havior_fields\x18\x04 \x03(\x0b\x32\x1e.lookback.search.v1.FieldNames\"+\n\nFieldNames\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xd5\x02\n\rAppendRequest\x12(\n\x04user\x18\x01 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12(\n\x04item\x18\x02 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12,\n\x08\x63\x61tegory\x18\x03 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x30\n\x0ctimestamp_ms\x18\x04 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x0f\n\x07\x64omains\x18\x05 \x03(\t\x12\x0f\n\x07\x61\x63tions\x18\x06 \x03(\t\x12\x0e\n\x06scenes\x18\x07 \x03(\t\x12-\n\tevent_key\x18\x08 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12/\n\x06\x66ields\x18\t \x03(\x0b\x32\x1f.lookback.search.v1.NamedColumn\"N\n\x0e\x41ppendResponse\x12*\n\x06result\x18\x01 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x10\n\x08refusals\x18\x02 \x03(\t\"!\n\x11\x44\x65leteUserRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\")\n\x12\x44\x65leteUserResponse\x12\x13\n\x0bnum_deleted\x18\x01 \x01(\x04\"Z\n\x11GetHistoryRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\x12\x10\n\x08\x61s_of_ms\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xad\x01\n\x12GetHistoryResponse\x12\x30\n\tbehaviors\x18\x01 \x01(\x0b\x32\x1d.lookback.search.v1.Behaviors\x12\x32\n\nvocabulary\x18\x02 \x01(\x0b\x32\x1e.lookback.search.v1.Vocabulary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x18\n\x10store_generation\x18\x04 \x01(\t\"Y\n\x13GetAncestorsRequest\x12.\n\ncategories\x18\x01 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x8c\x01\n\x14GetAncestorsResponse\x12-\n\tancestors\x18\x01 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12+\n\x07offsets\x18\x02 \x01(\x0b\x32\x1a.lookback.search.v1.Column\x12\x18\n\x10store_generation\x18\x03 \x01(\t*\xa2\x01\n\x05\x44Type\x12\x16\n\x12\x44_TYPE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x44_TYPE_UINT8\x10\x01\x12\x11\n\rD_TYPE_UINT16\x10\x02\x12\x11\n\rD_TYPE_UINT32\x10\x03\x12\x11\n\rD_TYPE_UINT64\x10\x04\x12\x10\n\x0c\x44_TYPE_INT32\x10\x05\x12\x10\n\x0c\x44_TYPE_INT64\x10\x06\x12\x12\n\x0e\x44_TYPE_FLOAT32\x10\x07\x32\xce\x03\n\rSearchService\x12O\n\x06Search\x12!.lookback.search.v1.SearchRequest\x1a\".lookback.search.v1.SearchResponse\x12O\n\x06\x41ppend\x12!.lookback.search.v1.AppendRequest\x1a\".lookback.search.v1.AppendResponse\x12[\n\nDeleteUser\x12%.lookback.search.v1.DeleteUserRequest\x1a&.lookback.search.v1.DeleteUserResponse\x12[\n\nGetHistory\x12%.lookback.search.v1.GetHistoryRequest\x1a&.lookback.search.v1.GetHistoryResponse\x12\x61\n\x0cGetAncestors\x12\'.lookback.search.v1.GetAncestorsRequest\x1a(.lookback.search.v1.GetAncestorsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&protos/lookback/search/v1/search.proto\x12\x12lookback.search.v1\x1a(protos/lookback/columns/v1/columns.proto\"^\n\x04TopK\x12\x11\n\x04hard\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04soft\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06recent\x18\x03 \x01(\rH\x02\x88\x01\x01\x42\x07\n\x05_hardB\x07\n\x05_softB\t\n\x07_recent\"\xce\x01\n\rSearchRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\x12\x10\n\x08\x61s_of_ms\x18\x02 \x01(\x03\x12\x33\n\ncandidates\x18\x03 \x01(\x0b\x32\x1f.lookback.columns.v1.Candidates\x12\'\n\x05top_k\x18\x04 \x01(\x0b\x32\x18.lookback.search.v1.TopK\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x12\n\nwith_names\x18\x06 \x01(\x08\x12\x17\n\x0f\x62\x65havior_fields\x18\x07 \x03(\t\"\x9e\x02\n\tBehaviors\x12)\n\x04item\x18\x01 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12-\n\x08\x63\x61tegory\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x31\n\x0ctimestamp_ms\x18\x03 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12+\n\x06\x64omain\x18\x04 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12+\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12*\n\x05scene\x18\x06 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\">\n\nVocabulary\x12\x0f\n\x07\x64omains\x18\x01 \x03(\t\x12\x0f\n\x07\x61\x63tions\x18\x02 \x03(\t\x12\x0e\n\x06scenes\x18\x03 \x03(\t\"(\n\x06Stream\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\"\x90\x02\n\x0fMatchStatistics\x12+\n\x07streams\x18\x01 \x03(\x0b\x32\x1a.lookback.search.v1.Stream\x12\x12\n\nnum_levels\x18\x02 \x01(\r\x12*\n\x05\x63ount\x18\x03 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12+\n\x06\x61ge_ms\x18\x04 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x30\n\x0btotal_count\x18\x05 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x31\n\x0ctotal_age_ms\x18\x06 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\"\xce\x06\n\x0eSearchResponse\x12\x30\n\tbehaviors\x18\x01 \x01(\x0b\x32\x1d.lookback.search.v1.Behaviors\x12\x32\n\nvocabulary\x18\x02 \x01(\x0b\x32\x1e.lookback.search.v1.Vocabulary\x12,\n\x07offsets\x18\x03 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12*\n\x05index\x18\x04 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12*\n\x05score\x18\x05 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x30\n\x0bmatch_level\x18\x06 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12+\n\x06source\x18\x07 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x37\n\nstatistics\x18\x08 \x01(\x0b\x32#.lookback.search.v1.MatchStatistics\x12\x37\n\x12\x63\x61ndidate_category\x18\t \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12:\n\x10\x63\x61ndidate_fields\x18\n \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x35\n\x0buser_fields\x18\x0b \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x15\n\rnum_behaviors\x18\x0c \x01(\r\x12\x18\n\x10store_generation\x18\r \x01(\t\x12\x18\n\x10index_generation\x18\x0e \x01(\t\x12(\n\x05names\x18\x0f \x01(\x0b\x32\x19.lookback.search.v1.Names\x12,\n\x07same_as\x18\x10 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x13\n\x0bindex_model\x18\x11 \x01(\t\x12\x39\n\x0f\x62\x65havior_fields\x18\x12 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x19\n\x11num_unknown_items\x18\x13 \x01(\r\"\x89\x01\n\x05Names\x12\x16\n\x0e\x62\x65havior_items\x18\x01 \x03(\t\x12\x1b\n\x13\x62\x65havior_categories\x18\x02 \x03(\t\x12\x12\n\ncandidates\x18\x03 \x03(\t\x12\x37\n\x0f\x62\x65havior_fields\x18\x04 \x03(\x0b\x32\x1e.lookback.search.v1.FieldNames\"+\n\nFieldNames\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xdb\x02\n\rAppendRequest\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12)\n\x04item\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12-\n\x08\x63\x61tegory\x18\x03 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x31\n\x0ctimestamp_ms\x18\x04 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x0f\n\x07\x64omains\x18\x05 \x03(\t\x12\x0f\n\x07\x61\x63tions\x18\x06 \x03(\t\x12\x0e\n\x06scenes\x18\x07 \x03(\t\x12.\n\tevent_key\x18\x08 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x30\n\x06\x66ields\x18\t \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\"O\n\x0e\x41ppendResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x10\n\x08refusals\x18\x02 \x03(\t\"!\n\x11\x44\x65leteUserRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\")\n\x12\x44\x65leteUserResponse\x12\x13\n\x0bnum_deleted\x18\x01 \x01(\x04\"Z\n\x11GetHistoryRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\x12\x10\n\x08\x61s_of_ms\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xad\x01\n\x12GetHistoryResponse\x12\x30\n\tbehaviors\x18\x01 \x01(\x0b\x32\x1d.lookback.search.v1.Behaviors\x12\x32\n\nvocabulary\x18\x02 \x01(\x0b\x32\x1e.lookback.search.v1.Vocabulary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x18\n\x10store_generation\x18\x04 \x01(\t\"Z\n\x13GetAncestorsRequest\x12/\n\ncategories\x18\x01 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x8e\x01\n\x14GetAncestorsResponse\x12.\n\tancestors\x18\x01 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12,\n\x07offsets\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x18\n\x10store_generation\x18\x03 \x01(\t2\xce\x03\n\rSearchService\x12O\n\x06Search\x12!.lookback.search.v1.SearchRequest\x1a\".lookback.search.v1.SearchResponse\x12O\n\x06\x41ppend\x12!.lookback.search.v1.AppendRequest\x1a\".lookback.search.v1.AppendResponse\x12[\n\nDeleteUser\x12%.lookback.search.v1.DeleteUserRequest\x1a&.lookback.search.v1.DeleteUserResponse\x12[\n\nGetHistory\x12%.lookback.search.v1.GetHistoryRequest\x1a&.lookback.search.v1.GetHistoryResponse\x12\x61\n\x0cGetAncestors\x12\'.lookback.search.v1.GetAncestorsRequest\x1a(.lookback.search.v1.GetAncestorsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.lookback.search.v1.search_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DTYPE']._serialized_start=3559
-  _globals['_DTYPE']._serialized_end=3721
-  _globals['_COLUMN']._serialized_start=62
-  _globals['_COLUMN']._serialized_end=126
-  _globals['_NAMEDCOLUMN']._serialized_start=129
-  _globals['_NAMEDCOLUMN']._serialized_end=262
-  _globals['_TOPK']._serialized_start=264
-  _globals['_TOPK']._serialized_end=358
-  _globals['_CANDIDATES']._serialized_start=361
-  _globals['_CANDIDATES']._serialized_end=660
-  _globals['_SEARCHREQUEST']._serialized_start=663
-  _globals['_SEARCHREQUEST']._serialized_end=868
-  _globals['_BEHAVIORS']._serialized_start=871
-  _globals['_BEHAVIORS']._serialized_end=1151
-  _globals['_VOCABULARY']._serialized_start=1153
-  _globals['_VOCABULARY']._serialized_end=1215
-  _globals['_STREAM']._serialized_start=1217
-  _globals['_STREAM']._serialized_end=1257
-  _globals['_MATCHSTATISTICS']._serialized_start=1260
-  _globals['_MATCHSTATISTICS']._serialized_end=1528
-  _globals['_SEARCHRESPONSE']._serialized_start=1531
-  _globals['_SEARCHRESPONSE']._serialized_end=2367
-  _globals['_NAMES']._serialized_start=2370
-  _globals['_NAMES']._serialized_end=2507
-  _globals['_FIELDNAMES']._serialized_start=2509
-  _globals['_FIELDNAMES']._serialized_end=2552
-  _globals['_APPENDREQUEST']._serialized_start=2555
-  _globals['_APPENDREQUEST']._serialized_end=2896
-  _globals['_APPENDRESPONSE']._serialized_start=2898
-  _globals['_APPENDRESPONSE']._serialized_end=2976
-  _globals['_DELETEUSERREQUEST']._serialized_start=2978
-  _globals['_DELETEUSERREQUEST']._serialized_end=3011
-  _globals['_DELETEUSERRESPONSE']._serialized_start=3013
-  _globals['_DELETEUSERRESPONSE']._serialized_end=3054
-  _globals['_GETHISTORYREQUEST']._serialized_start=3056
-  _globals['_GETHISTORYREQUEST']._serialized_end=3146
-  _globals['_GETHISTORYRESPONSE']._serialized_start=3149
-  _globals['_GETHISTORYRESPONSE']._serialized_end=3322
-  _globals['_GETANCESTORSREQUEST']._serialized_start=3324
-  _globals['_GETANCESTORSREQUEST']._serialized_end=3413
-  _globals['_GETANCESTORSRESPONSE']._serialized_start=3416
-  _globals['_GETANCESTORSRESPONSE']._serialized_end=3556
-  _globals['_SEARCHSERVICE']._serialized_start=3724
-  _globals['_SEARCHSERVICE']._serialized_end=4186
+  _globals['_TOPK']._serialized_start=104
+  _globals['_TOPK']._serialized_end=198
+  _globals['_SEARCHREQUEST']._serialized_start=201
+  _globals['_SEARCHREQUEST']._serialized_end=407
+  _globals['_BEHAVIORS']._serialized_start=410
+  _globals['_BEHAVIORS']._serialized_end=696
+  _globals['_VOCABULARY']._serialized_start=698
+  _globals['_VOCABULARY']._serialized_end=760
+  _globals['_STREAM']._serialized_start=762
+  _globals['_STREAM']._serialized_end=802
+  _globals['_MATCHSTATISTICS']._serialized_start=805
+  _globals['_MATCHSTATISTICS']._serialized_end=1077
+  _globals['_SEARCHRESPONSE']._serialized_start=1080
+  _globals['_SEARCHRESPONSE']._serialized_end=1926
+  _globals['_NAMES']._serialized_start=1929
+  _globals['_NAMES']._serialized_end=2066
+  _globals['_FIELDNAMES']._serialized_start=2068
+  _globals['_FIELDNAMES']._serialized_end=2111
+  _globals['_APPENDREQUEST']._serialized_start=2114
+  _globals['_APPENDREQUEST']._serialized_end=2461
+  _globals['_APPENDRESPONSE']._serialized_start=2463
+  _globals['_APPENDRESPONSE']._serialized_end=2542
+  _globals['_DELETEUSERREQUEST']._serialized_start=2544
+  _globals['_DELETEUSERREQUEST']._serialized_end=2577
+  _globals['_DELETEUSERRESPONSE']._serialized_start=2579
+  _globals['_DELETEUSERRESPONSE']._serialized_end=2620
+  _globals['_GETHISTORYREQUEST']._serialized_start=2622
+  _globals['_GETHISTORYREQUEST']._serialized_end=2712
+  _globals['_GETHISTORYRESPONSE']._serialized_start=2715
+  _globals['_GETHISTORYRESPONSE']._serialized_end=2888
+  _globals['_GETANCESTORSREQUEST']._serialized_start=2890
+  _globals['_GETANCESTORSREQUEST']._serialized_end=2980
+  _globals['_GETANCESTORSRESPONSE']._serialized_start=2983
+  _globals['_GETANCESTORSRESPONSE']._serialized_end=3125
+  _globals['_SEARCHSERVICE']._serialized_start=3128
+  _globals['_SEARCHSERVICE']._serialized_end=3590
 # @@protoc_insertion_point(module_scope)

@@ -7,104 +7,11 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
-import sys
+import protos.lookback.columns.v1.columns_pb2
 import typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
-else:
-    import typing_extensions
-
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
-
-class _DType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _DTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    D_TYPE_UNSPECIFIED: _DType.ValueType  # 0
-    D_TYPE_UINT8: _DType.ValueType  # 1
-    D_TYPE_UINT16: _DType.ValueType  # 2
-    D_TYPE_UINT32: _DType.ValueType  # 3
-    D_TYPE_UINT64: _DType.ValueType  # 4
-    D_TYPE_INT32: _DType.ValueType  # 5
-    D_TYPE_INT64: _DType.ValueType  # 6
-    D_TYPE_FLOAT32: _DType.ValueType  # 7
-
-class DType(_DType, metaclass=_DTypeEnumTypeWrapper):
-    """Element type of a column. Default: unspecified, which is refused."""
-
-D_TYPE_UNSPECIFIED: DType.ValueType  # 0
-D_TYPE_UINT8: DType.ValueType  # 1
-D_TYPE_UINT16: DType.ValueType  # 2
-D_TYPE_UINT32: DType.ValueType  # 3
-D_TYPE_UINT64: DType.ValueType  # 4
-D_TYPE_INT32: DType.ValueType  # 5
-D_TYPE_INT64: DType.ValueType  # 6
-D_TYPE_FLOAT32: DType.ValueType  # 7
-global___DType = DType
-
-@typing.final
-class Column(google.protobuf.message.Message):
-    """A column of fixed-width values."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DTYPE_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    dtype: global___DType.ValueType
-    """Element type of `data`. Required."""
-    data: builtins.bytes
-    """The values, little-endian, without padding. Default: no values. Floating-point values must be finite."""
-    def __init__(
-        self,
-        *,
-        dtype: global___DType.ValueType = ...,
-        data: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "dtype", b"dtype"]) -> None: ...
-
-global___Column = Column
-
-@typing.final
-class NamedColumn(google.protobuf.message.Message):
-    """A side-info field as a column."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: builtins.int
-    VALUES_FIELD_NUMBER: builtins.int
-    PRESENT_FIELD_NUMBER: builtins.int
-    OFFSETS_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    """Name of the field. Required."""
-    present: builtins.bytes
-    """One byte per value: 0 = missing, its value is ignored. Default: empty, nothing is missing. Must be empty for lists."""
-    @property
-    def values(self) -> global___Column:
-        """UINT64 (an id: a categorical value) or FLOAT32 (a number). Required."""
-
-    @property
-    def offsets(self) -> global___Column:
-        """For a field of several values each: where each list starts in `values`, which are UINT64 then, and the end, INT64
-        (one more than there are lists); an empty list = missing. Default: absent, one value each.
-        """
-
-    def __init__(
-        self,
-        *,
-        name: builtins.str = ...,
-        values: global___Column | None = ...,
-        present: builtins.bytes = ...,
-        offsets: global___Column | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["offsets", b"offsets", "values", b"values"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "offsets", b"offsets", "present", b"present", "values", b"values"]) -> None: ...
-
-global___NamedColumn = NamedColumn
 
 @typing.final
 class TopK(google.protobuf.message.Message):
@@ -142,59 +49,6 @@ class TopK(google.protobuf.message.Message):
 global___TopK = TopK
 
 @typing.final
-class Candidates(google.protobuf.message.Message):
-    """The candidates of a request, as columns of one length C (1 to 1,000)."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ITEM_FIELD_NUMBER: builtins.int
-    CATEGORY_FIELD_NUMBER: builtins.int
-    COVERS_FIELD_NUMBER: builtins.int
-    COVERS_OFFSETS_FIELD_NUMBER: builtins.int
-    MORE_CATEGORIES_FIELD_NUMBER: builtins.int
-    MORE_OFFSETS_FIELD_NUMBER: builtins.int
-    @property
-    def item(self) -> global___Column:
-        """Ad ids, UINT64 (C); 2^64 - 1 = the ad has no id. Required."""
-
-    @property
-    def category(self) -> global___Column:
-        """Category ids, UINT64 (C); 2^64 - 1 = the category of the store's items table. Default: absent, all of them so."""
-
-    @property
-    def covers(self) -> global___Column:
-        """Ids of the products the ads cover, UINT64, one list after another. Default: absent, those of the items table."""
-
-    @property
-    def covers_offsets(self) -> global___Column:
-        """Where each list starts in `covers`, and the end, INT64 (C + 1). Required when `covers` is present.
-        An empty list = the products of the items table.
-        """
-
-    @property
-    def more_categories(self) -> global___Column:
-        """Ids of further categories the ads are searched under, UINT64, one list after another. Default: absent, none."""
-
-    @property
-    def more_offsets(self) -> global___Column:
-        """Where each list starts in `more_categories`, and the end, INT64 (C + 1). Required when that is present."""
-
-    def __init__(
-        self,
-        *,
-        item: global___Column | None = ...,
-        category: global___Column | None = ...,
-        covers: global___Column | None = ...,
-        covers_offsets: global___Column | None = ...,
-        more_categories: global___Column | None = ...,
-        more_offsets: global___Column | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["category", b"category", "covers", b"covers", "covers_offsets", b"covers_offsets", "item", b"item", "more_categories", b"more_categories", "more_offsets", b"more_offsets"]) -> None: ...
-
-global___Candidates = Candidates
-
-@typing.final
 class SearchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -216,7 +70,7 @@ class SearchRequest(google.protobuf.message.Message):
     with_names: builtins.bool
     """Also answer the names of behaviors and candidates, for reports. Default: false."""
     @property
-    def candidates(self) -> global___Candidates:
+    def candidates(self) -> protos.lookback.columns.v1.columns_pb2.Candidates:
         """What to retrieve for. Required."""
 
     @property
@@ -232,7 +86,7 @@ class SearchRequest(google.protobuf.message.Message):
         *,
         user: builtins.int = ...,
         as_of_ms: builtins.int = ...,
-        candidates: global___Candidates | None = ...,
+        candidates: protos.lookback.columns.v1.columns_pb2.Candidates | None = ...,
         top_k: global___TopK | None = ...,
         request_id: builtins.str = ...,
         with_names: builtins.bool = ...,
@@ -256,38 +110,38 @@ class Behaviors(google.protobuf.message.Message):
     ACTION_FIELD_NUMBER: builtins.int
     SCENE_FIELD_NUMBER: builtins.int
     @property
-    def item(self) -> global___Column:
+    def item(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Item ids, UINT64."""
 
     @property
-    def category(self) -> global___Column:
+    def category(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Ids of the taxonomy categories they were resolved to, UINT64; 2^64 - 1 = unmapped."""
 
     @property
-    def timestamp_ms(self) -> global___Column:
+    def timestamp_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Milliseconds UTC, INT64."""
 
     @property
-    def domain(self) -> global___Column:
+    def domain(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Codes in `Vocabulary.domains`, UINT8."""
 
     @property
-    def action(self) -> global___Column:
+    def action(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Codes in `Vocabulary.actions`, UINT8."""
 
     @property
-    def scene(self) -> global___Column:
+    def scene(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Codes in `Vocabulary.scenes`, UINT16."""
 
     def __init__(
         self,
         *,
-        item: global___Column | None = ...,
-        category: global___Column | None = ...,
-        timestamp_ms: global___Column | None = ...,
-        domain: global___Column | None = ...,
-        action: global___Column | None = ...,
-        scene: global___Column | None = ...,
+        item: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        category: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        timestamp_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        domain: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        action: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        scene: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["action", b"action", "category", b"category", "domain", b"domain", "item", b"item", "scene", b"scene", "timestamp_ms", b"timestamp_ms"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["action", b"action", "category", b"category", "domain", b"domain", "item", b"item", "scene", b"scene", "timestamp_ms", b"timestamp_ms"]) -> None: ...
@@ -367,19 +221,19 @@ class MatchStatistics(google.protobuf.message.Message):
         """The streams, S of them."""
 
     @property
-    def count(self) -> global___Column:
+    def count(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Matches before the as-of time, INT32 (C, L, S)."""
 
     @property
-    def age_ms(self) -> global___Column:
+    def age_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Milliseconds from the newest match to the as-of time, INT64 (C, L, S); -1 = no match."""
 
     @property
-    def total_count(self) -> global___Column:
+    def total_count(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """All behaviors of the user before the as-of time, INT32 (S)."""
 
     @property
-    def total_age_ms(self) -> global___Column:
+    def total_age_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Milliseconds from the newest of those to the as-of time, INT64 (S); -1 = none."""
 
     def __init__(
@@ -387,10 +241,10 @@ class MatchStatistics(google.protobuf.message.Message):
         *,
         streams: collections.abc.Iterable[global___Stream] | None = ...,
         num_levels: builtins.int = ...,
-        count: global___Column | None = ...,
-        age_ms: global___Column | None = ...,
-        total_count: global___Column | None = ...,
-        total_age_ms: global___Column | None = ...,
+        count: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        total_count: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        total_age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "total_age_ms", b"total_age_ms", "total_count", b"total_count"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "num_levels", b"num_levels", "streams", b"streams", "total_age_ms", b"total_age_ms", "total_count", b"total_count"]) -> None: ...
@@ -439,23 +293,23 @@ class SearchResponse(google.protobuf.message.Message):
         """Names behind the codes in `behaviors`."""
 
     @property
-    def offsets(self) -> global___Column:
+    def offsets(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Where each candidate's list starts in the four columns below, and the end, INT64 (C + 1)."""
 
     @property
-    def index(self) -> global___Column:
+    def index(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Rows of `behaviors`, oldest first, INT32 (M)."""
 
     @property
-    def score(self) -> global___Column:
+    def score(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Inner product of the attention vectors, higher is better, FLOAT32 (M); 0 when no index is loaded."""
 
     @property
-    def match_level(self) -> global___Column:
+    def match_level(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Levels hard search climbed to find the behavior, UINT8 (M); 255 = it did not."""
 
     @property
-    def source(self) -> global___Column:
+    def source(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Bits 1 hard, 2 soft, 4 recent, UINT8 (M)."""
 
     @property
@@ -463,15 +317,15 @@ class SearchResponse(google.protobuf.message.Message):
         """Match statistics of every candidate."""
 
     @property
-    def candidate_category(self) -> global___Column:
+    def candidate_category(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Category each candidate was searched under, UINT64 (C); 2^64 - 1 = unknown."""
 
     @property
-    def candidate_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+    def candidate_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
         """What the store knows of the candidates; columns of length C."""
 
     @property
-    def user_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+    def user_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
         """What the store knows of the user; columns of length 1."""
 
     @property
@@ -479,13 +333,13 @@ class SearchResponse(google.protobuf.message.Message):
         """Names, only when the request asked for them."""
 
     @property
-    def same_as(self) -> global___Column:
+    def same_as(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """The first candidate with the same list, scores, levels and sources as this one, itself when there is none before
         it, INT32 (C): what depends on nothing else of a candidate need be computed but once.
         """
 
     @property
-    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
         """The side-info of `behaviors` that the request named, columns of length U, no lists."""
 
     def __init__(
@@ -493,22 +347,22 @@ class SearchResponse(google.protobuf.message.Message):
         *,
         behaviors: global___Behaviors | None = ...,
         vocabulary: global___Vocabulary | None = ...,
-        offsets: global___Column | None = ...,
-        index: global___Column | None = ...,
-        score: global___Column | None = ...,
-        match_level: global___Column | None = ...,
-        source: global___Column | None = ...,
+        offsets: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        index: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        score: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        match_level: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        source: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         statistics: global___MatchStatistics | None = ...,
-        candidate_category: global___Column | None = ...,
-        candidate_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
-        user_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
+        candidate_category: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        candidate_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
+        user_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         num_behaviors: builtins.int = ...,
         store_generation: builtins.str = ...,
         index_generation: builtins.str = ...,
         names: global___Names | None = ...,
-        same_as: global___Column | None = ...,
+        same_as: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         index_model: builtins.str = ...,
-        behavior_fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
+        behavior_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         num_unknown_items: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
@@ -594,19 +448,19 @@ class AppendRequest(google.protobuf.message.Message):
     EVENT_KEY_FIELD_NUMBER: builtins.int
     FIELDS_FIELD_NUMBER: builtins.int
     @property
-    def user(self) -> global___Column:
+    def user(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """User ids, UINT64."""
 
     @property
-    def item(self) -> global___Column:
+    def item(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Item ids, UINT64."""
 
     @property
-    def category(self) -> global___Column:
+    def category(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Category ids, UINT64; 2^64 - 1 = none."""
 
     @property
-    def timestamp_ms(self) -> global___Column:
+    def timestamp_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Milliseconds UTC, INT64."""
 
     @property
@@ -622,25 +476,25 @@ class AppendRequest(google.protobuf.message.Message):
         """Scene names, N of them. Default: empty, no scene."""
 
     @property
-    def event_key(self) -> global___Column:
+    def event_key(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Event keys, UINT64, against duplicates; 2^64 - 1 = none. Default: absent, (user, item, action, time) is the key."""
 
     @property
-    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedColumn]:
+    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
         """Side-info fields of the events, columns of length N, no lists. Default: none, all values are missing."""
 
     def __init__(
         self,
         *,
-        user: global___Column | None = ...,
-        item: global___Column | None = ...,
-        category: global___Column | None = ...,
-        timestamp_ms: global___Column | None = ...,
+        user: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        item: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        category: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        timestamp_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         domains: collections.abc.Iterable[builtins.str] | None = ...,
         actions: collections.abc.Iterable[builtins.str] | None = ...,
         scenes: collections.abc.Iterable[builtins.str] | None = ...,
-        event_key: global___Column | None = ...,
-        fields: collections.abc.Iterable[global___NamedColumn] | None = ...,
+        event_key: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["category", b"category", "event_key", b"event_key", "item", b"item", "timestamp_ms", b"timestamp_ms", "user", b"user"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["actions", b"actions", "category", b"category", "domains", b"domains", "event_key", b"event_key", "fields", b"fields", "item", b"item", "scenes", b"scenes", "timestamp_ms", b"timestamp_ms", "user", b"user"]) -> None: ...
@@ -654,7 +508,7 @@ class AppendResponse(google.protobuf.message.Message):
     RESULT_FIELD_NUMBER: builtins.int
     REFUSALS_FIELD_NUMBER: builtins.int
     @property
-    def result(self) -> global___Column:
+    def result(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """One byte per event, UINT8: 1 accepted, 2 duplicate, 3 refused."""
 
     @property
@@ -664,7 +518,7 @@ class AppendResponse(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        result: global___Column | None = ...,
+        result: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         refusals: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["result", b"result"]) -> builtins.bool: ...
@@ -774,13 +628,13 @@ class GetAncestorsRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """Echoed in logs. Default: the server makes one."""
     @property
-    def categories(self) -> global___Column:
+    def categories(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Ids of categories of the taxonomy, UINT64 (N), 1 to 1,000 of them. Required."""
 
     def __init__(
         self,
         *,
-        categories: global___Column | None = ...,
+        categories: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["categories", b"categories"]) -> builtins.bool: ...
@@ -798,20 +652,20 @@ class GetAncestorsResponse(google.protobuf.message.Message):
     store_generation: builtins.str
     """Name of the store generation that answered."""
     @property
-    def ancestors(self) -> global___Column:
+    def ancestors(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Ids of the categories above each one, the nearest first, UINT64, one list after another; an empty list = it stands at
         the top, or is unknown.
         """
 
     @property
-    def offsets(self) -> global___Column:
+    def offsets(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Where each list starts in `ancestors`, and the end, INT64 (N + 1)."""
 
     def __init__(
         self,
         *,
-        ancestors: global___Column | None = ...,
-        offsets: global___Column | None = ...,
+        ancestors: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        offsets: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         store_generation: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ancestors", b"ancestors", "offsets", b"offsets"]) -> builtins.bool: ...

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serving.deadline import Deadline
-from serving.errors import TimeSpentError
-from store.errors import InputError
+from store.errors import DeadlineExceededError, InputError
 
 if TYPE_CHECKING:
     import grpc
@@ -37,10 +36,10 @@ class Call:
         """Checks, between two steps of the work, that somebody still waits for the answer.
 
         Raises:
-            TimeSpentError: The deadline has passed.
+            DeadlineExceededError: The deadline has passed.
         """
         if self.deadline.expired:
-            raise TimeSpentError("the deadline of the request has passed")
+            raise DeadlineExceededError("the deadline of the request has passed")
 
 
 CURRENT_CALL: ContextVar[Call] = ContextVar("CURRENT_CALL")

@@ -1,0 +1,293 @@
+"""Messages of `lookback.search.v1` and the contract of `store.retrieval`, both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from protos.lookback.search.v1 import search_pb2 as pb
+from serving.wire.columns import (
+    candidates_from_proto,
+    candidates_to_proto,
+    decode_column,
+    encode_column,
+    fields_from_proto,
+    fields_to_proto,
+)
+from store.errors import InputError
+from store.events import EventBatch
+from store.lists import Lists, check_offsets
+from store.retrieval import Ancestors, BehaviorColumns, MatchStatistics, Names, SearchRequest, SearchResult, TopK
+from store.types import NO_ID, Vocabulary
+
+if TYPE_CHECKING:
+    from store.delta.batch import AppendResult
+    from store.types import I32, U64
+
+
+def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchRequest:
+    """Gives the message of a search request."""
+    top_k = request.top_k
+    return pb.SearchRequest(
+        user=request.user,
+        as_of_ms=request.as_of_ms,
+        candidates=candidates_to_proto(request.candidates),
+        top_k=pb.TopK(hard=top_k.hard, soft=top_k.soft, recent=top_k.recent),
+        request_id=request_id,
+        with_names=request.with_names,
+        behavior_fields=request.behavior_fields,
+    )
+
+
+def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
+    """Gives the request a message holds. Sizes and times are left for the searcher to judge.
+
+    Raises:
+        InputError: A column of another type or length than the contract's, or offsets that descend; names the field.
+    """
+    return SearchRequest(
+        user=message.user,
+        as_of_ms=message.as_of_ms,
+        candidates=candidates_from_proto(message.candidates),
+        top_k=TopK(
+            hard=message.top_k.hard if message.top_k.HasField("hard") else None,
+            soft=message.top_k.soft if message.top_k.HasField("soft") else None,
+            recent=message.top_k.recent if message.top_k.HasField("recent") else None,
+        ),
+        with_names=message.with_names,
+        behavior_fields=tuple(message.behavior_fields),
+    )
+
+
+def result_to_proto(result: SearchResult) -> pb.SearchResponse:
+    """Gives the message of a search result."""
+    return pb.SearchResponse(
+        behaviors=behaviors_to_proto(result.behaviors),
+        vocabulary=vocabulary_to_proto(result.vocabulary),
+        offsets=encode_column(result.offsets),
+        index=encode_column(result.index),
+        score=encode_column(result.score),
+        match_level=encode_column(result.match_level),
+        source=encode_column(result.source),
+        same_as=encode_column(result.same_as),
+        statistics=_statistics_to_proto(result.statistics),
+        candidate_category=encode_column(result.candidate_category),
+        candidate_fields=fields_to_proto(result.candidate_fields),
+        user_fields=fields_to_proto(result.user_fields),
+        num_behaviors=result.num_behaviors,
+        num_unknown_items=result.num_unknown_items,
+        store_generation=result.store_generation,
+        index_generation=result.index_generation,
+        index_model=result.index_model,
+        behavior_fields=fields_to_proto(result.behavior_fields),
+        names=None if result.names is None else _names_to_proto(result.names),
+    )
+
+
+def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> SearchResult:
+    """Gives the search result a message holds.
+
+    Raises:
+        InputError: The message breaks the contract; names the field.
+    """
+    index = decode_column("index", message.index, np.int32)
+    pairs = len(index)
+    offsets = decode_column("offsets", message.offsets, np.int64, num_candidates + 1)
+    check_offsets("offsets", offsets, num_candidates, pairs)
+    behaviors = behaviors_from_proto(message.behaviors)
+    union = len(behaviors)
+    if pairs and not 0 <= int(index.min()) <= int(index.max()) < union:
+        raise InputError(f"index: must lie in 0 .. {union - 1}")
+    return SearchResult(
+        behaviors=behaviors,
+        vocabulary=vocabulary_from_proto(message.vocabulary),
+        offsets=offsets,
+        index=index,
+        score=decode_column("score", message.score, np.float32, pairs),
+        match_level=decode_column("match_level", message.match_level, np.uint8, pairs),
+        source=decode_column("source", message.source, np.uint8, pairs),
+        same_as=_same_as(message, num_candidates),
+        statistics=_statistics_from_proto(message.statistics, num_candidates),
+        candidate_category=decode_column("candidate_category", message.candidate_category, np.uint64, num_candidates),
+        candidate_fields=fields_from_proto("candidate", message.candidate_fields, num_candidates),
+        user_fields=fields_from_proto("user", message.user_fields, 1),
+        num_behaviors=message.num_behaviors,
+        num_unknown_items=message.num_unknown_items,
+        store_generation=message.store_generation,
+        index_generation=message.index_generation,
+        index_model=message.index_model,
+        behavior_fields=fields_from_proto("behavior", message.behavior_fields, union, lists=False),
+        names=_names_from_proto(message.names, union, num_candidates) if message.HasField("names") else None,
+    )
+
+
+def _same_as(message: pb.SearchResponse, num_candidates: int) -> I32:
+    if not message.HasField("same_as"):  # a search stage of an earlier version
+        return np.arange(num_candidates, dtype=np.int32)
+    same_as: I32 = decode_column("same_as", message.same_as, np.int32, num_candidates)
+    if bool(np.any(same_as < 0)) or bool(np.any(same_as > np.arange(num_candidates))):
+        raise InputError("same_as: must name a candidate before this one, or itself")
+    return same_as
+
+
+def behaviors_to_proto(behaviors: BehaviorColumns) -> pb.Behaviors:
+    """Gives the message of behaviors, in the order they come in."""
+    return pb.Behaviors(
+        item=encode_column(behaviors.item),
+        category=encode_column(behaviors.category),
+        timestamp_ms=encode_column(behaviors.timestamp_ms),
+        domain=encode_column(behaviors.domain),
+        action=encode_column(behaviors.action),
+        scene=encode_column(behaviors.scene),
+    )
+
+
+def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:
+    """Gives the behaviors a message holds.
+
+    Raises:
+        InputError: The columns are not of one length, or of the wrong type; names the field.
+    """
+    item = decode_column("behaviors.item", message.item, np.uint64)
+    length = len(item)
+    return BehaviorColumns(
+        item=item,
+        category=decode_column("behaviors.category", message.category, np.uint64, length),
+        timestamp_ms=decode_column("behaviors.timestamp_ms", message.timestamp_ms, np.int64, length),
+        domain=decode_column("behaviors.domain", message.domain, np.uint8, length),
+        action=decode_column("behaviors.action", message.action, np.uint8, length),
+        scene=decode_column("behaviors.scene", message.scene, np.uint16, length),
+    )
+
+
+def vocabulary_to_proto(vocabulary: Vocabulary) -> pb.Vocabulary:
+    """Gives the message of a vocabulary."""
+    return pb.Vocabulary(domains=vocabulary.domains, actions=vocabulary.actions, scenes=vocabulary.scenes)
+
+
+def vocabulary_from_proto(message: pb.Vocabulary) -> Vocabulary:
+    """Gives the vocabulary a message holds."""
+    return Vocabulary(domains=tuple(message.domains), actions=tuple(message.actions), scenes=tuple(message.scenes))
+
+
+def _statistics_to_proto(statistics: MatchStatistics) -> pb.MatchStatistics:
+    return pb.MatchStatistics(
+        streams=[pb.Stream(domain=domain, action=action) for domain, action in statistics.streams],
+        num_levels=statistics.count.shape[1],
+        count=encode_column(statistics.count),
+        age_ms=encode_column(statistics.age_ms),
+        total_count=encode_column(statistics.total_count),
+        total_age_ms=encode_column(statistics.total_age_ms),
+    )
+
+
+def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> MatchStatistics:
+    streams = tuple((stream.domain, stream.action) for stream in message.streams)
+    shape = (num_candidates, message.num_levels, len(streams))
+    cells = shape[0] * shape[1] * shape[2]
+    total = len(streams)
+    return MatchStatistics(
+        streams=streams,
+        count=decode_column("statistics.count", message.count, np.int32, cells).reshape(shape),
+        age_ms=decode_column("statistics.age_ms", message.age_ms, np.int64, cells).reshape(shape),
+        total_count=decode_column("statistics.total_count", message.total_count, np.int32, total),
+        total_age_ms=decode_column("statistics.total_age_ms", message.total_age_ms, np.int64, total),
+    )
+
+
+def _names_to_proto(names: Names) -> pb.Names:
+    return pb.Names(
+        behavior_items=names.behavior_items,
+        behavior_categories=names.behavior_categories,
+        candidates=names.candidates,
+        behavior_fields=[pb.FieldNames(field=field, values=each) for field, each in names.behavior_fields.items()],
+    )
+
+
+def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int) -> Names:
+    for field, names, length in (
+        ("names.behavior_items", message.behavior_items, num_behaviors),
+        ("names.behavior_categories", message.behavior_categories, num_behaviors),
+        ("names.candidates", message.candidates, num_candidates),
+        *((f"names.behavior_fields[{each.field!r}]", each.values, num_behaviors) for each in message.behavior_fields),
+    ):
+        if len(names) != length:
+            raise InputError(f"{field}: expected {length} names, got {len(names)}")
+    return Names(
+        behavior_items=tuple(message.behavior_items),
+        behavior_categories=tuple(message.behavior_categories),
+        candidates=tuple(message.candidates),
+        behavior_fields={each.field: tuple(each.values) for each in message.behavior_fields},
+    )
+
+
+def categories_to_proto(categories: U64, request_id: str = "") -> pb.GetAncestorsRequest:
+    """Gives the message that asks what stands above categories."""
+    return pb.GetAncestorsRequest(categories=encode_column(categories), request_id=request_id)
+
+
+def categories_from_proto(message: pb.GetAncestorsRequest) -> U64:
+    """Gives the categories that a message asks about; how many is left for the searcher to judge.
+
+    Raises:
+        InputError: The column is of another type; names the field.
+    """
+    categories: U64 = decode_column("categories", message.categories, np.uint64)
+    return categories
+
+
+def ancestors_to_proto(ancestors: Ancestors) -> pb.GetAncestorsResponse:
+    """Gives the message of what stands above some categories."""
+    return pb.GetAncestorsResponse(
+        ancestors=encode_column(ancestors.above.values),
+        offsets=encode_column(ancestors.above.offsets),
+        store_generation=ancestors.store_generation,
+    )
+
+
+def ancestors_from_proto(message: pb.GetAncestorsResponse, num_categories: int) -> Ancestors:
+    """Gives the ancestors a message holds.
+
+    Raises:
+        InputError: The message breaks the contract; names the field.
+    """
+    values = decode_column("ancestors", message.ancestors, np.uint64)
+    offsets = decode_column("offsets", message.offsets, np.int64, num_categories + 1)
+    check_offsets("offsets", offsets, num_categories, len(values))
+    return Ancestors(above=Lists(values=values, offsets=offsets), store_generation=message.store_generation)
+
+
+def batch_from_proto(message: pb.AppendRequest) -> EventBatch:
+    """Gives the events a message holds, with the defaults of the columns it leaves out.
+
+    Raises:
+        InputError: A column of another type or length than the contract's; names the field. What is wrong with single
+            events is left for the store to judge.
+    """
+    user = decode_column("user", message.user, np.uint64)
+    length = len(user)
+    none = np.full(length, NO_ID, np.uint64)
+    words = {"domains": message.domains, "actions": message.actions, "scenes": message.scenes or [""] * length}
+    for name, column in words.items():
+        if len(column) != length:
+            raise InputError(f"{name}: expected {length} values, got {len(column)}")
+    keyed, placed = message.HasField("event_key"), message.HasField("category")
+    return EventBatch(
+        user=user,
+        item=decode_column("item", message.item, np.uint64, length),
+        category=decode_column("category", message.category, np.uint64, length) if placed else none,
+        timestamp_ms=decode_column("timestamp_ms", message.timestamp_ms, np.int64, length),
+        domain=words["domains"],
+        action=words["actions"],
+        scene=words["scenes"],
+        key=decode_column("event_key", message.event_key, np.uint64, length) if keyed else none,
+        fields=fields_from_proto("event", message.fields, length, lists=False),
+    )
+
+
+def append_to_proto(result: AppendResult) -> pb.AppendResponse:
+    """Gives the message of what became of some events."""
+    return pb.AppendResponse(
+        result=encode_column(result.result), refusals=[result.reasons[row] for row in sorted(result.reasons)]
+    )
