@@ -117,8 +117,8 @@ def decode_rows(values: Sequence[bytes], user_keys: U64, kinds: Sequence[FieldKi
     return _columns(heads, _decode_fields(words, starts + _ROW_WORDS, counts, kinds))
 
 
-def find_row_damage(words: U64, lengths: I64, user_keys: U64, sequence: U64) -> str:
-    """Gives what is wrong with some rows, empty when nothing is; their side-info codes are not looked at.
+def find_row_damage(words: U64, lengths: I64, user_keys: U64, sequence: U64) -> str | None:
+    """Gives what is wrong with some rows, None when nothing is; their side-info codes are not looked at.
 
     Args:
         words: The bytes of the rows, one after another.
@@ -133,7 +133,7 @@ def find_row_damage(words: U64, lengths: I64, user_keys: U64, sequence: U64) -> 
             _, heads = _heads(words, lengths, user_keys)
     except CorruptRecordError as exc:
         return str(exc)
-    return "" if np.array_equal(heads[4], sequence) else "a row of the delta stands under another number"
+    return None if np.array_equal(heads[4], sequence) else "a row of the delta stands under another number"
 
 
 def _plain_heads(words: U64, user_keys: U64) -> U64:

@@ -103,8 +103,8 @@ def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _find_path_problem(relative: str) -> str:
-    """Gives why a path of a manifest is refused; empty when it is the plain path of a file below the generation."""
+def _find_path_problem(relative: str) -> str | None:
+    """Gives why a path of a manifest is refused; None when it is the plain path of a file below the generation."""
     parts = PurePosixPath(relative).parts
     if not parts or relative.startswith("/") or ".." in parts or "\\" in relative:
         return "leads out of the generation"
@@ -112,4 +112,4 @@ def _find_path_problem(relative: str) -> str:
         return "holds characters that cannot be printed"
     if relative != "/".join(parts):
         return f"is another way to write {'/'.join(parts)!r}"
-    return ""
+    return None

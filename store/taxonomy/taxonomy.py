@@ -197,8 +197,8 @@ class Taxonomy:
             raise CorruptGenerationError(f"{folder}: {problem}; run `lookback-store ingest` again")
         return taxonomy
 
-    def find_length_problem(self) -> str:
-        """Gives what does not fit between the lengths of the arrays; empty when all fit. O(1)."""
+    def find_length_problem(self) -> str | None:
+        """Gives what does not fit between the lengths of the arrays; None when all fit. O(1)."""
         lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
         groups = (
             ("parent", "depth", "end", "is_item", "id"),
@@ -215,7 +215,7 @@ class Taxonomy:
             return f"{lengths['domain_offsets']} domain offsets for {len(self.tree_domains)} domains"
         if int(self.domain_offsets[-1]) != lengths["domain_category_ids"]:
             return "the domain offsets do not end where the domains' categories end"
-        return ""
+        return None
 
     def _look_up(self, keys: U64, nodes: U32, ids: U64) -> U32:
         out = np.full(len(ids), self.unmapped, np.uint32)

@@ -79,7 +79,7 @@ def chain(ads, category):
 def test_numbering_is_a_pre_order_of_every_category_and_item(world):
     ads, _, _, items = world
     taxonomy = numbered(world)
-    assert find_taxonomy_problem(taxonomy) == ""
+    assert find_taxonomy_problem(taxonomy) is None
     assert taxonomy.num_nodes == len(ads) + len(items)
     node_of = {key: int(taxonomy.category_node(np.array([key], np.uint64))[0]) for key in ads}
     inside = {key: set(range(node, int(taxonomy.end[node]))) for key, node in node_of.items()}

@@ -59,24 +59,24 @@ def check_delta(environment: Environment) -> None:
     _checked.add(environment)
 
 
-def find_delta_damage(environment: Environment) -> str:
-    """Gives the first thing that is wrong with a delta, empty when nothing is."""
+def find_delta_damage(environment: Environment) -> str | None:
+    """Gives the first thing that is wrong with a delta, None when nothing is."""
     file = environment.folder / DATA_FILE
     checks = {b"events": _find_event_damage, b"meta": _find_meta_damage}
     checks |= dict.fromkeys((b"deleted", b"words", b"names", b"offsets"), _find_seal_damage)
-    problem = ""
+    problem = None
     for _ in range(_TRIES):
         with translate(environment.folder, advice=ADVICE), environment.begin() as transaction:
             moment = transaction.id()
             problem = find_page_damage(file, moment, checks, _LONG_KEYS)
         if not problem:
-            return ""
+            return None
         if environment.info()["last_txnid"] == moment:
             break  # otherwise a writer may have taken the meta page of this transaction for its next one
     return problem
 
 
-def _find_event_damage(nodes: Nodes) -> str:
+def _find_event_damage(nodes: Nodes) -> str | None:
     if not (nodes.key_size == EVENT_KEY_BYTES).all():
         return "an event has a key of another length"
     high, low, _ = nodes.keys(EVENT_KEY_BYTES // 8).T
@@ -92,24 +92,24 @@ def _find_event_damage(nodes: Nodes) -> str:
     for rows, words in parts:
         if problem := find_row_damage(words, nodes.low[rows], user_keys[rows], sequence[rows]):
             return problem
-    return ""
+    return None
 
 
-def _find_seal_damage(nodes: Nodes) -> str:
+def _find_seal_damage(nodes: Nodes) -> str | None:
     try:
         for row in range(len(nodes)):
             unseal(nodes.key(row), nodes.value(row))
     except CorruptRecordError as exc:
         return str(exc)
-    return ""
+    return None
 
 
-def _find_meta_damage(nodes: Nodes) -> str:
+def _find_meta_damage(nodes: Nodes) -> str | None:
     if not {nodes.key(row) for row in range(len(nodes))} <= META_NAMES:
-        return "there is a number that nobody knows"
+        return "it has a number of an unknown name"
     try:
         for row in range(len(nodes)):
             unseal(b"", nodes.value(row))
     except CorruptRecordError as exc:
         return str(exc)
-    return ""
+    return None

@@ -65,7 +65,7 @@ class BlockAudit:
                 return at, problem
         raise AssertionError("the plain checks find what the fast ones do")
 
-    def _find_one(self, record: memoryview) -> str:
+    def _find_one(self, record: memoryview) -> str | None:
         columns, extras = decode_user(record), decode_extras(record)
         return find_columns_problem(columns, self._meta, self._taxonomy) or find_extras_problem(
             columns, extras, self._meta, self._resolver

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.columns import Columns
 from store.delta.delta import Delta
 from store.delta.layout import (
     ADVICE,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from store.delta.rows import DeltaRows
     from store.events import FieldKind
     from store.files.environment import Transaction
-    from store.types import I64, U8, U64, AnyArray, Bool
+    from store.types import I64, U8, U64, Bool
 
 _BLOCK_ROWS = 1 << 16
 
@@ -80,7 +81,7 @@ def audit_delta(root: Path, merged: int) -> DeltaAudit | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Events:
+class _Events(Columns):
     """What tells events apart, columns of length N."""
 
     user: U64
@@ -91,8 +92,15 @@ class _Events:
     action: U8
     timestamp_ms: I64
 
-    def __len__(self) -> int:
-        return len(self.user)
+
+_NO_EVENTS = _Events(
+    user=np.empty(0, np.uint64),
+    sequence=np.empty(0, np.uint64),
+    key=np.empty(0, np.uint64),
+    item=np.empty(0, np.uint64),
+    action=np.empty(0, np.uint8),
+    timestamp_ms=np.empty(0, np.int64),
+)
 
 
 class _Audit:
@@ -106,15 +114,15 @@ class _Audit:
         words = transaction.cursor(delta.databases.words).iternext()
         self._words = decode_words(version, words) if version else NO_WORDS
         self.num_tombstones = 0
-        self.events = _joined([])
+        self.events = _NO_EVENTS
 
-    def find_problem(self, merged: int) -> str:
-        """Gives what is wrong; empty when all is well."""
+    def find_problem(self, merged: int) -> str | None:
+        """Gives what is wrong; None when all is well."""
         if self._number(META_TRIMMED) > merged:
             return f"it is trimmed up to {self._number(META_TRIMMED)}, the generation has merged only up to {merged}"
         return self._find_event_problem() or self._find_repeated() or self._find_tombstone_problem()
 
-    def _find_event_problem(self) -> str:
+    def _find_event_problem(self) -> str | None:
         kinds: list[FieldKind] = [kind for _, kind in self._words.fields]
         items = self._transaction.cursor(self._databases.events).iternext()
         found: list[_Events] = []
@@ -137,10 +145,10 @@ class _Audit:
                     timestamp_ms=rows.timestamp_ms,
                 )
             )
-        self.events = _joined(found)
+        self.events = _Events.join([_NO_EVENTS, *found])
         in_order = np.sort(self.events.sequence)
         repeated = np.flatnonzero(in_order[1:] == in_order[:-1])
-        return f"two events have sequence number {in_order[repeated[0]]}" if len(repeated) else ""
+        return f"two events have sequence number {in_order[repeated[0]]}" if len(repeated) else None
 
     def _bad_rows(self, sequences: U64, rows: DeltaRows) -> Bool:
         words = self._words
@@ -153,7 +161,7 @@ class _Audit:
             bad |= codes.astype(np.int64) >= len(names)
         return bad
 
-    def _find_repeated(self) -> str:
+    def _find_repeated(self) -> str | None:
         events = self.events
         keyed = np.flatnonzero(events.key != np.uint64(NO_ID))
         plain = np.flatnonzero(events.key == np.uint64(NO_ID))
@@ -168,9 +176,9 @@ class _Audit:
                 at = int(np.flatnonzero(same)[0])
                 first, second = sorted(events.sequence[rows[order[at : at + 2]]].tolist())
                 return f"the events with sequence numbers {first} and {second} are one"
-        return ""
+        return None
 
-    def _find_tombstone_problem(self) -> str:
+    def _find_tombstone_problem(self) -> str | None:
         entries = list(self._transaction.cursor(self._databases.deleted).iternext())
         self.num_tombstones = len(entries)
         keys = np.array([int.from_bytes(key, "big") for key, _ in entries], np.uint64)
@@ -182,22 +190,8 @@ class _Audit:
         if found.any():
             found &= self.events.sequence <= sequences[at]
         left = np.flatnonzero(found)
-        return f"an event of deleted user {unmix_one(int(self.events.user[left[0]]))} is left" if len(left) else ""
+        return f"an event of deleted user {unmix_one(int(self.events.user[left[0]]))} is left" if len(left) else None
 
     def _number(self, name: bytes) -> int:
         value = self._transaction.get(name, db=self._databases.meta)
         return 0 if value is None else int(NUMBER.unpack(value)[0])
-
-
-def _joined(parts: list[_Events]) -> _Events:
-    def column(name: str, dtype: type[np.generic]) -> AnyArray:
-        return np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)])
-
-    return _Events(
-        user=column("user", np.uint64),
-        sequence=column("sequence", np.uint64),
-        key=column("key", np.uint64),
-        item=column("item", np.uint64),
-        action=column("action", np.uint8),
-        timestamp_ms=column("timestamp_ms", np.int64),
-    )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from store.types import U16, UserColumns, UserExtras
 
 
-def find_taxonomy_problem(taxonomy: Taxonomy) -> str:
-    """Gives what is wrong with a taxonomy's numbers; empty when it is a pre-order."""
+def find_taxonomy_problem(taxonomy: Taxonomy) -> str | None:
+    """Gives what is wrong with a taxonomy's numbers; None when it is a pre-order."""
     problem = taxonomy.find_length_problem()
     if problem:
         return problem
@@ -39,11 +39,11 @@ def find_taxonomy_problem(taxonomy: Taxonomy) -> str:
             return "the ids do not ascend, or do not match their nodes"
     if bool(np.any(taxonomy.domain_category_nodes > taxonomy.unmapped)):
         return "a bridge leads out of the tree"
-    return ""
+    return None
 
 
-def find_columns_problem(columns: UserColumns, meta: StoreMeta, taxonomy: Taxonomy) -> str:
-    """Gives what is wrong with a user's columns; empty when they are as `UserColumns` describes."""
+def find_columns_problem(columns: UserColumns, meta: StoreMeta, taxonomy: Taxonomy) -> str | None:
+    """Gives what is wrong with a user's columns; None when they are as `UserColumns` describes."""
     num_rows = columns.num_behaviors
     order, rank = columns.order.astype(np.int64), columns.rank.astype(np.int64)
     if not np.array_equal(np.sort(order), np.arange(num_rows)):
@@ -66,11 +66,13 @@ def find_columns_problem(columns: UserColumns, meta: StoreMeta, taxonomy: Taxono
         return "a node is outside the taxonomy"
     if int(columns.scene.max(initial=0)) >= max(len(meta.scenes), 1):
         return "a scene is outside the vocabulary"
-    return ""
+    return None
 
 
-def find_extras_problem(columns: UserColumns, extras: UserExtras, meta: StoreMeta, resolver: NodeResolver) -> str:
-    """Gives what is wrong with the rest of a user's record; empty when item and category lead to the node of each row.
+def find_extras_problem(
+    columns: UserColumns, extras: UserExtras, meta: StoreMeta, resolver: NodeResolver
+) -> str | None:
+    """Gives what is wrong with the rest of a user's record; None when item and category lead to the node of each row.
 
     Args:
         columns: Sound columns.
@@ -91,7 +93,7 @@ def find_extras_problem(columns: UserColumns, extras: UserExtras, meta: StoreMet
     item, category = columns.item.astype(np.uint64), widen(extras.category)
     if not np.array_equal(resolver.nodes(item, category, stream_of_rows(columns)), columns.node):
         return "item and category of a row lead to another node than it has"
-    return ""
+    return None
 
 
 def stream_of_rows(columns: UserColumns) -> U16:

@@ -58,7 +58,7 @@ def test_numbering_as_drawn(taxonomy):
     assert taxonomy.end.tolist() == [5, 2, 5, 4, 5, 6, 7]
     assert taxonomy.is_item.tolist() == [False, True, False, True, True, False, True]
     assert (taxonomy.num_nodes, taxonomy.num_tree_nodes, taxonomy.unmapped, taxonomy.max_depth) == (7, 6, 7, 3)
-    assert find_taxonomy_problem(taxonomy) == ""
+    assert find_taxonomy_problem(taxonomy) is None
 
 
 def test_lookups(taxonomy):
@@ -173,4 +173,4 @@ def test_bridges_that_lead_nowhere(rows, message):
 def test_damaged_numbers_are_found(taxonomy, change):
     ((name, values),) = change.items()
     damaged = dataclasses.replace(taxonomy, **{name: np.array(values, getattr(taxonomy, name).dtype)})
-    assert find_taxonomy_problem(damaged) != ""
+    assert find_taxonomy_problem(damaged) is not None

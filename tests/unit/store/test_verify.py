@@ -188,7 +188,7 @@ def test_columns_that_break_their_order_are_found_by_both_checks(root, snapshot,
     ((name, values),) = change.items()
     record = records_of(root)[ANNA]
     columns, extras = decode_user(record), decode_extras(record)
-    assert find_columns_problem(columns, snapshot.meta, snapshot.taxonomy) == ""
+    assert find_columns_problem(columns, snapshot.meta, snapshot.taxonomy) is None
     damaged = dataclasses.replace(columns, **{name: np.array(values, getattr(columns, name).dtype)})
     assert problem in find_columns_problem(damaged, snapshot.meta, snapshot.taxonomy)
     found = audit_of(snapshot).find_problem([memoryview(records_of(root)[7]), memoryview(encode_user(damaged, extras))])
@@ -228,4 +228,4 @@ def test_extras_that_do_not_fit_the_manifest_are_found(root, snapshot):
             found = audit.find_problem([memoryview(encode_user(columns, more))])
             assert found is not None
             assert problem in found[1]
-    assert find_extras_problem(columns, extras, snapshot.meta, resolver) == ""
+    assert find_extras_problem(columns, extras, snapshot.meta, resolver) is None
