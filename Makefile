@@ -5,10 +5,17 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
+.PHONY: demo test test-plain-kernels kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
 
 demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
-test: kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
+test: kernels test-plain-kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
+# Every line of every kernel, in plain Python: of compiled code no coverage can be measured. Hashes overflow by design.
+PLAIN := NUMBA_DISABLE_JIT=1 COVERAGE_RCFILE=/dev/null COVERAGE_FILE=.coverage.kernels $(BIN)/python -m coverage
+KERNEL_FILES = search_stage/kernels/vector_ops.py,$(shell grep -rl --include='*.py' '^@kernel' search_stage | paste -sd,)
+KERNEL_TESTS := $(addprefix tests/unit/search_stage/test_,$(addsuffix .py,vector_ops sorting hard plain_kernels))
+test-plain-kernels: .venv/dev.stamp
+	@$(PLAIN) run --include=$(KERNEL_FILES) -m pytest -W 'ignore:overflow encountered:RuntimeWarning' $(KERNEL_TESTS)
+	@$(PLAIN) report --show-missing --skip-covered --fail-under=100
 # Else every test process would compile for itself what all of them need.
 kernels: .venv/dev.stamp ; $(BIN)/lookback-search compile
 test-slow: kernels ; $(BIN)/python -m pytest -m slow

@@ -78,23 +78,23 @@ def best_rows(
     for query in range(len(best)):
         begin, at = count, 0
         while at < width and count - begin < top_k and best[query, at] != _NO_KEY:
-            room, first, met = top_k - (count - begin), at, 0
+            room, first, num_found = top_k - (count - begin), at, 0
             while at < width and best[query, at] != _NO_KEY:
                 if best[query, at] >> _SCORE_SHIFT != best[query, first] >> _SCORE_SHIFT:
                     break
-                row, last = np.int64(order[np.int64(_RANK - (best[query, at] & _RANK))]), met + room
+                row, last = np.int64(order[np.int64(_RANK - (best[query, at] & _RANK))]), num_found + room
                 while True:
-                    found[met] = rank[row]
-                    met += 1
-                    if met == last or row == 0 or node[row - 1] != node[row] or rank[row - 1] < first_rank:
+                    found[num_found] = rank[row]
+                    num_found += 1
+                    if num_found == last or row == 0 or node[row - 1] != node[row] or rank[row - 1] < first_rank:
                         break
                     if _is_start(row, section_start):
                         break
                     row -= 1
                 at += 1
             if at > first + 1:
-                sort_down(found[:met])
-            for newest in range(min(met, room)):
+                sort_down(found[:num_found])
+            for newest in range(min(num_found, room)):
                 out[count] = found[newest]
                 count += 1
         sort_up(out[begin:count])

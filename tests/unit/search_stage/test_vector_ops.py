@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from numba import config
 from numba.core.errors import TypingError
 
 from search_stage.kernels.compiled import kernel
 from search_stage.kernels.vector_ops import at_least, below, count_below, keep_best, lane_product, lowest_bit, prefetch
 from search_stage.kernels.widths import BEST_LANES, BEST_ROWS, BEST_VECTORS, PLACES, WORD
 from search_stage.soft.base import score_pairs
+
+is_compiled = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python takes any array")
 
 
 @kernel
@@ -51,6 +54,7 @@ def test_lane_product_equals_the_definition_of_a_score_bit_by_bit(dim):
             assert np.float32(_product(left, i, right, j)).tobytes() == expected.tobytes()
 
 
+@is_compiled
 def test_tables_with_gaps_are_refused_when_a_kernel_is_compiled():
     table = np.zeros((4, 16), np.float32)[:, ::2]
     with pytest.raises(TypingError):
@@ -94,6 +98,7 @@ def test_keep_best_keeps_the_first_of_the_highest_scores_per_lane(dim):
         assert (which[row] == -1).all()
 
 
+@is_compiled
 def test_keep_best_refuses_blocks_with_gaps():
     table, which = np.zeros((BEST_ROWS, BEST_LANES), np.float32), np.zeros((BEST_ROWS, BEST_LANES), np.int32)
     blocks = np.zeros((4, 1 + BEST_LANES, BEST_LANES * BEST_VECTORS), np.float32)[::2]
