@@ -59,7 +59,7 @@ class Ranker:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.bundle = bundle
-        self._retriever = retriever
+        self.retriever = retriever
         self._encoder = AncestorEncoder(bundle.encoder, retriever)
         self._max_clock_skew_s = max_clock_skew_s
         self._now_s = now_s
@@ -188,7 +188,7 @@ class Ranker:
         """Retrieves, and checks that the answer is one for this bundle."""
         query = request.query(with_names=with_names, behavior_fields=self.bundle.schema.side_info)
         try:
-            found = self._retriever.search(query, _deadline_of_search(request, deadline), request_id)
+            found = self.retriever.search(query, _deadline_of_search(request, deadline), request_id)
         except FieldError as exc:
             raise field_mismatch(self.bundle, str(exc)) from exc
         check_agreement(self.bundle, found)

@@ -105,7 +105,7 @@ def without_lists(found):
 @pytest.mark.parametrize("candidate", [0, 2])
 def test_a_contribution_is_the_logit_less_the_one_of_an_input_without_the_part(ranker, part, alter, changes, candidate):
     explained = ranker.explain(REQUEST, candidate)
-    poorer = Ranker(ranker.bundle, Altered(ranker._retriever, alter)).explain(replace(REQUEST, **changes), candidate)
+    poorer = Ranker(ranker.bundle, Altered(ranker.retriever, alter)).explain(replace(REQUEST, **changes), candidate)
     found = {each.part: each.logit for each in explained.contributions}
     assert list(found) == ["behaviors", "statistics", "numeric", "categorical", "bucketed", "multi_valued"]
     expected = np.subtract(explained.logit, poorer.logit)
@@ -132,7 +132,7 @@ def test_ids_of_an_earlier_search_stage_are_explained_by_number(ranker):
     def unnamed(found):
         return replace(found, names=replace(found.names, behavior_fields={}))
 
-    explained = Ranker(ranker.bundle, Altered(ranker._retriever, unnamed)).explain(REQUEST)
+    explained = Ranker(ranker.bundle, Altered(ranker.retriever, unnamed)).explain(REQUEST)
     assert {behavior.side_info["device"] for behavior in explained.behaviors} == {
         None,
         str(parse_id("phone")),

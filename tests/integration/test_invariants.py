@@ -75,7 +75,7 @@ def test_a_score_does_not_move_with_the_other_requests_of_a_batch(ranker, users,
         names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5))
         days = data.draw(st.integers(0, 45))
         request = request_for(user, *names, as_of_ms=AS_OF_MS - days * DAY_MS)
-        encoded.append(ranker.bundle.encoder.encode(request, ranker._retriever.search(request.query())))
+        encoded.append(ranker.bundle.encoder.encode(request, ranker.retriever.search(request.query())))
     network = ranker.bundle.network
     with torch.inference_mode():
         together = network(collate(encoded)).logit_BT
@@ -125,7 +125,7 @@ def test_library_grpc_and_offline_evaluation_give_the_same_scores(world, ranker,
     (tmp_path / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bundle = ranker.bundle
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
-    examples = retrieve_examples(impressions, bundle.schema, ranker._retriever, bundle.encoder)
+    examples = retrieve_examples(impressions, bundle.schema, ranker.retriever, bundle.encoder)
     offline = probabilities(bundle, examples, impressions)
     assert np.isnan(impressions.labels[:, 1]).all()
     count = 0
