@@ -1,13 +1,16 @@
-"""Age bands of the time term: each behavior is in one, and what is exactly as old as a limit is within it."""
+"""Age bands of the time term: each behavior is in one, and of equally good ones the newest are found."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from search_stage.config import AgeBonus
 from search_stage.history import History
-from search_stage.soft.time_term import bands_of
+from search_stage.soft.engines import make_engine
+from search_stage.soft.time_term import bands_of, search_bands
 from store.types import Section, UserColumns
+from tests.worlds.soft import index_of
 
 DAY_MS = 86_400_000
 NUM_ROWS = 10
@@ -44,3 +47,13 @@ def test_a_limit_beyond_the_history_leaves_no_rest():
 
 def test_a_limit_of_no_behavior_is_no_band():
     assert bands((0.5, 0.5), (1, 0.25)) == [(9, 10, 0.25), (0, 9, 0.0)]
+
+
+@pytest.mark.parametrize("limits", [[(400, 0.5)], [(1, 0.5), (400, 0.5)], [(1, 0.5), (2, 0.5), (400, 0.5)]])
+def test_of_equal_score_and_bonus_the_newest_win_also_across_bands(limits):
+    index = index_of(np.ones((1, 4), np.float32))
+    index.representative = np.zeros(1, np.uint32)
+    parts = bands_of(history(), [AgeBonus(max_age_days=days, add=add) for days, add in limits], AS_OF_MS)
+    queries = np.ones((1, 4), np.float32)
+    start, rank = search_bands(make_engine("scan", index), queries, index, history(), parts, top_k=2)
+    assert (start.tolist(), rank.tolist()) == ([0, 2], [NUM_ROWS - 2, NUM_ROWS - 1])

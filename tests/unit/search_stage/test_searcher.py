@@ -224,6 +224,25 @@ def test_reload_follows_new_generations(tmp_path):
         assert not searcher.reload()
 
 
+def test_a_request_between_the_steps_of_a_reload_gets_the_old_pair(tmp_path, monkeypatch):
+    """The store switches last: until then its old generation is pinned, and answered with its own index and names."""
+    roots = Roots(tmp_path)
+    with BehaviorStore.open(roots.store) as store:
+        searcher = Searcher(store, IndexGeneration.open(roots.index))
+        before, during, switch = searcher.search(ASKED), [], store.switch
+
+        def search_and_switch(upcoming):
+            during.append(searcher.search(ASKED))
+            switch(upcoming)
+
+        monkeypatch.setattr(store, "switch", search_and_switch)
+        roots.publish_store(2, EXTRA)
+        roots.publish_index()
+        assert searcher.reload()
+        assert_equal_results(during[0], before)
+        assert searcher.search(ASKED).index_generation != before.index_generation
+
+
 def test_an_index_that_was_replaced_is_let_go(tmp_path):
     roots = Roots(tmp_path)
     with BehaviorStore.open(roots.store) as store:

@@ -44,7 +44,7 @@ def test_an_ipv6_address_is_written_in_brackets():
 
 def test_whoever_finds_no_place_to_run_or_wait_is_told_when_to_come_again():
     admission = Admission(max_running=1, max_waiting=0)
-    with admission.enter(LONG), pytest.raises(OverloadedError) as caught, admission.enter(LONG):
+    with admission.enter(LONG), pytest.raises(OverloadedError) as caught, admission.enter(Deadline.after(1.0)):
         pass
     assert caught.value.retry_after_ms > 0
     with admission.enter(LONG):
