@@ -6,7 +6,6 @@ the paired interval: over seeds (Student's t) and, within each seed, over users 
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from concurrent import futures
 from functools import partial
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
@@ -24,7 +22,8 @@ from model_stage.evaluation.report import report_by_target
 from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
 from scripts.pipeline import build, score_test
-from store.terminal import steps
+from store.command import command_line, output_file, run
+from store.terminal import show_report, steps
 
 if TYPE_CHECKING:
     from scripts.baselines.run import Result
@@ -36,27 +35,25 @@ METRICS = ("auc", "gauc")
 def main(
     data: Annotated[Path, typer.Option(help="Dataset directory with impressions and splits.json.")],
     config: Annotated[Path, typer.Option(help="Directory of schema, targets, train and search.yaml.")],
-    json_file: Annotated[Path, typer.Option("--json", help="Write the numbers here.")],
+    json_file: Annotated[Path, output_file("--json", "Write the numbers here; - = standard output.")],
     work: Annotated[Path, typer.Option(help="Where stores, indexes and bundles are written.")] = Path("work/compare"),
     seeds: Annotated[int, typer.Option(help="Number of paired seeds.")] = 5,
     jobs: Annotated[int, typer.Option(help="Seeds that run side by side.")] = 2,
 ) -> None:
     """Trains and measures the network and the baselines with the same seeds on the same split."""
-    console = Console()
-    run = partial(run_seed, data, config, work)
+    one_seed = partial(run_seed, data, config, work)
     with (
         steps() as progress,
         futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        waiting = [pool.submit(run, seed) for seed in range(seeds)]
+        waiting = [pool.submit(one_seed, seed) for seed in range(seeds)]
         fitting = pool.submit(run_baselines, data, Recipe.load(config).targets.names, range(seeds))
         everything: list[futures.Future[Any]] = [*waiting, fitting]
         for done, _ in enumerate(futures.as_completed(everything), start=1):
             progress.counted("seeds of the network, and the baselines", done, seeds + 1)
     scored, baselines = [one.result() for one in waiting], fitting.result()
     report = {"seeds": seeds, "targets": compare(scored, baselines)}
-    json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    console.print(table_of(report))
+    show_report([table_of(report)], report, json_file)
 
 
 def run_seed(data: Path, config: Path, work: Path, seed: int) -> Scored:
@@ -137,4 +134,4 @@ def _mean(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(command_line(None, main))

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from model_stage.bundle import load_bundle
@@ -33,7 +32,9 @@ from scripts.pipeline import CONFIGS, Scored, build, score_test
 from scripts.servers import CHECKOUT, Roots, running
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
-from store.terminal import steps
+from store.command import command_line, run
+from store.errors import InputError
+from store.terminal import console, say, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
 REAL = CHECKOUT.parent / "shared" / "data" / "complete_journey"
 CALLS = 50
 """Timed calls of the demo's request, after the first."""
-
-console = Console(markup=False, highlight=False)
-if not console.is_terminal:
-    console = Console(width=120, markup=False, highlight=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,33 +66,33 @@ def main(
     """Builds everything from raw files, serves it, ranks once, prints what came out."""
     started_s = time.monotonic()
     if data not in ("auto", "complete_journey", "generated"):
-        raise typer.BadParameter(f"{data!r} is none of auto, complete_journey, generated", param_hint="--data")
+        raise InputError(f"--data: {data!r} is none of auto, complete_journey, generated")
     chosen = prepare("complete_journey" if data != "generated" and source.is_dir() else data, source, work)
     work = work / chosen.name
     with fitting_baselines(chosen, work) as finished_baselines:
         with steps() as progress:
             roots = build(chosen.directory, CONFIGS / chosen.name, work, progress.counted)
             scored = score_test(chosen.directory, roots, progress.counted)
-        with console.status("waiting for the baselines"):
+        with console().status("waiting for the baselines"):
             baselines = finished_baselines()
-    with console.status("starting the services"), running(roots, work / "logs") as addresses:
+    with console().status("starting the services"), running(roots, work / "logs") as addresses:
         call(addresses.ranking, chosen, roots, scored)
-    console.print(quality_table(chosen, scored, baselines))
-    console.print(f"done in {time.monotonic() - started_s:.0f} s; everything is under {work}")
+    say(quality_table(chosen, scored, baselines))
+    say(f"done in {time.monotonic() - started_s:.0f} s; everything is under {work}")
 
 
 def prepare(name: str, source: Path, work: Path) -> Data:
     """Writes the dataset directory and says what the data are."""
     if name == "complete_journey":
-        console.print(f"data: Complete Journey, real purchases and coupon campaigns, from {source.name}")
+        say(f"data: Complete Journey, real purchases and coupon campaigns, from {source.name}")
         directory = work / name / "data"
-        print_counts(complete_journey.TITLE, complete_journey.convert(source, directory), console)
+        print_counts(complete_journey.TITLE, complete_journey.convert(source, directory))
         return Data(name=name, directory=directory, ceiling={})
-    console.print("data: generated, with known true probabilities; no claim about real users follows from it")
+    say("data: generated, with known true probabilities; no claim about real users follows from it")
     directory = work / "generated" / "data"
-    with console.status("generating"):
+    with console().status("generating"):
         report = generate(Settings(), directory)
-    print_report(report, console)
+    print_report(report)
     return Data(name="generated", directory=directory, ceiling=report)
 
 
@@ -136,13 +133,13 @@ def call(address: str, data: Data, roots: Roots, scored: Scored) -> None:
             took_ms.append((time.perf_counter() - start_s) * 1000)
         best = int(result.probability[:, 0].argmax())
         explained = client.explain(request, best, Deadline.after(10.0))
-    console.print(f"user {user}, as of {np.datetime64(request.as_of_ms, 'ms')}Z, data: {data.name}")
-    console.print(ranking_table(result, names))
-    console.print(explanation_table(explained))
+    say(f"user {user}, as of {np.datetime64(request.as_of_ms, 'ms')}Z, data: {data.name}")
+    say(ranking_table(result, names))
+    say(explanation_table(explained))
     versions = result.versions
-    console.print(f"store {versions.store_generation}, index {versions.index_generation}, bundle {versions.bundle}")
+    say(f"store {versions.store_generation}, index {versions.index_generation}, bundle {versions.bundle}")
     median, p95 = np.percentile(took_ms, [50, 95])
-    console.print(f"{len(names)} candidates over gRPC: median {median:.1f} ms, p95 {p95:.1f} ms over {CALLS} calls")
+    say(f"{len(names)} candidates over gRPC: median {median:.1f} ms, p95 {p95:.1f} ms over {CALLS} calls")
 
 
 def example_request(roots: Roots, scored: Scored) -> RankRequest:
@@ -180,4 +177,4 @@ def quality_table(data: Data, scored: Scored, baselines: Sequence[dict[str, Any]
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(command_line(None, main))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from model_stage.errors import ConfigError
 from scripts.baselines.run import run_baselines
-from store.errors import InputError
+from store.command import JsonOption, command_line, run
+from store.terminal import console, show_report, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from scripts.baselines.run import Result
 
 
@@ -24,28 +23,18 @@ def main(
     data: Annotated[Path, typer.Option(help="Dataset directory with splits.json.")],
     targets: Annotated[str, typer.Option(help="Names of labels, joined by commas; empty = all.")] = "",
     seeds: Annotated[int, typer.Option(help="Fits per baseline and target.")] = 3,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
+    json_file: JsonOption = None,
     scores_file: Annotated[
         Path | None, typer.Option("--scores", help="Write every test score here (Parquet), for paired comparisons.")
     ] = None,
 ) -> None:
     """Trains the baselines on the train split, measures them on the test split, prints AUC and GAUC."""
-    console = Console()
-    try:
-        with console.status("baselines") as status:
-            wanted = [name for name in targets.split(",") if name]
-            results = run_baselines(data, wanted, range(seeds), lambda what: status.update(f"baselines: {what}"))
-    except (InputError, ConfigError) as error:
-        raise typer.BadParameter(str(error), param_hint="--data") from error
-    except KeyError as error:
-        raise typer.BadParameter(
-            f"no column label_{error.args[0]} in the impressions", param_hint="--targets"
-        ) from error
-    if json_file is not None:
-        json_file.write_text(json.dumps([result.as_json() for result in results], indent=2) + "\n", encoding="utf-8")
+    wanted = [name for name in targets.split(",") if name]
+    with console().status("baselines") as status:
+        results = run_baselines(data, wanted, range(seeds), lambda what: status.update(f"baselines: {what}"))
     if scores_file is not None:
         pq.write_table(_scores_table(results), scores_file)
-    _print(results, console)
+    show_report([_table(results)], [result.as_json() for result in results], json_file)
 
 
 def _scores_table(results: list[Result]) -> pa.Table:
@@ -65,21 +54,22 @@ def _scores_table(results: list[Result]) -> pa.Table:
     )
 
 
-def _print(results: list[Result], console: Console) -> None:
-    table = Table("target", "baseline", "seed", "AUC", "GAUC", "log loss", "positives", title="Test split")
-    for result in results:
-        loss = "" if result.logloss is None else f"{result.logloss:.5f}"
-        table.add_row(
+def _table(results: list[Result]) -> Table:
+    rows = [
+        (
             result.target,
             result.baseline,
             str(result.seed),
             f"{result.auc:.4f}",
             f"{result.gauc:.4f}",
-            loss,
+            "" if result.logloss is None else f"{result.logloss:.5f}",
             f"{result.num_positives:,} of {result.num_rows:,}",
         )
-    console.print(table)
+        for result in results
+    ]
+    names = ("target", "baseline", "seed", "AUC", "GAUC", "log loss", "positives")
+    return table(*names, rows=rows, title="Test split")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(command_line(None, main))

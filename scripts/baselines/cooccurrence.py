@@ -14,13 +14,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from safetensors.numpy import save_file
 from scipy.sparse import coo_matrix, diags
 from sklearn.decomposition import TruncatedSVD
 
 from search_stage.index.export import EXPORT_FILE
 from store.behavior_store import BehaviorStore
+from store.command import command_line, run
+from store.terminal import say
 
 SEED = 0
 
@@ -66,8 +67,8 @@ def main(
         "category_vectors": np.empty((0, dim), np.float32),
     }
     save_file(tensors, out / EXPORT_FILE)
-    Console().print(f"{len(ids):,} items, {dim} dimensions")
+    say(f"{len(ids):,} items, {dim} dimensions")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(command_line(None, main))

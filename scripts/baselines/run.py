@@ -11,6 +11,7 @@ from model_stage.evaluation.metrics import auc, gauc, logloss
 from scripts.baselines import boosting, perceptron, popularity
 from scripts.baselines.data import load_dataset
 from scripts.baselines.features import fourteen_numbers
+from store.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,11 +59,14 @@ def run_baselines(
         progress: Called with each step that starts.
 
     Raises:
-        KeyError: A target has no label column.
-        InputError, ConfigError: See `load_dataset`.
+        InputError: A target has no label column; or see `load_dataset`.
+        ConfigError: See `load_dataset`.
     """
     progress("fourteen numbers")
     dataset = load_dataset(data)
+    unknown = sorted(set(targets) - dataset.labels.keys())
+    if unknown:
+        raise InputError(f"{data}: no column label_{unknown[0]} in the impressions")
     numbers = fourteen_numbers(dataset)
     results = []
     for target in targets or tuple(dataset.labels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-import typer
+from store.command import command_line, run
 
 BENCHMARKS = {
     "request": "scripts.bench.request",
@@ -16,10 +16,7 @@ BENCHMARKS = {
     "cost": "scripts.bench.cost.command",
 }
 
-app = typer.Typer(add_completion=False)
 
-
-@app.callback()
 def bench() -> None:
     """Measures what a part of lookback costs, and writes all numbers as JSON."""
 
@@ -28,9 +25,9 @@ def main() -> None:
     """Runs the benchmark that the command line names; without one, lists all of them."""
     # Imports only the benchmark that is run: the libraries of another would count as memory of this one.
     asked = [name for name in sys.argv[1:2] if name in BENCHMARKS]
-    for name in asked or BENCHMARKS:
-        app.command(name)(import_module(BENCHMARKS[name]).main)
-    app()
+    app = command_line(None, *(getattr(import_module(BENCHMARKS[name]), name) for name in asked or BENCHMARKS))
+    app.callback()(bench)
+    run(app)
 
 
 if __name__ == "__main__":

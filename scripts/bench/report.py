@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from scripts.bench.machine import describe_machine
 from scripts.bench.markdown import markdown_table, paragraph
+from store.terminal import console, table, warn, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-JsonFile = Annotated[Path, typer.Option("--json", help="Write the numbers here.")]
+JsonFile = Annotated[Path, typer.Option("--json", help="Write the numbers here; - = standard output.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Write a dated report here, as Markdown.")]
 Target = dict[str, Any]
 """What was to be reached, and what was: `what`, `measured`, `bar` and `met`."""
@@ -25,7 +23,7 @@ Target = dict[str, Any]
 
 def note(step: str) -> None:
     """Says on standard error, with the time, what begins."""
-    Console(stderr=True).print(f"{time.strftime('%H:%M:%S')} {step}")
+    warn(f"{time.strftime('%H:%M:%S')} {step}")
 
 
 def new_facts(command: str, work: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401 -- what JSON knows
@@ -47,15 +45,12 @@ def target(what: str, measured: float, sign: str, bar: float) -> Target:
 
 
 def save(facts: Mapping[str, Any], json_file: Path, report_file: Path | None, *sections: str) -> None:
-    """Writes the numbers as JSON, and the sections of the report where one is wanted."""
-    _write(json_file, json.dumps(facts, indent=1) + "\n")
+    """Writes the numbers as JSON, and the sections of the report where one is wanted; makes the folders for them."""
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(json_file, facts)
     if report_file is not None:
-        _write(report_file, "\n\n".join(sections) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+        report_file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(report_file, "\n\n".join(sections) + "\n")
 
 
 def head(title: str, facts: Mapping[str, Any], *about: str, **versions: str) -> str:
@@ -95,6 +90,8 @@ def print_targets(targets: Sequence[Target]) -> None:
     print_table(_TARGET_NAMES, [_target_cells(each, "no") for each in targets])
 
 
+_WIDTH = 200
+"""Columns to print a table in, at least: those of search do not fit into less."""
 _TARGET_NAMES = ("what", "measured", "to reach", "met")
 
 
@@ -105,8 +102,7 @@ def _target_cells(each: Target, no: str) -> tuple[str, ...]:
 
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table as wide as its cells."""
-    table = Table(*names)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=200).print(table)
+    """Prints a table of cells."""
+    wide = console()
+    wide.width = max(wide.width, _WIDTH)
+    wide.print(table(*names, rows=rows))

@@ -59,7 +59,7 @@ class Stages:
     rank: RankClient
 
 
-def main(
+def request(
     json_file: JsonFile,
     calls: Annotated[int, typer.Option(help="Timed calls per row and measure, after three that are not.")] = 40,
     report: ReportFile = None,

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from scripts.datasets.output import converter_app, require_files, write_dataset
+from scripts.datasets.output import require_files, run_converter, write_dataset
+from store.errors import InputError
 
 if TYPE_CHECKING:
     from store.types import I64
@@ -55,8 +56,8 @@ def convert(data: Path, out: Path) -> dict[str, int]:
         out: Dataset directory to write; replaced whole.
 
     Raises:
-        FileNotFoundError: A file of the originals is absent; names it.
-        ValueError: Two rows of the partial table contradict one another, or it is not ordered by category.
+        InputError: A file of the originals is absent, two rows of the partial table contradict one another, or it is
+            not ordered by category.
     """
     require_files(data, (CLICKS, *METADATA))
     clicks = pacsv.read_csv(data / CLICKS)
@@ -76,16 +77,16 @@ def read_listed(data: Path) -> tuple[I64, I64]:
     """Gives the articles of the partial table, ascending, and the category of each; (L,) int64 both.
 
     Raises:
-        ValueError: The parts contradict one another, or the categories do not ascend with the articles.
+        InputError: The parts contradict one another, or the categories do not ascend with the articles.
     """
     parts = [pacsv.read_csv(data / file) for file in METADATA]
     pairs = np.concatenate([np.stack([part["article_id"], part["category_id"]], axis=1) for part in parts])
     pairs = np.unique(pairs.astype(np.int64), axis=0)
     article, category = pairs[:, 0].copy(), pairs[:, 1].copy()
     if bool(np.any(article[1:] == article[:-1])):
-        raise ValueError("the partial tables of articles give one article two categories")
+        raise InputError("the partial tables of articles give one article two categories")
     if bool(np.any(category[1:] < category[:-1])):
-        raise ValueError("the articles are not numbered by category: nothing can be inferred from their order")
+        raise InputError("the articles are not numbered by category: nothing can be inferred from their order")
     return article, category
 
 
@@ -181,4 +182,4 @@ def _constant(word: str, num_rows: int) -> pa.Array:
 
 
 if __name__ == "__main__":
-    converter_app("Globo.com clicks", convert)()
+    run_converter("Globo.com clicks", convert)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from scripts.datasets.output import converter_app, require_files, write_dataset
+from scripts.datasets.output import require_files, run_converter, write_dataset
 
 RATINGS, TAGS, MOVIES = "ratings.csv", "tags.csv", "movies.csv"
 COUNTRIES, DIRECTORS = "hetrec/movie_countries.dat", "hetrec/movie_directors.dat"
@@ -38,7 +38,7 @@ def convert(data: Path, out: Path) -> dict[str, int]:
         out: Dataset directory to write; replaced whole.
 
     Raises:
-        FileNotFoundError: A file of the originals is absent; names it.
+        InputError: A file of the originals is absent; names it.
     """
     require_files(data, (RATINGS, TAGS, MOVIES, COUNTRIES, DIRECTORS))
     movies = pacsv.read_csv(data / MOVIES)
@@ -153,4 +153,4 @@ def _hetrec(path: Path) -> dict[int, str]:
 
 
 if __name__ == "__main__":
-    converter_app("MovieLens", convert)()
+    run_converter("MovieLens", convert)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from store.command import command_line, run
+from store.errors import InputError
+from store.terminal import console, say, table, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,10 +29,10 @@ def dataset_directory(out: Path) -> Iterator[Path]:
     only if it is empty or a dataset directory (it holds `counts.json`, which every converter writes).
 
     Raises:
-        FileExistsError: `out` holds something that is not a dataset directory.
+        InputError: `out` holds something that is not a dataset directory.
     """
     if out.exists() and any(out.iterdir()) and not (out / "counts.json").is_file():
-        raise FileExistsError(f"{out} is not empty and not a dataset directory (no counts.json): name another one")
+        raise InputError(f"{out} is not empty and not a dataset directory (no counts.json): name another one")
     out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -44,18 +45,13 @@ def dataset_directory(out: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, values: Mapping[str, object]) -> None:
-    """Writes a JSON object with stable formatting."""
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
 def write_dataset(
     out: Path, tables: Mapping[str, pa.Table], counts: Mapping[str, int], **more: Mapping[str, object]
 ) -> None:
     """Writes a dataset directory: the tables as Parquet files, `counts.json`, and further JSON files by name.
 
     Raises:
-        FileExistsError: See `dataset_directory`.
+        InputError: See `dataset_directory`.
     """
     with dataset_directory(out) as building:
         for name, table in tables.items():
@@ -64,49 +60,39 @@ def write_dataset(
             write_json(building / f"{name}.json", values)
 
 
-def print_counts(title: str, counts: Mapping[str, int], console: Console) -> None:
+def print_counts(title: str, counts: Mapping[str, int]) -> None:
     """Prints the counts of a converted data set as a table."""
-    table = Table("what", "count", title=f"{title} in the input contract")
-    table.columns[1].justify = "right"
-    for name, value in counts.items():
-        table.add_row(name, f"{value:,}")
-    console.print(table)
+    title = f"{title} in the input contract"
+    say(table("what", "count", rows=counts.items(), title=title, right=["count"]))
 
 
 def require_files(data: Path, names: Iterable[str]) -> None:
     """Checks that the original files are there.
 
     Raises:
-        FileNotFoundError: One is absent; names it.
+        InputError: One is absent; names it.
     """
     for name in names:
         if not (data / name).is_file():
-            raise FileNotFoundError(f"{data / name} is absent; docs/datasets.md says where the originals are")
+            raise InputError(f"{data / name} is absent; docs/datasets.md says where the originals are")
 
 
-def converter_app(title: str, convert: Callable[[Path, Path], Mapping[str, int]]) -> typer.Typer:
-    """Gives the command line of a converter: `--data FOLDER --out FOLDER`; prints the counts.
+def run_converter(title: str, convert: Callable[[Path, Path], Mapping[str, int]]) -> NoReturn:
+    """Runs the command line of a converter, `--data FOLDER --out FOLDER`; prints the counts and ends the process.
 
     Args:
         title: Name of the data set.
         convert: Writes the dataset directory (second argument) of the original files in a folder (first), and gives
-            its counts. May raise FileNotFoundError and ValueError for the originals, FileExistsError for the output.
+            its counts.
     """
-    app = typer.Typer(add_completion=False)
 
-    @app.command(help=f"Converts {title} to the input contract and prints the counts.")
     def main(
         data: Annotated[Path, typer.Option(help="Folder of the original files.")],
         out: Annotated[Path, typer.Option(help="Dataset directory to write.")],
     ) -> None:
-        console = Console()
-        try:
-            with console.status(f"converting {title}"):
-                counts = convert(data, out)
-        except FileExistsError as error:
-            raise typer.BadParameter(str(error), param_hint="--out") from error
-        except (FileNotFoundError, ValueError) as error:
-            raise typer.BadParameter(str(error), param_hint="--data") from error
-        print_counts(title, counts, console)
+        with console().status(f"converting {title}"):
+            counts = convert(data, out)
+        print_counts(title, counts)
 
-    return app
+    main.__doc__ = f"Converts {title} to the input contract and prints the counts."
+    run(command_line(None, main))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from scripts.generate.dataset import Settings, generate, print_report
+from store.command import command_line, run
+from store.terminal import console
 
 
 def main(
@@ -22,15 +23,11 @@ def main(
     ] = 1.0,
 ) -> None:
     """Generates a dataset with known true probabilities and prints what they reach on the test split."""
-    console = Console()
-    try:
-        settings = Settings(seed=seed, users=users, mean_behaviors=mean_behaviors, requests=requests, signal=signal)
-        with console.status("generating"):
-            report = generate(settings, out)
-    except (ValueError, FileExistsError) as error:
-        raise typer.BadParameter(str(error)) from error
-    print_report(report, console)
+    settings = Settings(seed=seed, users=users, mean_behaviors=mean_behaviors, requests=requests, signal=signal)
+    with console().status("generating"):
+        report = generate(settings, out)
+    print_report(report)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(command_line(None, main))

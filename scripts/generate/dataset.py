@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
 from model_stage.evaluation.metrics import auc, gauc
 from scripts.datasets.output import write_dataset
@@ -31,6 +29,8 @@ from scripts.generate.truth import (
 )
 from scripts.generate.users import DAYS, START_MS, draw_behaviors, draw_counts, draw_interests
 from scripts.generate.world import build_world
+from store.errors import InputError
+from store.terminal import say, table
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.users < 2 or self.mean_behaviors < 10 or self.requests < 1 or self.signal < 0.0:
-            raise ValueError("expected users >= 2, mean behaviors >= 10, requests >= 1, signal >= 0")
+            raise InputError("expected users >= 2, mean behaviors >= 10, requests >= 1, signal >= 0")
         if not 1 <= self.candidates[0] <= self.candidates[1]:
-            raise ValueError("expected 1 <= least candidates <= most candidates")
+            raise InputError("expected 1 <= least candidates <= most candidates")
 
 
 def generate(settings: Settings, out: Path) -> dict[str, float]:
@@ -135,10 +135,7 @@ def _report(
     return report
 
 
-def print_report(report: dict[str, float], console: Console) -> None:
+def print_report(report: dict[str, float]) -> None:
     """Prints what the true probabilities reach on the test split."""
-    table = Table("on the test split", "value", title="Generated data: the ceiling")
-    table.columns[1].justify = "right"
-    for name, value in report.items():
-        table.add_row(name, f"{value:.4f}")
-    console.print(table)
+    rows = [(name, f"{value:.4f}") for name, value in report.items()]
+    say(table("on the test split", "value", rows=rows, title="Generated data: the ceiling", right=["value"]))

@@ -31,7 +31,7 @@ _MOST_TRAINED = 250_000
 """Pairs of a training step, at most: a backward pass over a million takes more memory than this machine has."""
 
 
-def main(
+def cost(
     json_file: JsonFile,
     report: ReportFile = None,
     longest: Annotated[int, typer.Option(min=200, help="Leave out longer histories.")] = LENGTHS[-1],

@@ -28,7 +28,7 @@ TARGET_RATIO = 1.3
 """A rebuild of an index over a million items is to take at most that many times the control's time."""
 
 
-def main(
+def index(
     json_file: JsonFile,
     items: Annotated[int, typer.Option(min=2_000, help="Generated items.")] = 1_000_000,
     more: Annotated[int, typer.Option(min=0, help="Items added for the incremental rebuild.")] = 10_000,

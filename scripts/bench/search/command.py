@@ -24,7 +24,7 @@ LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 CANDIDATES = (1, 10, 100, 500)
 
 
-def main(
+def search(
     json_file: JsonFile,
     items: Annotated[int, typer.Option(min=100_000, help="Items of the catalogue.")] = 1_000_000,
     skew: Annotated[

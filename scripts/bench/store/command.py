@@ -23,7 +23,7 @@ from scripts.bench.store.summary import summarise
 _DEFAULTS = Settings()
 
 
-def main(
+def store(
     json_file: JsonFile,
     events: Annotated[int, typer.Option(min=1_000, help="Generated events to ingest.")] = _DEFAULTS.events,
     large: Annotated[int, typer.Option(min=0, help="Ingest as many once, for the memory; 0 = no.")] = _DEFAULTS.large,

@@ -28,7 +28,7 @@ _ITEMS = [10_000, 100_000, 1_000_000, 4_000_000]
 _KINDS: tuple[Tables, ...] = ("dense", "touched")
 
 
-def main(
+def train(
     json_file: JsonFile,
     report: ReportFile = None,
     items: Annotated[list[int] | None, typer.Option(min=100, help="Items of the tree; default: several.")] = None,

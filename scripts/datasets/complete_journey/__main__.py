@@ -1,7 +1,7 @@
 """Command line of the converter."""
 
 from scripts.datasets.complete_journey.convert import TITLE, convert
-from scripts.datasets.output import converter_app
+from scripts.datasets.output import run_converter
 
 if __name__ == "__main__":
-    converter_app(TITLE, convert)()
+    run_converter(TITLE, convert)

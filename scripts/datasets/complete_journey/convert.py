@@ -33,7 +33,7 @@ def convert(data: Path, out: Path) -> dict[str, int]:
         out: Dataset directory to write; replaced whole.
 
     Raises:
-        FileNotFoundError: A file of the originals is absent; names it.
+        InputError: A file of the originals is absent; names it.
     """
     journey = read_journey(data)
     catalog = build_catalog(journey)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from scripts.datasets.output import require_files
+from store.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,14 +86,14 @@ class Journey:
         last = len(self.start_ms) - 1
         for name, campaigns in (("campaigns", self.received.campaign), ("coupons", self.coupons.campaign)):
             if campaigns.min() < 1 or campaigns.max() > last:
-                raise ValueError(f"{FILES[name]}: campaign_id outside 1 .. {last}")
+                raise InputError(f"{FILES[name]}: campaign_id outside 1 .. {last}")
 
 
 def read_journey(data: Path) -> Journey:
     """Reads the seven files the conversion needs.
 
     Raises:
-        FileNotFoundError: One of them is absent; names it.
+        InputError: One of them is absent; names it.
     """
     require_files(data, FILES.values())
     tables = {name: pacsv.read_csv(data / file) for name, file in FILES.items()}
@@ -143,7 +144,7 @@ def _ids(column: pa.ChunkedArray) -> I64:
     values: AnyArray = column.to_numpy()
     whole = values.astype(np.int64)
     if not np.array_equal(whole, values):
-        raise ValueError("an id column holds a value that is no integer")
+        raise InputError("an id column holds a value that is no integer")
     return whole
 
 

@@ -4,16 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from scripts.baselines import boosting, perceptron, popularity
-from scripts.baselines.__main__ import main
 from scripts.baselines.data import load_dataset
 from scripts.baselines.features import NAMES, fourteen_numbers
 from scripts.baselines.run import run_baselines
-from scripts.datasets.output import write_json
 from scripts.generate.dataset import Settings, generate
+from store.errors import InputError
+from store.terminal import write_json
 
 DAY = 86_400_000
 NOW = 100 * DAY
@@ -144,11 +142,7 @@ def test_all_baselines_on_a_generated_dataset(tmp_path: Path) -> None:
     assert (time[by_name["boosting"].rows] >= load_dataset(tmp_path / "data").splits.test_from_ms).all()
 
 
-def test_an_unknown_target_is_named_on_the_command_line(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(main)
+def test_an_unknown_target_is_named(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", BEHAVIORS)
-    answer = CliRunner().invoke(app, ["--data", str(data), "--targets", "nothing"])
-
-    assert answer.exit_code == 2
-    assert "label_nothing" in answer.output
+    with pytest.raises(InputError, match="label_nothing"):
+        run_baselines(data, ["nothing"], [0])

@@ -30,7 +30,7 @@ def test_a_request_gives_every_candidate_the_whole_history():
 def test_the_sheet_has_every_case_and_a_report(tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "LENGTHS", (20, 40))
     monkeypatch.setattr(cost, "CANDIDATES", (1, 5))
-    cost.main(tmp_path / "out.json", tmp_path / "out.md", 40, ["tin", "sasrec"])
+    cost.cost(tmp_path / "out.json", tmp_path / "out.md", 40, ["tin", "sasrec"])
     facts = json.loads((tmp_path / "out.json").read_text())
     cases = [(name, length, count) for name in ("tin", "sasrec") for length in (20, 40) for count in (1, 5)]
     assert [(row["preset"], row["L"], row["C"]) for row in facts["rows"]] == cases

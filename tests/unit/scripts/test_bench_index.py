@@ -17,7 +17,7 @@ def in_process(monkeypatch):
 
 
 def test_every_row_has_its_numbers(in_process, tmp_path, capsys):
-    bench_index.main(tmp_path / "out.json", items=4_000, more=40, dim=8, repeats=1)
+    bench_index.index(tmp_path / "out.json", items=4_000, more=40, dim=8, repeats=1)
     facts = json.loads((tmp_path / "out.json").read_text())
     full, half, brain, grown = facts["rows"]
     assert full["rows"] == 4_000 + 2_000 + 1

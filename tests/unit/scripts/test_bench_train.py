@@ -18,7 +18,7 @@ def test_every_row_has_its_numbers(in_process, tmp_path, capsys, monkeypatch):
     # Ten steps hardly raise the peak of a process that has done other tests.
     peaks = iter(range(100, 100_000, 7))
     monkeypatch.setattr("scripts.bench.train.work.peak_rss_mib", lambda: float(next(peaks)))
-    bench_train.main(
+    bench_train.train(
         tmp_path / "out.json", tmp_path / "out.md", items=[300, 600], steps=3, requests=2, rounds=2, warm_up=2
     )
     facts = json.loads((tmp_path / "out.json").read_text())

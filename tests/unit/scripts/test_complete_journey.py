@@ -7,6 +7,7 @@ import pytest
 
 from scripts.datasets.complete_journey.convert import convert
 from scripts.datasets.output import dataset_directory
+from store.errors import InputError
 from tests.worlds.journey import COUPON, OTHER_COUPON, write_originals
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "complete_journey"
@@ -118,7 +119,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     originals = write_originals(tmp_path / "originals")
     (originals / "coupons.csv.gz").unlink()
 
-    with pytest.raises(FileNotFoundError, match=r"coupons\.csv\.gz"):
+    with pytest.raises(InputError, match=r"coupons\.csv\.gz"):
         convert(originals, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -126,7 +127,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("keep me")
 
-    with pytest.raises(FileExistsError, match="not a dataset directory"), dataset_directory(tmp_path):
+    with pytest.raises(InputError, match="not a dataset directory"), dataset_directory(tmp_path):
         pytest.fail("must refuse before anything is written")
     assert (tmp_path / "precious").read_text() == "keep me"
 

@@ -10,6 +10,7 @@ from scripts.generate.dataset import Settings, generate
 from scripts.generate.truth import Impressions, Matcher
 from scripts.generate.users import START_MS, STREAMS, Behaviors
 from scripts.generate.world import World, build_world, grow, resolve
+from store.errors import InputError
 from store.types import DAY_MS
 
 SMALL = Settings(users=60, mean_behaviors=150, requests=1500)
@@ -134,5 +135,5 @@ def test_match_weighs_nearness_worth_and_age_and_nothing_from_the_future() -> No
 
 @pytest.mark.parametrize("wrong", [{"users": 1}, {"mean_behaviors": 9}, {"requests": 0}, {"signal": -1.0}])
 def test_settings_refuse_what_cannot_be_generated(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="expected users"):
+    with pytest.raises(InputError, match="expected users"):
         Settings(**wrong)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.datasets.globo_news import UNKNOWN, convert, infer_categories
+from store.errors import InputError
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "globo_news"
 
@@ -109,7 +110,7 @@ def test_a_table_that_allows_no_inference_is_refused(tmp_path: Path, listed: lis
     rows = LISTED["articles_metadata_partial_95.csv"] + listed
     originals = write_originals(tmp_path / "originals", {"articles_metadata_partial_95.csv": rows})
 
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         convert(originals, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -118,7 +119,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     originals = write_originals(tmp_path / "originals")
     (originals / "clicks.csv.gz").unlink()
 
-    with pytest.raises(FileNotFoundError, match=r"clicks\.csv\.gz"):
+    with pytest.raises(InputError, match=r"clicks\.csv\.gz"):
         convert(originals, tmp_path / "out")
 
 

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts.datasets.movielens import convert
+from store.errors import InputError
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "movielens_latest_small"
 
@@ -87,7 +88,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     originals = write_originals(tmp_path / "originals")
     (originals / "hetrec" / "movie_directors.dat").unlink()
 
-    with pytest.raises(FileNotFoundError, match=r"movie_directors\.dat"):
+    with pytest.raises(InputError, match=r"movie_directors\.dat"):
         convert(originals, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

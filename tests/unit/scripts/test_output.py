@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from typer.testing import CliRunner
+import pytest
 
-from scripts.datasets.output import converter_app, require_files, write_dataset
+from scripts.datasets.output import require_files, run_converter, write_dataset
 
 
 def convert(data: Path, out: Path) -> dict[str, int]:
@@ -11,27 +11,33 @@ def convert(data: Path, out: Path) -> dict[str, int]:
     return {"rows": 3}
 
 
-def run(data: Path, out: Path) -> tuple[int, str]:
-    answer = CliRunner().invoke(converter_app("Clicks", convert), ["--data", str(data), "--out", str(out)])
-    return answer.exit_code, answer.output
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(out: Path) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["convert", "--data", str(tmp_path), "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            run_converter("Clicks", convert)
+        return ended.value.code or 0, "".join(capsys.readouterr())
+
+    return run
 
 
-def test_a_converter_prints_its_counts(tmp_path: Path) -> None:
+def test_a_converter_prints_its_counts(run, tmp_path: Path) -> None:
     (tmp_path / "clicks.csv").touch()
 
-    status, output = run(tmp_path, tmp_path / "out")
+    status, output = run(tmp_path / "out")
 
     assert status == 0
     assert "Clicks" in output
-    assert "rows" in output
+    assert (tmp_path / "out" / "counts.json").is_file()
 
 
-def test_what_is_wrong_is_said_of_the_option_that_names_it(tmp_path: Path) -> None:
-    status, output = run(tmp_path, tmp_path / "out")
+def test_what_is_wrong_ends_a_converter_with_one_line(run, tmp_path: Path) -> None:
+    status, output = run(tmp_path / "out")
     assert status == 2
-    assert "--data" in output
+    assert "clicks.csv is absent" in output
 
     (tmp_path / "clicks.csv").touch()
-    status, output = run(tmp_path, tmp_path)
+    status, output = run(tmp_path)
     assert status == 2
-    assert "--out" in output
+    assert "not a dataset directory" in output
