@@ -26,10 +26,13 @@ from model_stage.training.trainer import Example, train
 from model_stage.training.vocabularies import build_vocabularies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from model_stage.bundle import Bundle
+    from model_stage.calibration import Calibration
+    from model_stage.encoding.vocabulary import Vocabularies
+    from model_stage.networks import RankingNetwork
     from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
     from store.behavior_store import Snapshot
@@ -163,68 +166,110 @@ def train_bundle(
     Raises:
         ConfigError: The schema does not fit the bundle whose attention table is kept, or the store's fields.
     """
-    names = recipe.targets.names
+    training = _prepare(recipe, dataset, snapshot, attention_from)
+    examples = _retrieve(training, snapshot, retriever, on_progress)
+    calibration, metrics = _fit(training, examples, on_progress)
+    return Trained(name=_publish(training, snapshot, calibration, metrics, out), metrics=metrics)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """What a training starts with."""
+
+    recipe: Recipe
+    parts: Mapping[str, Impressions]
+    """Of the splits `train` and `validation`."""
+    fixed: Bundle | None
+    """The bundle whose vocabularies and attention table are kept."""
+    vocabularies: Vocabularies
+    network: RankingNetwork
+    auxiliary: AuxiliaryModel | None
+
+
+def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: Path | None) -> _Training:
+    """Reads the impressions, and makes vocabularies, the network and the auxiliary loss. Arguments: `train_bundle`."""
+    schema, targets, config = recipe.schema, recipe.targets, recipe.model
     splits = load_yaml(dataset / "splits.json", Splits)
-    impressions = load_impressions(dataset, recipe.schema, names)
+    impressions = load_impressions(dataset, schema, targets.names)
     parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
     fixed = load_bundle(attention_from) if attention_from is not None else None
     if fixed is not None:
-        _check_attention(fixed, recipe.schema)
-    vocabularies = (
-        fixed.vocabularies
-        if fixed
-        else build_vocabularies(recipe.schema, snapshot, parts["train"], splits.validation_from_ms)
-    )
-    config = recipe.model
-    network = new_network(recipe.schema, recipe.targets, config.network, vocabularies, config.train.seed)
+        _check_attention(fixed, schema)
+        vocabularies = fixed.vocabularies
+    else:
+        vocabularies = build_vocabularies(schema, snapshot, parts["train"], splits.validation_from_ms)
+    network = new_network(schema, targets, config.network, vocabularies, config.train.seed)
+    auxiliary, options = None, config.network.preset.auxiliary
     if fixed is not None:
         network.attention.load_state_dict(fixed.network.attention.state_dict())
         network.attention.requires_grad_(False)
-    encoder = RequestEncoder(recipe.schema, vocabularies)
-    auxiliary, histories = None, None
-    options = config.network.preset.auxiliary
-    if options is not None and fixed is None:  # a fixed attention table learns nothing from it
-        auxiliary = AuxiliaryModel(recipe.schema, recipe.targets, config.network, options.weight, config.train.seed)
-        histories = HistoryReader(snapshot, encoder, options.newest)
-    readers = {"train": histories, "validation": None}
-    examples = {
+    elif options is not None:  # a fixed attention table would learn nothing from it
+        auxiliary = AuxiliaryModel(schema, targets, config.network, options.weight, config.train.seed)
+    return _Training(
+        recipe=recipe, parts=parts, fixed=fixed, vocabularies=vocabularies, network=network, auxiliary=auxiliary
+    )
+
+
+def _retrieve(
+    training: _Training, snapshot: Snapshot, retriever: Retriever, on_progress: Callable[[str, int, int], None]
+) -> dict[str, list[Example]]:
+    """Gives the examples of each split; those of `train` have whole histories where an auxiliary loss reads them."""
+    schema = training.recipe.schema
+    encoder = RequestEncoder(schema, training.vocabularies)
+    histories: dict[str, HistoryReader] = {}
+    options = training.recipe.model.network.preset.auxiliary
+    if training.auxiliary is not None and options is not None:
+        histories["train"] = HistoryReader(snapshot, encoder, options.newest)
+    return {
         split: retrieve_examples(
-            part, recipe.schema, retriever, encoder, partial(on_progress, f"retrieve {split}"), readers[split]
+            part, schema, retriever, encoder, partial(on_progress, f"retrieve {split}"), histories.get(split)
         )
-        for split, part in parts.items()
+        for split, part in training.parts.items()
     }
+
+
+def _fit(
+    training: _Training, examples: Mapping[str, Sequence[Example]], on_progress: Callable[[str, int, int], None]
+) -> tuple[Calibration, dict[str, Any]]:
+    """Trains the network in place, and fits and measures its calibration on the validation split."""
+    targets, config, validation = training.recipe.targets, training.recipe.model, training.parts["validation"]
     report = train(
-        network,
+        training.network,
         examples["train"],
         examples["validation"],
-        names,
-        [target.weight for target in recipe.targets.targets],
+        targets.names,
+        [target.weight for target in targets.targets],
         config.train,
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
-        auxiliary,
+        training.auxiliary,
     )
-    logits = logits_of(network, examples["validation"], parts["validation"])
-    calibration = fit_calibration(parts["validation"].labels, logits, names, config.calibration)
-    metrics: dict[str, Any] = {"training": asdict(report)}
-    metrics["validation"] = calibrated_report(parts["validation"], logits, calibration, recipe.targets)
-    name = save_bundle(
+    logits = logits_of(training.network, examples["validation"], validation)
+    calibration = fit_calibration(validation.labels, logits, targets.names, config.calibration)
+    measured = calibrated_report(validation, logits, calibration, targets)
+    return calibration, {"training": asdict(report), "validation": measured}
+
+
+def _publish(
+    training: _Training, snapshot: Snapshot, calibration: Calibration, metrics: Mapping[str, Any], out: Path
+) -> str:
+    times_ms, recipe = training.parts["train"].timestamp_ms, training.recipe
+    return save_bundle(
         out,
         schema=recipe.schema,
         targets=recipe.targets,
-        network_config=config.network,
-        vocabularies=vocabularies,
-        network=network,
+        network_config=recipe.model.network,
+        vocabularies=training.vocabularies,
+        network=training.network,
         calibration=calibration,
         metrics=metrics,
         provenance=Provenance(
             store_generation=snapshot.generation,
             taxonomy_fingerprint=snapshot.meta.taxonomy_fingerprint,
-            attention_from=fixed.attention_model if fixed else "",
-            train_from_ms=int(parts["train"].timestamp_ms.min()),
-            train_until_ms=int(parts["train"].timestamp_ms.max()),
+            attention_from=training.fixed.attention_model if training.fixed else "",
+            train_from_ms=int(times_ms.min()),
+            train_until_ms=int(times_ms.max()),
         ),
     )
-    return Trained(name=name, metrics=metrics)
 
 
 def _check_attention(fixed: Bundle, schema: Schema) -> None:

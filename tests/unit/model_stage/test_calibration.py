@@ -174,3 +174,11 @@ def test_a_conditional_target_is_never_more_probable_than_its_condition():
     np.testing.assert_array_equal(found[:, 1], free[:, 1])
     np.testing.assert_array_equal(found[:, 0], np.minimum(free[:, 0], free[:, 1]))
     np.testing.assert_array_equal(found[:, 2], free.min(axis=1))
+
+
+@pytest.mark.parametrize("given", [[1, 2, None], [2, None, 1], [None, 0, 1]])
+def test_a_condition_of_a_condition_bounds_a_target_too(given):
+    """Whatever the order of the columns: pay given buy, buy given click, and clicks are rare."""
+    logit = np.array([[-2.0 if condition is None else 2.0 if given[condition] is None else 3.0 for condition in given]])
+    found = Calibration().probabilities(logit, ["a", "b", "c"], given)[0]
+    assert found == pytest.approx([1 / (1 + np.exp(2.0))] * 3)

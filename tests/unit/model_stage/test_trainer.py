@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from model_stage.cli import app
 from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import preset_names
+from model_stage.training import trainer
+from model_stage.training.learner import Learner
 from model_stage.training.trainer import Example, train
 from tests.worlds.networks import TARGETS, config_of, make_network, make_request
 
@@ -70,7 +72,60 @@ def test_equal_seeds_give_equal_weights_whatever_was_drawn_before(tables):
         assert torch.equal(value, second[name]), name
 
 
+def faked_validation(monkeypatch, epochs):
+    """Has every target reach a given AUC in each epoch, whatever the weights."""
+    values = iter([value for value in epochs for _ in TARGETS.names])
+    monkeypatch.setattr(trainer, "auc", lambda label, score: next(values))
+
+
+def run_epochs(config):
+    network = make_network(config_of("tin"), std=0.1)
+    report = train(network, examples(), examples(), TARGETS.names, [1.0, 1.0], config)
+    return report, network.state_dict()
+
+
+@pytest.mark.parametrize(("measured", "best", "epochs"), [([0.9, 0.6, 0.5, 0.99], 0, 3), ([0.5, 0.9, 0.6, 0.5], 1, 4)])
+def test_the_best_epoch_is_kept_and_patience_ends_the_loop(measured, best, epochs, monkeypatch):
+    config = CONFIG.model_copy(update={"patience": 2})
+    _, expected = run_epochs(config.model_copy(update={"max_epochs": best + 1}))
+    _, later = run_epochs(config.model_copy(update={"max_epochs": epochs}))
+    faked_validation(monkeypatch, measured)
+    report, kept = run_epochs(config.model_copy(update={"max_epochs": 9}))
+    assert (report.best_epoch, len(report.validation_auc), len(report.train_loss)) == (best, epochs, epochs)
+    assert all(torch.equal(kept[name], value) for name, value in expected.items())
+    assert not all(torch.equal(kept[name], value) for name, value in later.items())
+
+
+def test_what_is_kept_is_the_running_average(monkeypatch):
+    seen = []
+
+    class Watched(Learner):
+        def averaged(self):
+            average = super().averaged()
+            seen.append({name: value.clone() for name, value in average.state_dict().items()})
+            return average
+
+    class Raw(Learner):
+        def averaged(self):
+            return self.network
+
+        def __init__(self, network, *options):
+            super().__init__(network, *options)
+            self.network = network
+
+    config = CONFIG.model_copy(update={"averaging": 0.9})
+    monkeypatch.setattr(trainer, "Learner", Watched)
+    _, kept = run_epochs(config)
+    monkeypatch.setattr(trainer, "Learner", Raw)
+    _, raw = run_epochs(config)
+    (average,) = seen
+    learned = [name for name, value in raw.items() if not torch.equal(value, average[name])]
+    assert "towers.towers.0.0.weight" in learned
+    assert all(torch.equal(kept[name], value) for name, value in average.items())
+
+
 def test_the_command_lists_every_preset():
     shown = CliRunner().invoke(app, ["presets"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
-    assert [line.split()[0] for line in shown.output.splitlines()[1:]] == preset_names()
+    rows = [line for line in shown.output.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == preset_names()
