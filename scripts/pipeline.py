@@ -26,7 +26,7 @@ from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
 
 if TYPE_CHECKING:
-    from model_stage.training.impressions import Impressions
+    from store.dataset.impressions import Impressions
     from store.types import F32
 
 OnProgress = Callable[[str, int, int], None]

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from model_stage.calibration import Calibration
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks import RankingNetwork
-    from model_stage.training.impressions import Impressions
     from model_stage.types import Retriever
     from store.behavior_store import Snapshot
+    from store.dataset.impressions import Impressions
 
 SPLITS = ("train", "validation", "test")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from model_stage.bundle import Bundle
     from model_stage.config.targets import Targets
     from model_stage.networks import RankingNetwork
-    from model_stage.training.impressions import Impressions
     from model_stage.training.trainer import Example
+    from store.dataset.impressions import Impressions
     from store.types import F32
 
 EVALUATION_CANDIDATES = 8192

@@ -100,7 +100,7 @@ def load_dataset(data: Path) -> Dataset:
             node=_node_above(taxonomy, impressions.item),
             timestamp_ms=impressions.timestamp_ms,
         ),
-        labels=impressions.labels,
+        labels={target: impressions.label(target) for target in impressions.targets},
         taxonomy=taxonomy,
         cover_item=cover_item,
         cover_ad=np.repeat(ad, np.diff(covers.offsets)),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.behavior_store import Snapshot
-    from store.dataset.impressions import ImpressionTable
+    from store.dataset.impressions import Impressions
     from store.types import I64, U64, Bool
 
 SPLITS_FILE = "splits.json"
@@ -106,18 +106,18 @@ def draw_sample(folder: Path, snapshot: Snapshot, target: str | None, seed: int)
     return sample
 
 
-def _of_impressions(table: ImpressionTable, folder: Path, target: str | None) -> Sample:
-    positives = {name: int(np.nansum(labels)) for name, labels in table.labels.items()}
+def _of_impressions(table: Impressions, folder: Path, target: str | None) -> Sample:
+    positives = {name: int(np.nansum(table.label(name))) for name in table.targets}
     if target is None and positives:
         target = max(positives, key=positives.__getitem__)
     if target is None or target not in positives:
         raise SampleError(f"target: the impressions of {folder} have labels of {sorted(positives)}, not of {target!r}")
-    known = ~np.isnan(table.labels[target])
+    known = ~np.isnan(table.label(target))
     time = table.timestamp_ms
     splits = _read_splits(folder / SPLITS_FILE)
     if splits is None:
         splits = _Splits(test_from_ms=int(np.quantile(time, 1 - TEST_SHARE)))
-    rows = LabelledRows(user=table.user, as_of_ms=time, item=table.item, label=table.labels[target] == 1)
+    rows = LabelledRows(user=table.user, as_of_ms=time, item=table.item, label=table.label(target) == 1)
     is_test = time >= splits.test_from_ms
     return Sample(
         train=rows.select(np.flatnonzero(known & ~is_test & (time >= splits.train_from_ms))),

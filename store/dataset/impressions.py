@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,19 +29,52 @@ LABEL = "label_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImpressionTable:
+class Impressions:
     """Impressions as columns of length N, in file order."""
 
     user: U64
     item: U64
     timestamp_ms: I64
-    labels: Mapping[str, F32]
-    """By target: 1 yes, 0 no, NaN unknown."""
+    targets: tuple[str, ...]
+    labels: F32
+    """A column per target: 1 yes, 0 no, NaN unknown. (N, T)"""
     fields: Mapping[str, FieldColumn]
     """Side-info fields: uint64 ids (`NO_ID` = missing), float32 numbers (NaN = missing), or lists of ids."""
 
+    def __len__(self) -> int:
+        return len(self.user)
 
-def read_impressions(folder: Path) -> ImpressionTable:
+    def label(self, target: str) -> F32:
+        """Gives the labels of one target. (N,)."""
+        return self.labels[:, self.targets.index(target)]
+
+    def of_targets(self, targets: Sequence[str]) -> Impressions:
+        """Gives the impressions with the labels of these targets only, in their order."""
+        columns = [self.targets.index(target) for target in targets]
+        return replace(self, targets=tuple(targets), labels=self.labels[:, columns])
+
+    def select(self, rows: I64) -> Impressions:
+        """Gives the rows of these numbers, in their order."""
+        return replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            timestamp_ms=self.timestamp_ms[rows],
+            labels=self.labels[rows],
+            fields={name: values[rows] for name, values in self.fields.items()},
+        )
+
+    def between(self, from_ms: int | None, until_ms: int | None) -> Impressions:
+        """Gives the rows with from_ms <= time < until_ms; None = no bound."""
+        keep = np.ones(len(self), dtype=bool)
+        if from_ms is not None:
+            keep &= self.timestamp_ms >= from_ms
+        if until_ms is not None:
+            keep &= self.timestamp_ms < until_ms
+        return self.select(np.flatnonzero(keep))
+
+
+def read_impressions(folder: Path) -> Impressions:
     """Reads `impressions*` of a dataset folder; several files are joined in name order.
 
     Raises:
@@ -59,18 +92,19 @@ def read_impressions(folder: Path) -> ImpressionTable:
     ]
     first = parts[0]
     for part in parts[1:]:
-        if part.labels.keys() != first.labels.keys() or _kinds(part) != _kinds(first):
+        if set(part.targets) != set(first.targets) or _kinds(part) != _kinds(first):
             raise InputError(f"{folder}: the impressions files differ in their columns or in a column's type")
-    return ImpressionTable(
+    return Impressions(
         user=_join([part.user for part in parts]),
         item=_join([part.item for part in parts]),
         timestamp_ms=_join([part.timestamp_ms for part in parts]),
-        labels={name: _join([part.labels[name] for part in parts]) for name in first.labels},
+        targets=first.targets,
+        labels=_join([part.of_targets(first.targets).labels for part in parts]),
         fields={name: join_columns([part.fields[name] for part in parts]) for name in first.fields},
     )
 
 
-def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> ImpressionTable:
+def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> Impressions:
     user = pools.users.column(batch, "user", required=True)
     item = pools.items.column(batch, "item", required=True)
     time = times(batch, "timestamp_ms")
@@ -84,14 +118,15 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> ImpressionTa
         batch.check.refuse(wrong, partial(_no_label, name, values))
         labels[name.removeprefix(LABEL)] = values.astype(np.float32)
     batch.check.report(bad_rows, batch.file, lambda row: int(batch.lines[row]))
-    return ImpressionTable(user=user, item=item, timestamp_ms=time, labels=labels, fields=fields)
+    columns = np.stack(list(labels.values()), axis=1) if labels else np.empty((len(user), 0), np.float32)
+    return Impressions(user=user, item=item, timestamp_ms=time, targets=tuple(labels), labels=columns, fields=fields)
 
 
 def _no_label(name: str, values: AnyArray, row: int) -> str:
     return f"{name}: {values[row]:g} is neither 0 nor 1"
 
 
-def _kinds(part: ImpressionTable) -> dict[str, str]:
+def _kinds(part: Impressions) -> dict[str, str]:
     return {name: holds_of(column) for name, column in part.fields.items()}
 
 

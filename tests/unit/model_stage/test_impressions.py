@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from model_stage.training.impressions import Impressions, requests_of
+from model_stage.training.impressions import requests_of
+from store.dataset.impressions import Impressions
 from tests.worlds.bundles import SCHEMA
 
 ROWS = [(1, 10, 5), (2, 11, 5), (1, 12, 5), (1, 13, 6), (1, 14, 5), (2, 15, 4)]
@@ -17,6 +18,7 @@ def impressions():
         user=user.astype(np.uint64),
         item=item.astype(np.uint64),
         timestamp_ms=time,
+        targets=("click",),
         labels=np.zeros((len(ROWS), 1), np.float32),
         fields={},
     )

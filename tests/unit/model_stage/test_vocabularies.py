@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from model_stage.config.schema import CategoricalField, Schema
-from model_stage.training.impressions import Impressions
 from model_stage.training.vocabularies import build_vocabularies
 from store import BehaviorStore
+from store.dataset.impressions import Impressions
 from store.types import parse_id
 from tests.worlds.datasets import build_store
 
@@ -24,6 +24,7 @@ NOTHING = Impressions(
     user=np.empty(0, np.uint64),
     item=np.empty(0, np.uint64),
     timestamp_ms=np.empty(0, np.int64),
+    targets=("click",),
     labels=np.empty((0, 1), np.float32),
     fields={},
 )
