@@ -43,12 +43,12 @@ ATTENTION_EXPORT = "attention.safetensors"
 
 
 class Provenance(BaseModel):
-    """What a bundle was trained with: the `meta` of its manifest. Bundles of before have less of it."""
+    """What a bundle was trained with: the `meta` of its manifest. Earlier versions wrote less of it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schema_sha256: str = ""
-    """Hash over the content of schema.yaml, whatever the order of its keys and its layout."""
+    """Hash of the content of schema.yaml, independent of key order and layout."""
     store_generation: str = ""
     taxonomy_fingerprint: str = ""
     attention_from: str = ""
@@ -144,7 +144,7 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (SafetensorError, RuntimeError, KeyError, ValueError) as exc:
         raise BundleError(f"{path}: the bundle's files do not fit one another ({exc}); train it anew") from exc
-    calibrated = CALIBRATION_FILE in opened.manifest.files  # bundles of before have none
+    calibrated = CALIBRATION_FILE in opened.manifest.files  # earlier versions wrote none
     network.eval()
     return Bundle(
         name=opened.name,
@@ -176,7 +176,7 @@ def attention_export(network: RankingNetwork, vocabularies: Vocabularies) -> dic
 
 
 def content_sha256(path: Path) -> str:
-    """Gives the hash over what a YAML file says, whatever the order of its keys and its layout."""
+    """Gives a hash of the content of a YAML file, independent of key order and layout."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What ranking is asked and what it answers, as plain columns. Imports only the contract in `store`."""
+"""Requests and results of ranking, as plain columns. Imports only the contract in `store`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_CANDIDATES = 1000
 
 
 class Retriever(Protocol):
-    """Whatever answers a search request: the in-process `Searcher`, or the gRPC client of the search stage."""
+    """Answers search requests: the in-process `Searcher`, or the gRPC client of the search stage."""
 
     def search(self, request: SearchRequest, deadline: Deadline | None = None, request_id: str = "") -> SearchResult:
         """Retrieves behaviors for the candidates of one user.
@@ -33,7 +33,7 @@ class Retriever(Protocol):
         ...
 
     def ancestors(self, categories: U64, deadline: Deadline | None = None, request_id: str = "") -> Ancestors:
-        """Gives what stands above some categories, 1 to `MAX_CATEGORIES_ASKED` of them.
+        """Gives the ancestors of some categories, 1 to `MAX_CATEGORIES_ASKED` of them.
 
         Thread-safe; changes nothing. Unknown categories are normal answers.
 
@@ -62,7 +62,7 @@ class RankRequest:
     """Context fields, (1,)."""
 
     def query(self, *, with_names: bool = False, behavior_fields: tuple[str, ...] = ()) -> SearchRequest:
-        """Gives what search is asked for this request."""
+        """Gives the search request for this ranking request."""
         return SearchRequest(
             user=self.user,
             as_of_ms=self.as_of_ms,
@@ -98,7 +98,7 @@ class RankResult:
     degraded_reason: str
     versions: Versions
     ancestors_reason: str = ""
-    """Why categories that the bundle lacks count as unknown, when what is above them could not be asked."""
+    """Why categories that the bundle lacks count as unknown, when their ancestors could not be asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ class MemoryBank(nn.Module):
 
 
 class MemoryBlock(ListBlock):
-    """Asks for the weights besides."""
+    """Adds the weights."""
 
     def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
         """Runs an instance over the lists."""

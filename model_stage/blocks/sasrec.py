@@ -146,7 +146,7 @@ class TargetDecoupledSASRec(nn.Module):
     ) -> UserVectors:
         """Gives the user vectors of lists; arguments as in `forward`.
 
-        A target's last layer is asked for its newest row only, so it costs what one query costs.
+        A target's last layer computes its newest row only, so it costs what one query costs.
         """
         lower_ND = causal_layers(self.layers, values_ND + self.positions.encode(buckets), offsets)
         (filled_K,) = torch.where(offsets[1:] > offsets[:-1])

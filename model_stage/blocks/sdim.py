@@ -95,7 +95,7 @@ class SDIM(nn.Module):
 
 
 class SDIMBlock(ListBlock):
-    """Asks for the weights besides; they are no softmax, so nothing is left for what is no behavior."""
+    """Adds the weights; they are no softmax, so nothing is left for what is no behavior."""
 
     def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
         """Runs an instance over the lists."""

@@ -66,7 +66,7 @@ class Keys:
     value_NHE: Tensor
 
     def take(self, index: Tensor) -> Keys:
-        """Gives the keys and values of the tokens asked, (*index.shape, H, E) each."""
+        """Gives the keys and values of these tokens, (*index.shape, H, E) each."""
         return Keys(key_NHE=gather(self.key_NHE, index), value_NHE=gather(self.value_NHE, index))
 
 

@@ -90,7 +90,7 @@ def temporal_scores(query_BA: Tensor, key_MA: Tensor, positions: PositionTables,
     """Gives <e~_i, query> / sqrt(d) of each pair, e~_i never formed. (M, 1), float32 or better.
 
     Args:
-        query_BA: What the candidates ask.
+        query_BA: Queries of the candidates.
         key_MA: The pairs' gathered attention embeddings, without positions.
         positions: Tables of p_f.
         x: The pairs and their buckets.

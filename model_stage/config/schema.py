@@ -165,7 +165,7 @@ class Schema(StrictModel):
                     ("behavior_fields", at), f"{name!r} is no field of behaviors; there are {', '.join(own)}"
                 )
             if name in self.behavior_fields[:at]:
-                raise error_at(("behavior_fields", at), f"{name!r} stands there twice")
+                raise error_at(("behavior_fields", at), f"{name!r} is listed twice")
         for at, field in enumerate(self.fields):
             problem = self._problem_of_behavior_field(field) if field.part == "behavior" else None
             if problem is not None:
@@ -228,7 +228,7 @@ def load_yaml(path: Path, model: type[M]) -> M:
         raise ConfigError(f"{path}: not YAML: {exc}") from exc
     repeated = find_repeated_key(text)
     if repeated is not None:
-        raise ConfigError(f"{path}: {repeated.key}: stands there twice (line {repeated.line})")
+        raise ConfigError(f"{path}: {repeated.key}: is given twice (line {repeated.line})")
     return parse_config(str(path), raw, model, text)
 
 

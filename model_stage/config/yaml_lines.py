@@ -20,7 +20,7 @@ class KeyLine:
 
 
 def find_repeated_key(text: str) -> KeyLine | None:
-    """Gives a key that stands twice in one mapping, at its second place, which a reader would take without a word."""
+    """Gives the second place of a key that is given twice in one mapping: YAML readers silently take the last."""
     nodes = [yaml.compose(text, Loader=yaml.SafeLoader)]
     while nodes:
         node = nodes.pop()

@@ -1,7 +1,7 @@
 """Categories that a bundle's tree lacks, of a store whose taxonomy has grown: their nearest known ancestor stands in.
 
 Search answers ids and not what is above them, for nearly always the bundle knows them all. Where it does not, the
-search stage is asked for their ancestors, once: what it says is kept while answers come from the same store generation.
+search stage is asked for their ancestors, once: the answer is cached while answers come from the same store generation.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from store.types import U64
 
 MAX_KEPT = 65_536
-"""Categories to keep ancestors of, some MiB; with more everything is forgotten and learned again."""
+"""Categories to keep ancestors of, some MiB; beyond that the cache is emptied."""
 
 PAUSE_S = 1.0
-"""Nobody is asked for so long after a failure: a search stage that hangs here would take each request's whole time."""
+"""No call is made for this long after a failure: a search stage that hangs here would use up every request's time."""
 PATIENCE_S = 0.1
-"""Who left less time than that learned nothing of the search stage, and the next one may ask."""
+"""A call that fails with less time than this says nothing about the search stage, and starts no pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +55,11 @@ class AncestorEncoder:
     ) -> None:
         self._encoder, self._retriever, self._clock_s = encoder, retriever, clock_s
         self._lock = threading.Lock()
-        self._asked_again_s, self._failure = 0.0, ""
+        self._retry_at_s, self._failure = 0.0, ""
         self._kept = self._nothing_of("")
 
     def known(self, store_generation: str) -> RequestEncoder:
-        """Gives the encoder with what is known of a store generation by now; asks nobody."""
+        """Gives the encoder with what is known of a store generation by now; makes no call."""
         return self._kept_of(store_generation).encoder
 
     def encode(
@@ -71,13 +71,13 @@ class AncestorEncoder:
         bundle knows is none: its vector is zero.
 
         Raises:
-            SearchUnavailableError: They could not be had within the deadline, or only those of another generation; or
-                that failed a moment ago.
+            SearchUnavailableError: They could not be had within the deadline, or only those of another generation; or a
+                call failed within the last `PAUSE_S`.
         """
         encoder = self.known(found.store_generation)
         encoded = encoder.encode(request, found)
-        lacking = encoder.lacking(encoded, found)
-        if not len(lacking) or not found.store_generation:  # where no store answered there is none to ask
+        lacking = encoder.unknown_categories(encoded, found)
+        if not len(lacking) or not found.store_generation:  # degraded: no store answered
             return encoded, encoder
         above = self._ask(found, lacking, deadline, request_id)
         self._keep(found.store_generation, lacking, above)
@@ -85,17 +85,17 @@ class AncestorEncoder:
         return encoder.encode(request, found), encoder
 
     def _ask(self, found: SearchResult, lacking: U64, deadline: Deadline | None, request_id: str) -> IdLists:
-        if self._clock_s() < self._asked_again_s:
+        if self._clock_s() < self._retry_at_s:
             raise SearchUnavailableError(f"{self._failure}; it is asked again after {PAUSE_S:g} s")
         parts = []
         for start in range(0, len(lacking), MAX_CATEGORIES_ASKED):
             ids = lacking[start : start + MAX_CATEGORIES_ASKED]
-            is_patient = deadline is None or deadline.remaining_s() >= PATIENCE_S
+            had_time = deadline is None or deadline.remaining_s() >= PATIENCE_S
             try:
                 answer = self._retriever.ancestors(ids, deadline, request_id)
             except SearchUnavailableError as error:
-                if is_patient:
-                    self._failure, self._asked_again_s = str(error), self._clock_s() + PAUSE_S
+                if had_time:
+                    self._failure, self._retry_at_s = str(error), self._clock_s() + PAUSE_S
                 raise
             if answer.store_generation != found.store_generation:
                 raise SearchUnavailableError(

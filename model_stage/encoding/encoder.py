@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_stage.encoding.values import known_lists, known_values
+from model_stage.encoding.values import resolve_lists, resolve_values
 from store.lists import Lists, spans
 from store.types import DAY_MS
 
@@ -59,7 +59,7 @@ class EncodedRequest:
     """Numeric fields, match statistics and totals, transformed, not standardised; NaN = missing. (C, S)"""
 
     def take(self, chosen: I64) -> EncodedRequest:
-        """Gives the request with some of its candidates only, in the order asked."""
+        """Gives the request with these candidates only, in this order."""
         pairs, offsets = spans(self.offsets[chosen], np.diff(self.offsets)[chosen])
         return EncodedRequest(
             behavior_node=self.behavior_node,
@@ -108,8 +108,8 @@ class RequestEncoder:
         self._multi_valued = [field for part in parts for field in schema.multi_valued(part)]
         self._numeric = [field for part in parts for field in schema.numeric(part)]
 
-    def lacking(self, encoded: EncodedRequest, found: SearchResult) -> U64:
-        """Gives the categories that the tree lacks of behaviors and candidates without a row in it; ascending.
+    def unknown_categories(self, encoded: EncodedRequest, found: SearchResult) -> U64:
+        """Gives the categories of behaviors and candidates that the tree does not know, ascending.
 
         Args:
             encoded: What `encode` gave: mostly all have a row, and there is nothing to look up.
@@ -121,7 +121,7 @@ class RequestEncoder:
                 found.candidate_category[encoded.candidate_node == 0],
             )
         )
-        return self._vocabularies.tree.categories.lacking(categories) if len(categories) else categories
+        return self._vocabularies.tree.categories.unknown(categories) if len(categories) else categories
 
     def with_categories(self, ids: U64, above: IdLists) -> RequestEncoder:
         """Gives an encoder that takes some more categories for their nearest ancestor which the tree knows.
@@ -131,7 +131,7 @@ class RequestEncoder:
             above: The categories above each one, the nearest first. N lists.
         """
         tree = self._vocabularies.tree
-        new = np.isin(ids, tree.categories.lacking(ids))
+        new = np.isin(ids, tree.categories.unknown(ids))
         more = tree.categories.with_more(ids[new], tree.nearest_rows(above)[new])
         return RequestEncoder(self._schema, replace(self._vocabularies, tree=replace(tree, categories=more)))
 
@@ -158,9 +158,9 @@ class RequestEncoder:
         candidates = request.candidates
         count = len(candidates)
         categorical = [
-            vocabularies.rows_of(f, known_values(f, *_columns_of(f, request, found), count)) for f in self._embedded
+            vocabularies.rows_of(f, resolve_values(f, *_columns_of(f, request, found), count)) for f in self._embedded
         ]
-        lists = [(f, known_lists(*_columns_of(f, request, found), count)) for f in self._multi_valued]
+        lists = [(f, resolve_lists(*_columns_of(f, request, found), count)) for f in self._multi_valued]
         return EncodedRequest(
             behavior_node=behavior_node,
             behavior_side=behavior_side,
@@ -195,7 +195,7 @@ class RequestEncoder:
         """Gives the row of each behavior in the table of one of the schema's behavior fields. (U,)."""
         field = self._schema.behavior_field(name)
         if field is not None:
-            return self._vocabularies.rows_of(field, known_values(field, fields.get(name), None, len(behaviors)))
+            return self._vocabularies.rows_of(field, resolve_values(field, fields.get(name), None, len(behaviors)))
         codes: AnyArray = getattr(behaviors, name)
         known = getattr(names, f"{name}s")
         rows = self._vocabularies.behavior_rows(name, known)
@@ -205,7 +205,7 @@ class RequestEncoder:
         columns: list[AnyArray] = []
         count = len(request.candidates)
         for field in self._numeric:
-            values = known_values(field, *_columns_of(field, request, found), count)
+            values = resolve_values(field, *_columns_of(field, request, found), count)
             columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         statistics, levels = found.statistics, self._schema.match_levels
         position = {stream: at for at, stream in enumerate(statistics.streams)}

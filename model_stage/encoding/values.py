@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from store.types import AnyArray
 
 
-def known_values(field: AnyField, given: FieldColumn | None, stored: FieldColumn | None, count: int) -> AnyArray:
+def resolve_values(field: AnyField, given: FieldColumn | None, stored: FieldColumn | None, count: int) -> AnyArray:
     """Gives the values of a field with one value each: those given, else what the store knows, else missing.
 
     Args:
@@ -35,10 +35,10 @@ def known_values(field: AnyField, given: FieldColumn | None, stored: FieldColumn
     return values
 
 
-def known_lists(given: FieldColumn | None, stored: FieldColumn | None, count: int) -> IdLists:
+def resolve_lists(given: FieldColumn | None, stored: FieldColumn | None, count: int) -> IdLists:
     """Gives the lists of a multi-valued field: those given, where they are empty what the store knows.
 
-    Arguments: as `known_values`.
+    Arguments: as `resolve_values`.
     """
     parts: list[IdLists] = [Lists.empty(1, np.uint64)]
     chosen, start = np.zeros(count, np.int64), 1

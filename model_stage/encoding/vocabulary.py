@@ -45,10 +45,10 @@ class IdRows:
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         return np.where(self.ids[at] == ids, self.rows[at], otherwise)
 
-    def lacking(self, ids: U64) -> U64:
-        """Gives those of some ids that are not known, ascending, each once; `NO_ID` is none of them."""
-        lacking: U64 = np.unique(ids[ids != np.uint64(NO_ID)])
-        return lacking[self.lookup(lacking, np.full(len(lacking), -1, np.int64)) < 0]
+    def unknown(self, ids: U64) -> U64:
+        """Gives the ids without a row, ascending, each once; `NO_ID` is never one of them."""
+        distinct: U64 = np.unique(ids[ids != np.uint64(NO_ID)])
+        return distinct[self.lookup(distinct, np.full(len(distinct), -1, np.int64)) < 0]
 
     def with_more(self, ids: U64, rows: I64) -> IdRows:
         """Gives these ids and some more, ascending and none of them known."""

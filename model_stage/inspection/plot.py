@@ -1,4 +1,4 @@
-"""Pictures for people: learned positional encodings, and what stands behind one score. Needs matplotlib."""
+"""Pictures for people: learned positional encodings, and the explanation of one score. Needs matplotlib."""
 
 from __future__ import annotations
 

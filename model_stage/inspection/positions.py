@@ -26,7 +26,7 @@ import torch
 
 from model_stage.config.targets import PERIOD_MS, CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
 from model_stage.encoding.encoder import collate
-from model_stage.inspection.synthetic_request import made_up, some_categories
+from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from store.retrieval import NO_LEVEL
 from store.types import DAY_MS
 
@@ -136,14 +136,14 @@ def _shares(bundle: Bundle, grid: Grid) -> npt.NDArray[np.float64]:
 def _rank_ratios(bundle: Bundle, grid: Grid) -> npt.NDArray[np.float64]:
     """Gives the weights in one long list of equal behaviors of one age, newest first. (G, C, T)."""
     num_points = len(grid.x)
-    categories = some_categories(bundle, MAX_CATEGORIES)
+    categories = sample_categories(bundle, MAX_CATEGORIES)
     weight_MT = _weights(bundle, categories, [([DAY_MS] * num_points, [0] * num_points)])
     return weight_MT.reshape(len(categories), num_points, -1)[:, ::-1].transpose(1, 0, 2)
 
 
 def _pair_ratios(bundle: Bundle, grid: Grid) -> npt.NDArray[np.float64]:
     """Gives weight(probe) / weight(companion) for lists of two, the companion the same in all of them. (G, C, T)."""
-    categories = some_categories(bundle, MAX_CATEGORIES)
+    categories = sample_categories(bundle, MAX_CATEGORIES)
     weight_MT = _weights(bundle, categories, [_pair(grid, x) for x in grid.x])
     weight_GCKT = weight_MT.reshape(len(grid.x), len(categories), 2, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -167,7 +167,7 @@ def _weights(
 ) -> npt.NDArray[np.float64]:
     """Gives the attention weights of requests that differ in their behaviors' ages and match levels. (M, T)."""
     encoder = bundle.encoder
-    encoded = [encoder.encode(*made_up(bundle, categories, ages_ms, levels)) for ages_ms, levels in lists]
+    encoded = [encoder.encode(*synthetic_request(bundle, categories, ages_ms, levels)) for ages_ms, levels in lists]
     with torch.inference_mode():
         weights: npt.NDArray[np.float64] = bundle.network(collate(encoded)).weight_MT.double().numpy()
     return weights

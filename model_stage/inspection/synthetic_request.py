@@ -1,4 +1,4 @@
-"""Made-up requests: candidates of some categories, each with behaviors that are alike but for age and match level."""
+"""Synthetic requests: candidates of some categories, each with behaviors that are alike but for age and match level."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from store.types import U64
 
 AS_OF_MS = 1_700_000_000_000
-"""Any time would do: networks see ages, not times."""
+"""Arbitrary: networks see ages, not times."""
 
 
-def some_categories(bundle: Bundle, at_most: int) -> U64:
+def sample_categories(bundle: Bundle, at_most: int) -> U64:
     """Gives categories of a bundle's vocabulary, spread over it evenly by id."""
     ids = bundle.vocabularies.tree.categories.ids
     return ids[np.unique(np.linspace(0, len(ids) - 1, min(at_most, len(ids))).astype(np.int64))]
 
 
-def made_up(
+def synthetic_request(
     bundle: Bundle, categories: U64, ages_ms: Sequence[int], match_levels: Sequence[int]
 ) -> tuple[RankRequest, SearchResult]:
     """Gives a request with one candidate per category, and behaviors of that same category retrieved for it.

@@ -1,4 +1,4 @@
-"""Whether a bundle is whole and can be served: every file, every tensor, and one made-up request."""
+"""Whether a bundle is whole and can be served: every file, every tensor, and one synthetic request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import numpy as safe_numpy
 from model_stage.bundle import ATTENTION_EXPORT, KIND, attention_export, load_bundle
 from model_stage.encoding.encoder import collate
 from model_stage.errors import BundleError, ConfigError
-from model_stage.inspection.synthetic_request import made_up, some_categories
+from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from store.publishing.generation import open_generation
 from store.retrieval import NO_LEVEL
 from store.types import DAY_MS
@@ -41,7 +41,7 @@ def verify_bundle(root: Path, name: str | None = None) -> Iterator[tuple[str, st
     except ConfigError as exc:
         raise BundleError(f"{exc}; train the bundle anew") from exc
     tensors = bundle.network.state_dict()
-    yield "weights", f"{len(tensors)} tensors, each of the shape that schema, targets and network ask for"
+    yield "weights", f"{len(tensors)} tensors, each of the shape that schema, targets and network imply"
     yield "attention export", _check_export(bundle, opened.path / ATTENTION_EXPORT)
     yield "made-up request", _check_scores(bundle, opened.path)
 
@@ -74,11 +74,11 @@ def _check_export(bundle: Bundle, path: Path) -> str:
 
 def _check_scores(bundle: Bundle, path: Path) -> str:
     """Scores candidates with behaviors, and one without."""
-    categories = some_categories(bundle, 8)
+    categories = sample_categories(bundle, 8)
     encoder = bundle.encoder
     requests = [
-        made_up(bundle, categories, [400 * DAY_MS, DAY_MS, 60_000], [1, NO_LEVEL, 0]),
-        made_up(bundle, categories[:1], [], []),
+        synthetic_request(bundle, categories, [400 * DAY_MS, DAY_MS, 60_000], [1, NO_LEVEL, 0]),
+        synthetic_request(bundle, categories[:1], [], []),
     ]
     with torch.inference_mode():
         logits = bundle.network(collate([encoder.encode(*each) for each in requests])).logit_BT.numpy()

@@ -26,7 +26,7 @@ def joint_logits(tower_BT: Tensor, given: Sequence[int | None]) -> Tensor:
 
     Args:
         tower_BT: Of each target given its condition; of a target without one, of the target itself.
-        given: Column of each target's condition; no target is, at whatever distance, its own condition.
+        given: Column of each target's condition; conditions form no cycle.
     """
     found: dict[int, Tensor] = {}
 

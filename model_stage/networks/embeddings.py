@@ -77,7 +77,7 @@ def field_table(vocabularies: Vocabularies, field: EmbeddedField) -> nn.Embeddin
 
 
 def bag_table(vocabularies: Vocabularies, field: MultiValuedField) -> nn.EmbeddingBag:
-    """Gives the table of a multi-valued field; asked for the rows of lists, it gives their means, zero for none."""
+    """Gives the table of a multi-valued field: lists of its rows become their means, an empty list zero."""
     return nn.EmbeddingBag(
         vocabularies.num_rows(field), field.dim, mode="mean", padding_idx=0, include_last_offset=True
     )

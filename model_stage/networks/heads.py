@@ -202,7 +202,7 @@ class HeadShape:
 
 
 class TargetHeads(nn.Module):
-    """A tower per target over whatever the configuration puts before it."""
+    """A tower per target, over the experts of the configuration if it has any."""
 
     def __init__(self, config: Heads, shape: HeadShape) -> None:
         super().__init__()

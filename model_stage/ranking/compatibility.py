@@ -1,4 +1,7 @@
-"""Whether what search answers is what a bundle was made for; if not, ranking does without it and says why."""
+"""Checks that the answers of search come from the index and the kind of store a bundle was made for.
+
+Where they do not, ranking answers without history, and says why.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ if TYPE_CHECKING:
     from store.retrieval import SearchResult
 
 
-def check_agreement(bundle: Bundle, found: SearchResult) -> None:
+def check_compatible(bundle: Bundle, found: SearchResult) -> None:
     """Checks an answer of search against a bundle.
 
-    An answer without an index agrees with every bundle: soft search is off, and its scores are all 0.
+    An answer without an index fits every bundle: soft search is off, and its scores are all 0.
 
     Raises:
         BundleMismatchError: The index holds the vectors of another model than the bundle's, or the store holds a field
@@ -36,20 +39,20 @@ def check_agreement(bundle: Bundle, found: SearchResult) -> None:
             f"index {found.index_generation} holds the vectors of model {found.index_model}, bundle {bundle.name} has "
             f"those of {bundle.attention_model}; publish an index built with its export, or the bundle of that index"
         )
-    problem = find_field_problem(bundle.schema, found)
-    if problem:
-        raise field_mismatch(bundle, problem)
+    problem = find_field_mismatch(bundle.schema, found)
+    if problem is not None:
+        raise schema_mismatch_error(bundle, problem)
 
 
-def field_mismatch(bundle: Bundle, problem: str) -> BundleMismatchError:
+def schema_mismatch_error(bundle: Bundle, problem: str) -> BundleMismatchError:
     """Gives the error of a bundle whose fields are not those of the store."""
     return BundleMismatchError(
         f"schema of bundle {bundle.name}: {problem}; ingest the table it was trained with, or train anew"
     )
 
 
-def find_field_problem(schema: Schema, found: SearchResult) -> str:
-    """Says which field the store holds as another kind than a schema says, the first one; empty = there is none."""
+def find_field_mismatch(schema: Schema, found: SearchResult) -> str | None:
+    """Describes the first field that the store holds as another kind than a schema says; None = they agree."""
     for field in schema.fields:
         if field.part == "context":
             continue
@@ -64,14 +67,14 @@ def find_field_problem(schema: Schema, found: SearchResult) -> str:
         holds = "" if column is None else holds_of(column)
         if holds and holds != field.holds:
             return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
-    return ""
+    return None
 
 
 def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
-    """Asks a retriever for nothing, and checks the answer; one that does not answer now may agree later.
+    """Sends an empty search and checks the answer; a retriever that does not answer yet is checked at each request.
 
     Raises:
-        BundleMismatchError: As `check_agreement`.
+        BundleMismatchError: As `check_compatible`.
     """
     nothing = SearchRequest(
         user=0,
@@ -82,7 +85,7 @@ def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
     try:
         found = retriever.search(nothing)
     except FieldError as exc:
-        raise field_mismatch(bundle, str(exc)) from exc
+        raise schema_mismatch_error(bundle, str(exc)) from exc
     except SearchUnavailableError:
         return
-    check_agreement(bundle, found)
+    check_compatible(bundle, found)

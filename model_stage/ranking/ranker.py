@@ -13,7 +13,7 @@ from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.encoder import collate
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
 from model_stage.ranking.ablation import no_statistics, parts_of, without
-from model_stage.ranking.compatibility import check_agreement, check_retriever, field_mismatch
+from model_stage.ranking.compatibility import check_compatible, check_retriever, schema_mismatch_error
 from model_stage.ranking.validate import check_request, columns_of
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
 from store.errors import DeadlineExceededError, FieldError, InputError
@@ -37,7 +37,7 @@ RESERVE_PER_CANDIDATE_S = 0.0001
 """Time kept back from the search call's deadline for the network itself."""
 RESERVE_SHARE = 0.05
 LARGEST_SHARE_S = 0.1
-"""And of what the caller has left, at most so much: after a long wait threads and timers are slower to come back."""
+"""Besides, `RESERVE_SHARE` of the caller's remaining time, at most this: timers are late after a long wait."""
 
 
 class Ranker:
@@ -190,8 +190,8 @@ class Ranker:
         try:
             found = self.retriever.search(query, _deadline_of_search(request, deadline), request_id)
         except FieldError as exc:
-            raise field_mismatch(self.bundle, str(exc)) from exc
-        check_agreement(self.bundle, found)
+            raise schema_mismatch_error(self.bundle, str(exc)) from exc
+        check_compatible(self.bundle, found)
         return found
 
     def _encode(

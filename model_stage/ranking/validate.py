@@ -25,7 +25,7 @@ def check_request(request: RankRequest, schema: Schema, now_s: float, max_clock_
     """Checks a request.
 
     Args:
-        request: What is asked.
+        request: The request.
         schema: Fields that there are.
         now_s: This machine's clock, seconds since the epoch.
         max_clock_skew_s: How far ahead of it the as-of time may be.
@@ -50,7 +50,7 @@ def check_request(request: RankRequest, schema: Schema, now_s: float, max_clock_
 
 
 def columns_of(targets: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Gives the columns of the targets that are asked for, of all if none are named.
+    """Gives the columns of the targets that a request names, of all if it names none.
 
     Raises:
         InputError: There is no such target; names the field.

@@ -16,7 +16,7 @@ from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.encoder import RequestEncoder
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
-from model_stage.ranking.compatibility import find_field_problem
+from model_stage.ranking.compatibility import find_field_mismatch
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.history import HistoryReader
@@ -126,8 +126,8 @@ def retrieve_examples(
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
         found = retriever.search(request.query(behavior_fields=schema.side_info))
-        problem = find_field_problem(schema, found)
-        if problem:
+        problem = find_field_mismatch(schema, found)
+        if problem is not None:
             raise ConfigError(f"schema.yaml: {problem}")
         examples.append(
             Example(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.config.schema import BucketedField, MultiValuedField, NumericField
-from model_stage.encoding.values import known_lists, known_values
+from model_stage.encoding.values import resolve_lists, resolve_values
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
 from model_stage.errors import ConfigError
 from store.events import missing_field
@@ -60,7 +60,7 @@ def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressi
 
 
 def known_ids(seen: U64, min_count: int) -> U64:
-    """Gives the ids that stand there at least so often, ascending; missing ones are no ids."""
+    """Gives the ids that occur at least `min_count` times, ascending; `NO_ID` never counts."""
     ids, counts = np.unique(seen, return_counts=True)
     known: U64 = ids[(counts >= min_count) & (ids != np.uint64(NO_ID))]
     return known
@@ -104,5 +104,5 @@ def _seen(field: AnyField, snapshot: Snapshot, impressions: Impressions) -> AnyA
             stored = None
     given, count = impressions.fields.get(field.name), len(impressions)
     if isinstance(field, MultiValuedField):
-        return known_lists(given, stored, count).values
-    return known_values(field, given, stored, count)
+        return resolve_lists(given, stored, count).values
+    return resolve_values(field, given, stored, count)

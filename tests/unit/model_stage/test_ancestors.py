@@ -14,7 +14,7 @@ from model_stage.encoding.ancestors import PATIENCE_S, PAUSE_S, AncestorEncoder
 from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import IdRows
 from model_stage.errors import SearchUnavailableError
-from model_stage.inspection.synthetic_request import AS_OF_MS, made_up
+from model_stage.inspection.synthetic_request import AS_OF_MS, synthetic_request
 from model_stage.ranking.ranker import Ranker
 from model_stage.types import RankRequest
 from serving.deadline import Deadline
@@ -64,7 +64,7 @@ class Known:
 
 def answered(*categories, items=None, generation="g"):
     """A request for candidates of some categories, each with one behavior of the same one."""
-    request, found = made_up(Known, u64(*categories), [5], [0])
+    request, found = synthetic_request(Known, u64(*categories), [5], [0])
     if items is not None:
         candidates = replace(request.candidates, item=u64(*items))
         request = replace(request, candidates=candidates)
@@ -193,8 +193,8 @@ def test_ids_are_inserted_in_order():
     more = known.with_more(u64(1, 6, 7, 30), np.array([3, 4, 0, 5]))
     assert more.ids.tolist() == [1, 5, 6, 7, 9, 30]
     assert more.rows.tolist() == [3, 1, 4, 0, 2, 5]
-    assert known.lacking(u64(9, 4, NO_ID, 4, 1)).tolist() == [1, 4]
-    assert IdRows(ids=u64(), rows=np.array([], np.int64)).lacking(u64(2)).tolist() == [2]
+    assert known.unknown(u64(9, 4, NO_ID, 4, 1)).tolist() == [1, 4]
+    assert IdRows(ids=u64(), rows=np.array([], np.int64)).unknown(u64(2)).tolist() == [2]
 
 
 def test_a_ranker_scores_a_new_category_as_its_parent_and_survives_not_knowing_it(tmp_path, monkeypatch):

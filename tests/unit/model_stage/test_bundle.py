@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 from model_stage.bundle import Provenance, load_bundle
 from model_stage.errors import BundleError, BundleMismatchError, SearchUnavailableError
 from model_stage.inspection.diff import differences
-from model_stage.inspection.synthetic_request import made_up, some_categories
+from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from model_stage.inspection.verify import verify_bundle
-from model_stage.ranking.compatibility import check_agreement, check_retriever
+from model_stage.ranking.compatibility import check_compatible, check_retriever
 from store.errors import GenerationError
 from tests.worlds.bundles import SCHEMA, edited, opened, publish
 
@@ -218,10 +218,10 @@ class Answers:
 
 def test_an_answer_for_another_model_or_another_kind_of_field_is_refused(tmp_path):
     bundle = opened(tmp_path)
-    _, found = made_up(bundle, some_categories(bundle, 2), [5, 1], [0, 1])
+    _, found = synthetic_request(bundle, sample_categories(bundle, 2), [5, 1], [0, 1])
     good = {"brand": np.array([1, 2], np.uint64), "price": np.array([1, 2], np.float32)}
     for index_model in ("", bundle.name):
-        check_agreement(bundle, dataclasses.replace(found, index_model=index_model, candidate_fields=good))
+        check_compatible(bundle, dataclasses.replace(found, index_model=index_model, candidate_fields=good))
     other = dataclasses.replace(found, index_model="M", index_generation="I")
     with pytest.raises(BundleMismatchError, match=f"index I holds the vectors of model M, bundle {bundle.name} has"):
         check_retriever(bundle, Answers(other))
@@ -230,8 +230,8 @@ def test_an_answer_for_another_model_or_another_kind_of_field_is_refused(tmp_pat
         BundleMismatchError,
         match=r"schema of bundle .*: candidate field 'price' is numeric, store S holds ids",
     ):
-        check_agreement(bundle, ids)
+        check_compatible(bundle, ids)
     numbers = dataclasses.replace(found, candidate_fields={"brand": good["price"]})
     with pytest.raises(BundleMismatchError, match=r"'brand' is categorical, store .*holds numbers"):
-        check_agreement(bundle, numbers)
+        check_compatible(bundle, numbers)
     check_retriever(bundle, Answers(None))

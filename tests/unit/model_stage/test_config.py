@@ -58,7 +58,7 @@ def test_a_missing_file_is_named(tmp_path):
             "behavior_fields: [domain, os]",
             "behavior_fields.1: 'os' is no field of behaviors; there are domain, action",
         ),
-        ("behavior_fields: [domain, domain]", "behavior_fields.1: 'domain' stands there twice"),
+        ("behavior_fields: [domain, domain]", "behavior_fields.1: 'domain' is listed twice"),
         (
             "fields: [{name: os, part: behavior, kind: categorical}]",
             "fields.0.name: 'os' is of behaviors, and not among behavior_fields",
@@ -134,7 +134,7 @@ BAD_TARGETS = [
         "targets:\n- {name: a, group: g}\n- name: b\n  group: g\n  positions: [{kind: rank}]\n",
         "targets.1.positions: 'b' and 'a' share group 'g' and must have the same positions (line 5)",
     ),
-    ("targets:\n- name: a\n\n  weight: 1\n  weight: 2\n", "weight: stands there twice (line 5)"),
+    ("targets:\n- name: a\n\n  weight: 1\n  weight: 2\n", "weight: is given twice (line 5)"),
     ("", "targets: Field required"),
 ]
 

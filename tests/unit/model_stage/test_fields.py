@@ -16,12 +16,12 @@ from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
 from model_stage.config.schema import BucketedField, CategoricalField, MultiValuedField, Schema
 from model_stage.encoding.encoder import RequestEncoder, collate
-from model_stage.encoding.values import known_lists
+from model_stage.encoding.values import resolve_lists
 from model_stage.encoding.vocabulary import bucket_rows, fit_boundaries, hashed_rows
 from model_stage.errors import ConfigError
-from model_stage.inspection.synthetic_request import made_up, some_categories
+from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from model_stage.networks import NetworkConfig
-from model_stage.ranking.compatibility import find_field_problem
+from model_stage.ranking.compatibility import find_field_mismatch
 from model_stage.training.vocabularies import known_ids
 from store.lists import Lists
 from store.types import NO_ID, parse_id
@@ -129,7 +129,7 @@ def test_a_bundle_keeps_boundaries_and_needs_no_vocabulary_for_hashed_ids(tmp_pa
     assert bundle.vocabularies.boundaries["price"].tolist() == [1, 2.5]
     assert list(bundle.vocabularies.categorical) == ["brand"]
     assert [table.num_embeddings for table in network.categorical] == [4, 4, 51]
-    request, found = made_up(bundle, some_categories(bundle, 4), [], [])
+    request, found = synthetic_request(bundle, sample_categories(bundle, 4), [], [])
     given = {
         "brand": np.array([1, 2, 99, NO_ID], np.uint64),
         "price": np.array([0.5, 1, 7, np.nan], np.float32),
@@ -207,19 +207,19 @@ def test_an_empty_list_falls_back_to_what_the_store_knows(given_lists, stored, o
     padded = [[*each, *([[]] * (count - len(each)))] for each in (given_lists, stored)]
     if one and count:
         padded = [each[:1] for each in padded]
-    found = known_lists(lists_of(*padded[0]), lists_of(*padded[1]), count)
+    found = resolve_lists(lists_of(*padded[0]), lists_of(*padded[1]), count)
     if one and count:
         padded = [each * count for each in padded]
     expected = [mine or theirs for mine, theirs in zip(*padded, strict=True)]
     assert [found.values[a:b].tolist() for a, b in pairwise(found.offsets.tolist())] == expected
-    assert as_sets(known_lists(None, None, 2)) == [set(), set()]
+    assert as_sets(resolve_lists(None, None, 2)) == [set(), set()]
 
 
 def test_the_embedding_of_a_list_is_the_mean_over_its_known_values(tmp_path):
     network = new_network(WITH_LISTS, TARGETS, NetworkConfig(), TAGGED, seed=1).eval()
     assert [table.num_embeddings for table in network.multi_valued] == [5, 21]
     encoder = RequestEncoder(WITH_LISTS, TAGGED)
-    request, found = made_up(opened(tmp_path), np.array([10, 20, 30], np.uint64), [], [])
+    request, found = synthetic_request(opened(tmp_path), np.array([10, 20, 30], np.uint64), [], [])
     asked = replace(
         request,
         candidate_fields={"tags": lists_of([8, 3, 99, 3], [], [99])},
@@ -244,7 +244,7 @@ def test_the_embedding_of_a_list_is_the_mean_over_its_known_values(tmp_path):
 def test_order_and_repetition_in_a_list_change_nothing(tmp_path):
     bundle = opened(tmp_path)
     encoder = RequestEncoder(WITH_LISTS, TAGGED)
-    request, found = made_up(bundle, np.array([10, 20], np.uint64), [], [])
+    request, found = synthetic_request(bundle, np.array([10, 20], np.uint64), [], [])
     one, other = (
         encoder.encode(replace(request, candidate_fields={"tags": lists}), found).multi_valued[0]
         for lists in (lists_of([8, 3, 5], [5]), lists_of([5, 3, 8, 3], [5, 5]))
@@ -306,7 +306,7 @@ def with_side_info(found):
 
 def test_side_info_of_behaviors_is_fused_into_both_tables_in_the_order_of_the_schema(tmp_path):
     network = new_network(WITH_SIDE_INFO, TARGETS, NetworkConfig(), SIDE_INFO, seed=1).eval()
-    request, found = made_up(opened(tmp_path), np.array([10], np.uint64), [9, 7, 5, 3], [0, 0, 0, 0])
+    request, found = synthetic_request(opened(tmp_path), np.array([10], np.uint64), [9, 7, 5, 3], [0, 0, 0, 0])
     encoded = RequestEncoder(WITH_SIDE_INFO, SIDE_INFO).encode(request, with_side_info(found))
     assert encoded.behavior_side.T.tolist() == [[1, 0, 2, 1], [1, 1, 1, 1], [2, 3, 1, 0]]
     batch = collate([encoded])
@@ -332,7 +332,7 @@ def test_the_parts_of_a_subset_may_be_declared_fields(tmp_path):
         config = NetworkConfig.model_validate({"preset": preset})
         return new_network(WITH_SIDE_INFO, TARGETS, config, SIDE_INFO, seed=1).eval()
 
-    request, found = made_up(opened(tmp_path), np.array([10], np.uint64), [9, 7, 5, 3], [0, 0, 0, 0])
+    request, found = synthetic_request(opened(tmp_path), np.array([10], np.uint64), [9, 7, 5, 3], [0, 0, 0, 0])
     batch = collate([RequestEncoder(WITH_SIDE_INFO, SIDE_INFO).encode(request, with_side_info(found))])
     with_device, without = (network(*subsets)(batch) for subsets in ([["node", "device"]], [["node", "scene"]]))
     assert not torch.equal(with_device.weight_MT, without.weight_MT)
@@ -341,8 +341,10 @@ def test_the_parts_of_a_subset_may_be_declared_fields(tmp_path):
 
 
 def test_an_answer_without_the_side_info_that_was_asked_for_is_refused(tmp_path):
-    _, found = made_up(opened(tmp_path), np.array([10], np.uint64), [9], [0])
-    assert find_field_problem(WITH_SIDE_INFO, with_side_info(found)) == ""
-    assert "'device' was asked for, and search answers without it" in find_field_problem(WITH_SIDE_INFO, found)
+    _, found = synthetic_request(opened(tmp_path), np.array([10], np.uint64), [9], [0])
+    assert find_field_mismatch(WITH_SIDE_INFO, with_side_info(found)) is None
+    assert "'device' was asked for, and search answers without it" in find_field_mismatch(WITH_SIDE_INFO, found)
     numbers = replace(found, behavior_fields={"device": np.array([1], np.float32)})
-    assert "behavior field 'device' is categorical, store  holds numbers" in find_field_problem(WITH_SIDE_INFO, numbers)
+    assert "behavior field 'device' is categorical, store  holds numbers" in find_field_mismatch(
+        WITH_SIDE_INFO, numbers
+    )

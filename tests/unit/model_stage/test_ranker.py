@@ -9,7 +9,7 @@ import pytest
 
 from model_stage.encoding.encoder import collate
 from model_stage.errors import SearchUnavailableError
-from model_stage.inspection.synthetic_request import AS_OF_MS, made_up, some_categories
+from model_stage.inspection.synthetic_request import AS_OF_MS, sample_categories, synthetic_request
 from model_stage.ranking.ranker import RESERVE_PER_CANDIDATE_S, RESERVE_S, Ranker
 from serving.deadline import Deadline
 from store.errors import DeadlineExceededError, InputError
@@ -45,7 +45,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture
 def request_and_retriever(bundle):
-    request, found = made_up(bundle, some_categories(bundle, 3), AGES_MS, LEVELS)
+    request, found = synthetic_request(bundle, sample_categories(bundle, 3), AGES_MS, LEVELS)
     return request, Retriever(found)
 
 
