@@ -8,7 +8,7 @@ from model_stage.training.impressions import requests_of
 from store.dataset.impressions import Impressions
 from tests.worlds.bundles import SCHEMA
 
-ROWS = [(1, 10, 5), (2, 11, 5), (1, 12, 5), (1, 13, 6), (1, 14, 5), (2, 15, 4)]
+ROWS = [(1, 10, 5), (2, 11, 5), (1, 12, 5), (1, 13, 6), (1, 14, 5), (2, 15, 4), (1, 16, 7)]
 """User, item, time."""
 
 
@@ -29,11 +29,17 @@ def test_a_request_is_of_one_user_and_one_time():
         (request.as_of_ms, request.user, request.candidates.item.tolist(), rows.tolist())
         for rows, request in requests_of(impressions(), SCHEMA)
     ]
-    assert found == [(4, 2, [15], [5]), (5, 1, [10, 12, 14], [0, 2, 4]), (5, 2, [11], [1]), (6, 1, [13], [3])]
+    assert found == [
+        (4, 2, [15], [5]),
+        (5, 1, [10, 12, 14], [0, 2, 4]),
+        (5, 2, [11], [1]),
+        (6, 1, [13], [3]),
+        (7, 1, [16], [6]),
+    ]
 
 
 def test_splits_meet_and_do_not_overlap():
     every = impressions()
     assert every.between(None, 5).item.tolist() == [15]
     assert every.between(5, 6).item.tolist() == [10, 11, 12, 14]
-    assert every.between(6, None).item.tolist() == [13]
+    assert every.between(6, None).item.tolist() == [13, 16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -65,12 +66,14 @@ def test_an_answer_without_history_says_so_and_only_that_one(bundle, request_and
 
 def test_search_is_given_less_time_than_there_is(bundle, request_and_retriever):
     request, retriever = request_and_retriever
-    deadline = Deadline.after(100)
-    ranker_of(bundle, retriever).rank(request, deadline)
     reserve_s = RESERVE_S + RESERVE_PER_CANDIDATE_S * len(request.candidates)
-    assert retriever.deadlines[0].at_s <= deadline.at_s - reserve_s
+    for remaining_s in (0.2, 100.0):
+        deadline = Deadline.after(remaining_s)
+        with suppress(DeadlineExceededError):  # on a machine with other work
+            ranker_of(bundle, retriever).rank(request, deadline)
+        assert retriever.deadlines.pop().at_s <= deadline.at_s - reserve_s
     ranker_of(bundle, retriever).rank(request)
-    assert retriever.deadlines[1] is None
+    assert retriever.deadlines == [None]
 
 
 def test_nothing_is_scored_after_the_deadline(bundle, request_and_retriever):
