@@ -122,7 +122,7 @@ def join_sources(
 
 @kernel
 def number_used(rank: I64, num_rows: int) -> tuple[I64, I32]:
-    """Gives the positions in time order that are used, ascending, and each entry as a place among them.
+    """Gives the positions in time order that are used, ascending, and the index of each entry among them.
 
     Args:
         rank: Positions in time order, in any order and multiplicity. (M,)
@@ -144,11 +144,11 @@ def number_used(rank: I64, num_rows: int) -> tuple[I64, I32]:
                 if words[word] >> np.uint64(bit) & np.uint64(1):
                     used[count] = word * 64 + bit
                     count += 1
-    place = np.empty(len(rank), np.int32)
+    index = np.empty(len(rank), np.int32)
     for at in range(len(rank)):
         below = words[rank[at] >> 6] & ((np.uint64(1) << np.uint64(rank[at] & 63)) - np.uint64(1))
-        place[at] = before[rank[at] >> 6] + _ones_in(below)
-    return used[:count], place
+        index[at] = before[rank[at] >> 6] + _ones_in(below)
+    return used[:count], index
 
 
 @kernel
@@ -209,8 +209,8 @@ def spread_lists(list_of: I64, start: I64) -> tuple[I64, I64]:
         offsets[at + 1] = offsets[at] + start[list_of[at] + 1] - start[list_of[at]]
     entries = np.empty(offsets[-1], np.int64)
     for at in range(len(list_of)):
-        for place in range(offsets[at + 1] - offsets[at]):
-            entries[offsets[at] + place] = start[list_of[at]] + place
+        for step in range(offsets[at + 1] - offsets[at]):
+            entries[offsets[at] + step] = start[list_of[at]] + step
     return offsets, entries
 
 

@@ -81,16 +81,16 @@ class CandidateResolver:
         category_node, owner = main[known], known
         if len(candidates.more_categories):
             more = taxonomy.category_node(candidates.more_categories)
-            whose = np.repeat(np.arange(count), np.diff(candidates.more_offsets))
+            owner_of = np.repeat(np.arange(count), np.diff(candidates.more_offsets))
             kept = np.flatnonzero(more < taxonomy.unmapped)
             category_node, owner = _distinct_in_lists(
-                np.concatenate((category_node, more[kept])), np.concatenate((owner, whose[kept]))
+                np.concatenate((category_node, more[kept])), np.concatenate((owner, owner_of[kept]))
             )
         own_node, own_owner = item_node, np.arange(count)
         if len(self.covers.ids) or len(candidates.covers):
-            nodes, whose = self._covered(candidates)
+            nodes, owner_of = self._covered(candidates)
             own_node, own_owner = _distinct_in_lists(
-                np.concatenate((own_node, nodes)), np.concatenate((own_owner, whose))
+                np.concatenate((own_node, nodes)), np.concatenate((own_owner, owner_of))
             )
         return ResolvedCandidates(
             item_node=item_node,
@@ -102,19 +102,19 @@ class CandidateResolver:
         )
 
     def _covered(self, candidates: Candidates) -> tuple[U32, I64]:
-        """Gives the nodes of the covered products and whose they are: of the request, else of the items table."""
+        """Gives the nodes of the covered products, of the request or else of the items table, and their candidates."""
         lengths = np.diff(candidates.covers_offsets)
         nodes = self.taxonomy.item_node(candidates.covers)
-        whose = np.repeat(np.arange(len(candidates)), lengths)
+        owner_of = np.repeat(np.arange(len(candidates)), lengths)
         ids = self.covers.ids
         if not len(ids):
-            return nodes, whose
+            return nodes, owner_of
         at = np.minimum(np.searchsorted(ids, candidates.item), len(ids) - 1)
         wanted = np.flatnonzero((ids[at] == candidates.item) & (lengths == 0))
         starts = self.covers.offsets[at[wanted]]
         stored = self.covers.offsets[at[wanted] + 1] - starts
         rows, _ = spans(starts, stored)
-        return np.concatenate((nodes, self.cover_nodes[rows])), np.concatenate((whose, np.repeat(wanted, stored)))
+        return np.concatenate((nodes, self.cover_nodes[rows])), np.concatenate((owner_of, np.repeat(wanted, stored)))
 
 
 def _category_of(taxonomy: Taxonomy, item_node: U32) -> U32:

@@ -67,7 +67,7 @@ class Serving:
             index=index,
             key_search=key_search_of(index, config.soft) if index is not None else None,
         )
-        warm_up(snapshot, serving, config)
+        compile_kernels(snapshot, serving, config)
         return serving
 
 
@@ -95,8 +95,8 @@ def retrieve(
     return _answer(user, history, snapshot, serving, config, request, check_time)
 
 
-def warm_up(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
-    """Answers for a user made up, so that no request waits for what is compiled at its first call."""
+def compile_kernels(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
+    """Answers one synthetic request, so that no real one waits for kernels to be compiled."""
     num_rows = config.soft.top_k + 2  # more than soft search may simply answer
     position = np.arange(num_rows, dtype=np.uint32)
     columns = UserColumns(
@@ -137,11 +137,11 @@ def _answer(
     soft = _soft(serving, queries, query, history, bands, lower(config.soft.top_k, request.top_k.soft))
     check_time()
     merged = merge(hard, soft, history.cut, lower(config.recent.top_k, request.top_k.recent))
-    used, place = number_used(merged.rank, history.cut)
+    used, index = number_used(merged.rank, history.cut)
     offsets, entries = spread_lists(merged.list_of, merged.start)
     behaviors = _behaviors(history, used, snapshot.taxonomy)
     fields = user.behavior_fields(used, request.behavior_fields)
-    score = _scores(serving.index, queries, query, history, merged, used, place)
+    score = _scores(serving.index, queries, query, history, merged, used, index)
     equal = first_equal(merged.start, merged.rank, merged.level, merged.source, score.view(np.uint32))
     # A stream that is new in the delta has no place in the statistics before the next generation.
     streams = [serving.stream_of.get((section.domain, section.action), -1) for section in history.columns.sections]
@@ -149,7 +149,7 @@ def _answer(
         behaviors=behaviors,
         vocabulary=snapshot.vocabulary,
         offsets=offsets,
-        index=place[entries],
+        index=index[entries],
         score=score[entries],
         match_level=merged.level[entries],
         source=merged.source[entries],
@@ -228,13 +228,13 @@ def _scores(
     history: History,
     merged: Merged,
     used: I64,
-    place: I32,
+    index_of: I32,
 ) -> F32:
     """Gives the score of every entry of the distinct lists."""
-    scores = np.zeros(len(place), np.float32)
-    if index is not None and len(place):
+    scores = np.zeros(len(index_of), np.float32)
+    if index is not None and len(index_of):
         vectors = index.take(index.representative[history.node[history.order[used]]])
-        score_listed(read_only(queries), read_only(vectors), query[merged.first], merged.start, place, scores)
+        score_listed(read_only(queries), read_only(vectors), query[merged.first], merged.start, index_of, scores)
     return scores
 
 

@@ -11,7 +11,7 @@ from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.retrieve import Serving, retrieve
 from search_stage.validate import check_categories, check_request
-from search_stage.warm_up import rehearse
+from search_stage.warm_up import warm_up
 from store.behavior_store import BehaviorStore
 from store.errors import DeadlineExceededError
 from store.publishing.generation import current_name
@@ -123,7 +123,7 @@ class Searcher:
         Args:
             categories: Ids of categories; unknown ones are normal. (N,)
             deadline: As the gRPC client has it.
-            request_id: So too.
+            request_id: As the gRPC client has it.
 
         Raises:
             InputError: There are no or too many categories.
@@ -177,7 +177,7 @@ class Searcher:
 
     def _prepared(self, snapshot: Snapshot, index: IndexGeneration | None) -> Serving:
         serving = Serving.of(snapshot, index, self._config)
-        rehearse(snapshot, serving, self._config)
+        warm_up(snapshot, serving, self._config)
         return serving
 
     def _newest_index(self) -> IndexGeneration | None:

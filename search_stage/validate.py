@@ -52,7 +52,7 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
 
 
 def check_categories(count: int) -> None:
-    """Checks how many categories somebody asks the ancestors of.
+    """Checks how many categories the ancestors are asked of.
 
     Raises:
         InputError: None, or too many; the message starts with the field.

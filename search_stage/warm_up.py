@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 _CANDIDATES = 8
 
 
-def rehearse(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
+def warm_up(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None:
     """Answers a request for one user of the base and for one with live events, where there are such, and drops it.
 
-    A user whose record is damaged is passed over: the others can be served.
+    A user whose record is damaged is skipped: the others can be served.
 
     Raises:
         Exception: Whatever the pair of generations fails with; it is not fit to be served.
@@ -36,7 +36,7 @@ def rehearse(snapshot: Snapshot, serving: Serving, config: SearchConfig) -> None
         try:
             columns = snapshot.user(user).columns
         except CorruptRecordError as error:
-            _log.warning("passed over in the rehearsal: %s", error)
+            _log.warning("skipped in the warm-up: %s", error)
             continue
         candidates = Candidates.by_id(np.unique(columns.item)[:_CANDIDATES].astype(np.uint64))
         as_of_ms = int(columns.timestamp_ms.max(initial=0)) + 1

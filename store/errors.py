@@ -73,7 +73,7 @@ class BadRow:
 
 
 class TooManyBadRowsError(InputError):
-    """An ingest met more bad rows than it was allowed; nothing was published."""
+    """An ingest found more bad rows than allowed; nothing was published."""
 
     def __init__(self, message: str, rows: tuple[BadRow, ...] = ()) -> None:
         """Keeps the refused rows, also across processes."""
@@ -113,7 +113,7 @@ class MapFullError(StoreIOError):
 
 
 class LockedError(StoreError):
-    """Somebody else holds a lock; the message says who, since when, and what to do."""
+    """A lock is held elsewhere; the message says who, since when, and what to do."""
 
 
 class StoreClosedError(StoreError):

@@ -96,7 +96,7 @@ class EventBatch:
     names: Mapping[NameKind, Mapping[int, str]] = field(default_factory=lambda: MappingProxyType({}))
     """Names of ids that are not the decimal form of the id; kept for the ids of accepted events."""
     refused: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Rows that are already known to be bad, with the reason; their values are of no account."""
+    """Rows that are already known to be bad, with the reason; their values are ignored."""
 
     def __post_init__(self) -> None:
         for name, dtype in _DTYPES.items():

@@ -39,7 +39,7 @@ class LiveWriter:
         Args:
             store: The store; it must outlive the writer.
             now_ms: The clock, milliseconds UTC.
-            max_skew_ms: Events further ahead of the clock are refused.
+            max_skew_ms: Events further in the future of the clock are refused.
 
         Raises:
             LockedError: Another process, or another writer of this one, has it; the message says which.
@@ -59,7 +59,7 @@ class LiveWriter:
         self.close()
 
     def close(self) -> None:
-        """Commits what waits, then lets another one write; twice does nothing."""
+        """Commits what waits, then releases the lock; twice does nothing."""
         self._appender.close()
         self._writer.close()
 

@@ -98,7 +98,7 @@ def serve(
     run_until_terminated(lambda: search_server(store_root, index_root, config, options, append=append))
 
 
-def rehearse_start(store_root: Path, index_root: Path | None, config: SearchConfig) -> None:
+def warm_up_process(store_root: Path, index_root: Path | None, config: SearchConfig) -> None:
     """Opens what `serve` would serve, and closes it: libraries and compiled kernels are then in memory.
 
     Raises:

@@ -72,10 +72,10 @@ def main() -> None:
 
 def _prepare(spec: WorkerSpec) -> None:
     """Loads what a worker needs, while there is time."""
-    from search_stage.serving.server import rehearse_start
+    from search_stage.serving.server import warm_up_process
 
     with suppress(SearchError, StoreError):  # whoever serves says what is wrong
-        rehearse_start(spec.store_root, spec.index_root, spec.config)
+        warm_up_process(spec.store_root, spec.index_root, spec.config)
 
 
 def _read(file: str) -> WorkerSpec:

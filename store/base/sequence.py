@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def smallest_sequence(root: Path) -> int:
-    """Gives the delta sequence up to which every kept generation has merged: what is up to it nobody will read again.
+    """Gives the delta sequence up to which every kept generation has merged: no event up to it will be read again.
 
     A generation that cannot be read counts as one that merged nothing.
     """

@@ -63,10 +63,10 @@ def build(root: Path, options: BuildOptions, bad_rows: BadRows, progress: Progre
         root: Root of the store; made if need be.
         options: What to build.
         bad_rows: Takes refused rows.
-        progress: Told of every step.
+        progress: Called at every step.
 
     Raises:
-        LockedError: Somebody else builds, goes back or removes generations there.
+        LockedError: Another process builds, goes back or removes generations there.
         TooManyBadRowsError: More bad rows than allowed.
         InputError: A file is missing or unreadable, or the taxonomy is no tree.
         GenerationError: The current generation is damaged.
@@ -175,18 +175,22 @@ class _Build:
         know nothing of deletions: from it go all who were ever deleted and have not come back.
         """
         if not any(find_files(folder, "users") for folder in self._options.tables):
-            return np.array(sorted(u for u, grave in deleted.items() if grave.sequence > self._merged), np.uint64)
+            return np.array(sorted(self._deleted_since(deleted)), np.uint64)
         base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
         gone = []
-        for user, grave in sorted(deleted.items()):
-            is_back = len(transaction.rows(user, after=max(self._merged, grave.sequence))) > 0
-            if base is not None and grave.sequence <= self._merged:
+        for user, tombstone in sorted(deleted.items()):
+            is_back = len(transaction.rows(user, after=max(self._merged, tombstone.sequence))) > 0
+            if base is not None and tombstone.sequence <= self._merged:
                 is_back |= base.record(user) is not None
             if not is_back:
                 gone.append(user)
         if base is not None:
             base.close()
         return np.array(gone, np.uint64)
+
+    def _deleted_since(self, deleted: dict[int, Tombstone]) -> frozenset[int]:
+        """Gives the users deleted since the old base was built."""
+        return frozenset(user for user, tombstone in deleted.items() if tombstone.sequence > self._merged)
 
     def _plan(
         self,
@@ -206,7 +210,7 @@ class _Build:
                 folder=self._opened.path / "base",
                 kinds=self._base.behavior_fields,
                 recode=recode(self._base.vocabulary, vocabulary),
-                left_out=frozenset(user for user, grave in deleted.items() if grave.sequence > self._merged),
+                left_out=self._deleted_since(deleted),
             )
         sources = [(work.part_folder(number), part, False) for number, part in enumerate(parts)]
         return Plan(
@@ -222,7 +226,7 @@ class _Build:
                 PartSource(folder=at, part=part, recode=recode(part.vocabulary, vocabulary), is_live=is_live)
                 for at, part, is_live in (*sources, (work.folder / "live", live, True))
             ),
-            deleted={user: grave.deleted_ms for user, grave in deleted.items()},
+            deleted={user: tombstone.deleted_ms for user, tombstone in deleted.items()},
         )
 
     def _names(
@@ -240,7 +244,7 @@ class _Build:
         live = sorted_names(dict(transaction.names(kind)))
         if kind == "user":
             # The base has names of users who came back before it was built; those deleted since are out.
-            since = {user for user, grave in deleted.items() if grave.sequence > self._merged}
+            since = self._deleted_since(deleted)
             shown = [_without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
             ids = [_without(names, deleted) for names in ids]
         try:

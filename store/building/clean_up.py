@@ -1,4 +1,4 @@
-"""After a publication: removes what nobody needs any more."""
+"""After a publication: removes what is no longer needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from store.delta.delta import Tombstone
 
 
-def clean_up(root: Path, work: Path, keep: int, graves: Collection[Tombstone]) -> tuple[list[str], str]:
+def clean_up(root: Path, work: Path, keep: int, tombstones: Collection[Tombstone]) -> tuple[list[str], str]:
     """Removes a build's work, old generations, and live events that every kept one has merged.
 
     The new generation is published: no failure here changes that.
@@ -28,22 +28,22 @@ def clean_up(root: Path, work: Path, keep: int, graves: Collection[Tombstone]) -
         root: Root of the store, whose build lock the caller has.
         work: Folder of the build's parts.
         keep: Generations to keep.
-        graves: Every deletion there ever was.
+        tombstones: Every deletion there ever was.
 
     Returns:
         The generations removed, and why something could not be removed, empty when all was.
     """
     shutil.rmtree(work, ignore_errors=True)
     try:
-        return _remove_and_trim(root, keep, max((grave.sequence for grave in graves), default=0)), ""
+        return _remove_and_trim(root, keep, max((tombstone.sequence for tombstone in tombstones), default=0)), ""
     except StoreError as exc:
         return [], str(exc)
 
 
 def _remove_and_trim(root: Path, keep: int, newest_deletion: int) -> list[str]:
     # A deletion is for good: an older generation that may still hold a deleted user goes, whatever `keep` says.
-    doomed = frozenset(name for name in kept_generations(root) if _sequence_of(root, name) < newest_deletion)
-    removed = remove_generations(root, keep, doomed)
+    outdated = frozenset(name for name in kept_generations(root) if _sequence_of(root, name) < newest_deletion)
+    removed = remove_generations(root, keep, outdated)
     try:
         with DeltaWriter(root) as delta:
             delta.trim(smallest_sequence(root))

@@ -26,7 +26,7 @@ _LARGE_ROWS = 4_000_000
 
 
 def _quiet(step: str, done: float, rows: int = 0) -> None:
-    """Tells nobody."""
+    """Ignores all progress."""
 
 
 def ingest(
@@ -56,12 +56,12 @@ def ingest(
         memory_bytes: Memory to use beside the tables, about.
         processes: Processes to use; None = one per core if the input is large.
         keep: Generations to keep, the new one included.
-        progress: Told of every step.
+        progress: Called at every step.
 
     Raises:
         TooManyBadRowsError: More bad rows than allowed.
         InputError: A file is missing or unreadable, or the taxonomy is no tree.
-        LockedError: Somebody else publishes there.
+        LockedError: Another process publishes there.
         GenerationError: The current generation is damaged.
         StoreIOError: The disk is full, or not writable. In every case nothing is published.
     """
@@ -104,12 +104,12 @@ def rebuild(
         memory_bytes: Memory to use beside the tables, about.
         processes: Processes to use.
         keep: Generations to keep, the new one included. One that still holds a user deleted since is not kept.
-        progress: Told of every step.
+        progress: Called at every step.
 
     Raises:
         MissingGenerationError: Nothing is published there yet.
         InputError: A table is unreadable, or no tree.
-        LockedError: Somebody else publishes there.
+        LockedError: Another process publishes there.
         GenerationError: The current generation is damaged.
         StoreIOError: The disk is full, or not writable. In every case nothing is published.
     """

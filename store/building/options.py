@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Is told how far a build has come."""
+    """Called with the progress of a build."""
 
     def __call__(self, step: str, done: float, rows: int = 0) -> None:
         """Takes the name of the step, the part of it that is done (0 to 1), and the rows it has handled."""

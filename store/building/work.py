@@ -62,7 +62,7 @@ class Work:
 
 
 def partition_bits(num_rows: int, memory_bytes: int) -> int:
-    """Gives the logarithm of the number of partitions for about so many rows."""
+    """Gives the logarithm of the number of partitions for about this many rows."""
     rows = max(1 << 10, min(_CACHED_ROWS, memory_bytes // _ROW_BYTES))
     return min(max(num_rows // rows, 0).bit_length(), _MAX_BITS)
 
@@ -143,7 +143,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor | None]:
 def _end_with_parent() -> None:
     """Makes this process end with the one that started it, also when that is killed.
 
-    It would wait for work for ever, and before that write on into a part that the next run makes anew.
+    It would wait for work without end, and before that write on into a part that the next run makes anew.
     """
     parent = parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Commands that write live events and deletions: only one process at a time may, whoever has the store's lock."""
+"""Commands that write live events and deletions: only one process at a time may, the holder of the store's lock."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def delete_user(
 
 
 class _Watch:
-    """Says when to stop: when told to, or when a poll brought nothing and that is the end."""
+    """Says when to stop: on a signal, or when a poll brought nothing and that is the end."""
 
     def __init__(self, stopped: threading.Event, *, until_end: bool) -> None:
         self._stopped = stopped

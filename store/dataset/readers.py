@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
 LIST_ENDING = "[]"
-"""A column of a CSV file whose name ends so holds lists, the values of one joined by a vertical bar."""
+"""A column of a CSV file whose name ends like this holds lists, the values of one joined by a vertical bar."""
 _PARQUET_BATCH_ROWS = 1 << 20
 _CSV_BYTES_PER_ROW = 40
 _GZIP_BYTES_PER_ROW = 10
@@ -64,7 +64,7 @@ class RowGroups:
 
 
 def row_groups_of(path: Path, rows: int) -> list[RowGroups | None]:
-    """Cuts a file into ranges of about so many rows or more; a CSV file stays whole, which is None.
+    """Cuts a file into ranges of about `rows` rows or more; a CSV file stays whole, which is None.
 
     Raises:
         InputError: It is no Parquet file, though its name says so.

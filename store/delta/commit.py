@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from store.files.environment import Database, Transaction
     from store.types import F32, I64, U8, U64, Bool, NameKind
 
-_NO_GRAVE = Tombstone(sequence=0, deleted_ms=-1)
+_NEVER_DELETED = Tombstone(sequence=0, deleted_ms=-1)
 
 
 class Append:
-    """Decides what becomes of the events of one transaction, and writes those that are accepted.
+    """Applies one append transaction: refuses, deduplicates, encodes and writes its events.
 
     Rows are looked at by user key, so that neighbours in the B-trees are touched together.
     """
@@ -63,7 +63,7 @@ class Append:
         """Sequence numbers and hashes of the accepted events."""
 
     def run(self, sequence: int) -> tuple[int, int]:
-        """Does all of it.
+        """Applies the transaction.
 
         Args:
             sequence: Last sequence number given.
@@ -106,7 +106,7 @@ class Append:
                 self._refuse(rows[taken < 0], {row: refused[words[row]] for row in without_code})
 
     def _refuse_deleted(self) -> None:
-        """Refuses what happened up to the deletion of its user, and notes whose base rows do not count."""
+        """Refuses events up to the deletion of their user, and notes the users whose base rows are hidden."""
         deleted = self._databases.deleted
         rows = self._intake.open_rows()
         if not len(rows) or self._transaction.stat(deleted)["entries"] == 0:
@@ -116,9 +116,9 @@ class Append:
         found = dict(self._transaction.cursor(deleted).getmulti(keys))
         if not found:
             return
-        graves = [Tombstone.unpack(key, found[key]) if key in found else _NO_GRAVE for key in keys]
-        sequence = np.array([grave.sequence for grave in graves], np.uint64)
-        deleted_ms = np.array([grave.deleted_ms for grave in graves], np.int64)[owner]
+        tombstones = [Tombstone.unpack(key, found[key]) if key in found else _NEVER_DELETED for key in keys]
+        sequence = np.array([tombstone.sequence for tombstone in tombstones], np.uint64)
+        deleted_ms = np.array([tombstone.deleted_ms for tombstone in tombstones], np.int64)[owner]
         self._hidden[rows] = (sequence > np.uint64(self._base.delta_sequence))[owner]
         times = self._intake.events.timestamp_ms[rows]
         late = times <= deleted_ms

@@ -1,4 +1,4 @@
-"""The delta: events since the last build, in one LMDB environment that one process writes and everybody reads.
+"""The delta: events since the last build, in one LMDB environment that one process writes and any process reads.
 
 Sub-databases; numbers are big-endian in keys and little-endian in values::
 
@@ -46,7 +46,7 @@ __all__ = ["Delta", "DeltaTransaction", "DeltaWords", "Tombstone"]
 
 
 class Delta:
-    """The delta of one store root. Thread-safe; everybody in a process shares one environment.
+    """The delta of one store root. Thread-safe; a process has one environment, shared.
 
     Example::
 
@@ -56,7 +56,7 @@ class Delta:
     """
 
     databases: DeltaDatabases
-    """Handles of its sub-databases, for whoever writes."""
+    """Handles of its sub-databases, for its writer."""
     last_words: DeltaWords
     """The newest words that a transaction has read, kept for the next one."""
 
@@ -116,7 +116,7 @@ class Delta:
 
     @property
     def environment(self) -> Environment:
-        """The environment, for whoever writes or copies it."""
+        """The environment, for writing and copying it."""
         return self._environment
 
     def begin(self) -> DeltaTransaction:
@@ -129,7 +129,7 @@ class Delta:
             return DeltaTransaction(self)
 
     def _open_databases(self, *, create: bool) -> bool:
-        """Opens the sub-databases; False when somebody is just making them: `meta` is made last."""
+        """Opens the sub-databases; False when another process is just making them: `meta` is made last."""
         folder = self._environment.folder
         try:
             self.databases = DeltaDatabases.open(self._environment, create=create)

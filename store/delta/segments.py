@@ -37,7 +37,7 @@ class SegmentReader:
         """Whether everything has been read."""
 
     def read(self, num_rows: int) -> None:
-        """Reads on until so many events, and the first of a second user, are held, or the end is reached."""
+        """Reads on until `count` events and the first of a second user are held, or the end is reached."""
         while not self.is_done and (len(self.held) < num_rows or self.last_user == _user(self.held[0])):
             fresh = list(islice(self._items, num_rows))
             self.held += fresh

@@ -129,7 +129,7 @@ class DeltaTransaction:
         Raises:
             CorruptRecordError: A row is damaged; the message names the user.
         """
-        whose = _key(mix_one(user))
+        user_key = _key(mix_one(user))
         values: list[bytes] = []
         with self._guard:
             cursor = self._cursor
@@ -137,12 +137,12 @@ class DeltaTransaction:
                 cursor = self._cursor = self._transaction.cursor()
             first = max(after + 1, self._first_sequence(cursor))
             for segment in range(first >> SEGMENT_BITS, (self.last_sequence >> SEGMENT_BITS) + 1):
-                start = event_key(max(first, segment << SEGMENT_BITS), whose)
+                start = event_key(max(first, segment << SEGMENT_BITS), user_key)
                 if cursor.set_range(start) and cursor.key()[:-2] == start[:-2]:
                     values += _values_below(cursor, start[:-2] + b"\xff\xff\xff")
         if not values:
             return NO_ROWS
-        return self._decode(values, np.frombuffer(whose, ">u8").astype(np.uint64), f"user {user}")
+        return self._decode(values, np.frombuffer(user_key, ">u8").astype(np.uint64), f"user {user}")
 
     def scan(
         self, first_key: bytes | None = None, end_key: bytes | None = None, after: int = 0
@@ -253,12 +253,12 @@ class DeltaTransaction:
             self._first = int.from_bytes(cursor.key()[:6], "big") << SEGMENT_BITS if cursor.first() else _LAST_NUMBER
         return self._first
 
-    def _decode(self, values: list[bytes], keys: U64, whose: str) -> DeltaRows:
+    def _decode(self, values: list[bytes], keys: U64, owner: str) -> DeltaRows:
         kinds: list[FieldKind] = [kind for _, kind in self.words().fields]
         try:
             return decode_rows(values, keys, kinds)
         except CorruptRecordError as exc:
-            raise CorruptRecordError(f"{self._file}: {whose}: {exc}") from exc
+            raise CorruptRecordError(f"{self._file}: {owner}: {exc}") from exc
 
     @property
     def _file(self) -> Path:

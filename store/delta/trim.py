@@ -34,7 +34,11 @@ def remove_user(transaction: Transaction[bytes], databases: DeltaDatabases, user
 
 
 def drop_events(transaction: Transaction[bytes], databases: DeltaDatabases) -> int:
-    """Removes every event, and the names, which whoever has merged the events has too; gives the number of events."""
+    """Removes every event, and every name: generations that have merged the events have the names too.
+
+    Returns:
+        Number of events removed.
+    """
     removed = int(transaction.stat(databases.events)["entries"])
     for database in (databases.events, databases.names):
         transaction.drop(database, delete=False)
@@ -60,12 +64,12 @@ def trim_some(
     keys = list(islice(found, _TRIM_ROWS))
     if not keys:
         return 0, None
-    doomed = np.flatnonzero(split_event_keys(keys)[1] <= np.uint64(up_to))
-    for at in doomed.tolist():
+    expired = np.flatnonzero(split_event_keys(keys)[1] <= np.uint64(up_to))
+    for at in expired.tolist():
         transaction.delete(keys[at], db=databases.events)
     # Segments ascend: behind the one of the last number there is nothing to remove.
     is_done = len(keys) < _TRIM_ROWS or keys[-1] >= segment_prefix((up_to >> SEGMENT_BITS) + 1)
-    return len(doomed), None if is_done else keys[-1] + b"\0"
+    return len(expired), None if is_done else keys[-1] + b"\0"
 
 
 def number_of(transaction: Transaction[bytes], databases: DeltaDatabases, name: bytes) -> int:

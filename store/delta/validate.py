@@ -75,7 +75,7 @@ def take_in(batches: Sequence[EventBatch], kinds: FieldKinds, now_ms: int, max_s
         batches: In the order in which they came.
         kinds: Side-info fields of the generation.
         now_ms: The time of this machine, milliseconds UTC.
-        max_skew_ms: How far ahead of it an event may be.
+        max_skew_ms: How far an event may be in its future.
     """
     bounds = (0, *accumulate(map(len, batches)))
     check = RowCheck(bounds[-1])

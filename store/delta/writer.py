@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from store.files.environment import Transaction
 
 MAX_SKEW_MS = 300_000
-"""How far ahead of this machine's clock an event may be."""
+"""How far an event may be in the future of this machine's clock."""
 _CHECK_READERS = 64
 """Transactions from one look for dead readers to the next."""
 
@@ -195,10 +195,10 @@ class DeltaWriter:
                 if before is not None:
                     deleted_ms = max(deleted_ms, Tombstone.unpack(key, before).deleted_ms)
                 sequence = number_of(transaction, databases, META_SEQUENCE) + 1
-                grave = Tombstone(sequence=sequence, deleted_ms=min(deleted_ms, MAX_TIMESTAMP_MS))
-                transaction.put(key, grave.pack(key), db=databases.deleted)
+                tombstone = Tombstone(sequence=sequence, deleted_ms=min(deleted_ms, MAX_TIMESTAMP_MS))
+                transaction.put(key, tombstone.pack(key), db=databases.deleted)
                 transaction.put(META_SEQUENCE, NUMBER.pack(sequence), db=databases.meta)
-        return grave
+        return tombstone
 
     def trim(self, up_to: int) -> int:
         """Removes the events up to a sequence number; appends go on in between. Tombstones stay.
@@ -236,7 +236,7 @@ class DeltaWriter:
         return removed
 
     def _drop_words(self, transaction: Transaction[bytes]) -> WriterWords:
-        """Removes every word, so that words of events that are no longer kept do not count for ever."""
+        """Removes every word, so that words of events that are no longer kept do not count towards the limits."""
         databases = self.delta.databases
         if transaction.stat(databases.words)["entries"] == 0:
             return self._words
@@ -264,7 +264,7 @@ class DeltaWriter:
         environment = self.delta.environment
         self._num_transactions += 1
         if self._num_transactions % _CHECK_READERS == 0:
-            # A reader that was killed keeps every page of its time from being used again, until somebody looks.
+            # The slot of a killed reader keeps the pages of its transaction from being reused until it is cleared.
             environment.reader_check()
         return environment.begin(write=True)
 

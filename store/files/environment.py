@@ -1,7 +1,7 @@
 """LMDB environments, opened once per process. The only module that knows lmdb.
 
-LMDB forbids to open an environment twice in a process. So everybody who opens a folder shares one `Environment`, and it
-closes by itself when the last one who holds it is gone.
+LMDB forbids to open an environment twice in a process. So all who open a folder share one `Environment`, and it
+closes by itself when its last holder is gone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _DAMAGED = (
 class Environment:
     """One open environment. Thread-safe.
 
-    Whoever keeps a transaction of it must keep this object for as long.
+    Keep this object for as long as any transaction of it.
     """
 
     __slots__ = ("__weakref__", "_raw", "folder", "writable")
@@ -69,7 +69,7 @@ class Environment:
         """Begins a transaction; about a microsecond for one that reads. One that writes waits for the one before.
 
         Args:
-            database: Where its methods look when they are not told.
+            database: Default of its methods.
             write: Whether it may write.
         """
         # Given positionally: half a microsecond less than by keyword.
@@ -106,7 +106,7 @@ class Environment:
 def create(folder: Path, *, max_dbs: int, map_size_bytes: int) -> Environment:
     """Makes a new environment for one writer, in a folder that it makes too.
 
-    There is no lock file, and nothing is synced until `Environment.sync`: nobody may read it before.
+    There is no lock file, and nothing is synced until `Environment.sync`: it must not be read before.
 
     Args:
         folder: Must not exist; its parents are made.
@@ -133,7 +133,7 @@ def open_shared(
 ) -> Environment:
     """Opens an environment, or gives the one that this process has open there. Thread-safe.
 
-    The first one to open a folder settles its options; it stays open for as long as anybody holds what this gives.
+    The first one to open a folder settles its options; it stays open for as long as the result is held anywhere.
     A child process opens its own: what it inherited must not be used.
 
     Args:
@@ -142,7 +142,7 @@ def open_shared(
         max_dbs: Number of sub-databases.
         map_size_bytes: Address space, to be set once and never to be exceeded; None = as large as the file is.
         max_readers: Reading transactions at a time, over all processes.
-        lock: Whether readers are noted in a lock file: yes, unless nobody ever writes to it again.
+        lock: Whether readers are noted in a lock file: yes, unless it is never written again.
 
     Raises:
         MissingGenerationError: There is no file, and it is to be read.

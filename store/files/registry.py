@@ -1,4 +1,4 @@
-"""Things that a process may have open once only: shared by everybody, closed when the last holder is gone."""
+"""Resources that a process may open only once: shared, and closed when the last holder is gone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Opened(Generic[Raw, Holder]):
     identity: Hashable
     process: int
     holder: Callable[[], Holder | None]
-    """Gives the object that everybody holds, None when it is gone."""
+    """Gives the object that all users share, None when it is gone."""
 
 
 class Registry(Generic[Raw, Holder]):
@@ -38,7 +38,7 @@ class Registry(Generic[Raw, Holder]):
 
     A thing closes when its holder is gone. But a finalizer may run in any thread at any moment, also in one that has
     the lock, and another thread may want the thing again before the finalizer has come far. So a finalizer only notes
-    what was dropped, whoever has the lock closes it, and until then it is listed and gets a new holder if need be.
+    what was dropped; the thread that has the lock closes it, and until then it is listed and may get a new holder.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Registry(Generic[Raw, Holder]):
                 holder = None if opened is None else opened.holder()
                 if opened is None:
                     raw = open_raw()
-                    opened = _Opened(raw=raw, identity=identity(), process=os.getpid(), holder=_nobody)
+                    opened = _Opened(raw=raw, identity=identity(), process=os.getpid(), holder=_no_holder)
                     self._opened[name] = opened
                 if holder is None:
                     holder = hold(opened.raw)
@@ -90,7 +90,7 @@ class Registry(Generic[Raw, Holder]):
         self._close_dropped()
 
     def _close_dropped(self) -> None:
-        # Whoever finds the lock taken leaves the work to its holder, who looks here again after giving it back.
+        # A thread that finds the lock taken leaves the work to its holder, which looks here again after releasing it.
         while self._dropped and self._lock.acquire(blocking=False):
             try:
                 while self._dropped:
@@ -107,5 +107,5 @@ class Registry(Generic[Raw, Holder]):
         self._dropped.clear()
 
 
-def _nobody() -> None:
+def _no_holder() -> None:
     return None

@@ -31,7 +31,7 @@ class BackupReport:
 
 
 def backup(root: Path, folder: Path) -> BackupReport:
-    """Copies the current generation and the delta; whoever appends, reads or builds goes on meanwhile.
+    """Copies the current generation and the delta; appends, reads and builds go on meanwhile.
 
     The copy holds everything that was acknowledged before the call, in base or delta, and opens as a store. Its files
     are checked against their manifest after they were copied.

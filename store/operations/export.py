@@ -1,4 +1,4 @@
-"""Writes a store back as a dataset folder (docs/data.md), so that nobody is locked in.
+"""Writes a store back as a dataset folder (docs/data.md), so that its data can always be taken elsewhere.
 
 `ingest` of the folder gives a store of the same digest.
 """

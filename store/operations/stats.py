@@ -76,7 +76,7 @@ class DeltaStats:
     age_ms: int | None
     """How old that is now."""
     writer: str
-    """Who appends at this moment; empty = nobody."""
+    """Who appends at this moment; empty = no process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Looks for a user in every file of a store: what is left of somebody who was deleted, and where."""
+"""Looks for a user in every file of a store: what is left of a deleted user, and where."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def trace_user(root: Path, user: int) -> UserTrace:
         user: User id.
 
     Raises:
-        GenerationError: Nothing is published, or a generation or the delta is damaged, so that nobody can say.
+        GenerationError: Nothing is published, or a generation or the delta is damaged, so that it cannot be told.
     """
     current_name(root, "store")
     delta = Delta.open(root)
@@ -81,7 +81,7 @@ def trace_user(root: Path, user: int) -> UserTrace:
 
 
 def _unfinished(path: Path) -> Place:
-    # Spilled rows of a build that runs, or was killed; the next build removes what nobody needs.
+    # Spilled rows of a build that runs, or was killed; the next build removes what is not needed.
     return Place(name=path.name, found=("an unfinished build, not looked into",), must_go=False)
 
 

@@ -1,4 +1,4 @@
-"""The generations that a root keeps: which there are, going back to one, and removing those nobody needs."""
+"""The generations that a root keeps: which there are, going back to one, and removing those that are not needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from store.publishing.manifest import Kind
 
 LOCK_FILE = "build.lock"
-"""File of a root that whoever publishes, goes back or removes generations has locked."""
+"""File of a root that is locked while generations are published, removed or gone back to."""
 
 
 def kept_generations(root: Path) -> list[str]:
@@ -62,15 +62,15 @@ def roll_back(root: Path, kind: Kind, check: Callable[[Path, str], object], name
     return name
 
 
-def remove_generations(root: Path, keep: int, doomed: frozenset[str] = frozenset(), kind: Kind = "store") -> list[str]:
-    """Removes generations: all but the newest that many and the current one, and any that is doomed.
+def remove_generations(root: Path, keep: int, always: frozenset[str] = frozenset(), kind: Kind = "store") -> list[str]:
+    """Removes generations: all but the newest that many and the current one, and all of `always`.
 
     Servers that still read one go on undisturbed. The caller holds the lock.
 
     Args:
         root: Root of the store, or of another kind of artefact.
         keep: Number to keep, at least 1.
-        doomed: Names of generations to remove in any case, unless current.
+        always: Names of generations to remove in any case, unless current.
         kind: Kind of artefact.
 
     Returns:
@@ -78,13 +78,13 @@ def remove_generations(root: Path, keep: int, doomed: frozenset[str] = frozenset
     """
     current = current_name(root, kind)
     names = kept_generations(root)
-    removed = [name for name in names if name != current and (name in doomed or name not in names[-keep:])]
+    removed = [name for name in names if name != current and (name in always or name not in names[-keep:])]
     for name in removed:
         with translate_os_errors(f"{root}: cannot remove generation {name}"):
             # Out of sight at once: half a generation is never seen.
-            grave = root / f".removed-{name}"
-            (root / "generations" / name).rename(grave)
-            shutil.rmtree(grave)
+            trash = root / f".removed-{name}"
+            (root / "generations" / name).rename(trash)
+            shutil.rmtree(trash)
     return removed
 
 

@@ -37,7 +37,7 @@ class LockHolder:
 
 
 class FileLock:
-    """Keeps everybody else out, in this process and in others, for as long as the context lasts.
+    """Excludes every other holder, in this process and in others, for as long as the context lasts.
 
     The lock is the kernel's (`flock`), so that it ends with the process, however that dies; the file stays. A process
     forked meanwhile holds it too, until it ends or runs another program. Not thread-safe: one context at a time.
@@ -63,7 +63,7 @@ class FileLock:
         """Takes the lock, or fails at once.
 
         Raises:
-            LockedError: Somebody holds it; the message says who, since when and what to do.
+            LockedError: It is held; the message says by whom, since when and what to do.
             StoreIOError: The file cannot be opened or written.
         """
         try:
@@ -112,7 +112,7 @@ class FileLock:
 
 
 def lock_holder(path: Path) -> LockHolder | None:
-    """Gives who holds a lock at this moment, None when nobody does; for reports.
+    """Gives who holds a lock now, None when it is free; for reports.
 
     Raises:
         StoreIOError: The file cannot be read.

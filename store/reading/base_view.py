@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from store.types import I64, Bool, UserColumns, Vocabulary
 
 _FEW = 4
-"""So many event ids of one user are each compared with all; for more, a set of all is made."""
+"""Up to this many event ids of one user are each compared with all; for more, a set of all is made."""
 
 
 class GenerationView:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from store.types import I64, U16, U32, U64, AnyArray, Unsigned
 
 _MANY = 16
-"""One live row in so many base rows: from there on it is cheaper to sort all of them again."""
+"""Base rows for each live row below which sorting all rows again is cheaper than inserting."""
 _LARGEST = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: NO_ID}
 """Largest value of an unsigned type, by bytes."""
 
@@ -42,14 +42,14 @@ def merge_columns(base: UserColumns, live: LiveRows) -> UserColumns:
 
 
 class Merge:
-    """Where a user's live rows go among the base rows.
+    """Where a user's live rows are inserted among the base rows.
 
     Rows are ordered as `UserColumns` says; of one time, base rows come first, then live rows in the order of their
     sequence numbers. With few live rows nothing is sorted but these: columns are copied in slices between them.
     """
 
     def __init__(self, base: UserColumns, live: LiveRows) -> None:
-        """Finds the places.
+        """Finds where each live row is inserted.
 
         Args:
             base: N rows; none is fine.
@@ -58,16 +58,16 @@ class Merge:
         self._base = base
         self._live = live
         few = len(live) * _MANY <= base.num_behaviors
-        self._places: _Places = _Inserted(base, live) if few else _Sorted(base, live)
+        self._insertion: _Insertion = _Inserted(base, live) if few else _Sorted(base, live)
 
     def columns(self) -> UserColumns:
         """Gives the rows of both; N + K of them, in new arrays."""
-        base, live, places = self._base, self._live, self._places
-        rank, order = places.rank_and_order()
+        base, live, insertion = self._base, self._live, self._insertion
+        rank, order = insertion.rank_and_order()
         return UserColumns(
             sections=_sections(base.sections, live.stream),
-            node=places.weave(base.node, live.node),
-            timestamp_ms=places.weave(base.timestamp_ms, live.timestamp_ms),
+            node=insertion.weave(base.node, live.node),
+            timestamp_ms=insertion.weave(base.timestamp_ms, live.timestamp_ms),
             item=self._ids(base.item, live.item),
             scene=self._codes(base.scene, live.scene),
             rank=rank,
@@ -77,19 +77,19 @@ class Merge:
     def _ids(self, base: Unsigned, live: U64) -> Unsigned:
         """Weaves ids, in the type of the base's where the live ones fit in, all ones still meaning none."""
         if base.dtype == np.uint64:
-            return self._places.weave(base, live)
+            return self._insertion.weave(base, live)
         if int(live.max(initial=0)) < _LARGEST[base.itemsize]:
-            return self._places.weave(base, live.astype(base.dtype))
-        return self._places.weave(widen(base), live)
+            return self._insertion.weave(base, live.astype(base.dtype))
+        return self._insertion.weave(widen(base), live)
 
     def _codes(self, base: Unsigned, live: U16) -> Unsigned:
         """Weaves codes, in the type of the base's where the live ones fit in."""
         dtype = base.dtype if int(live.max(initial=0)) <= _LARGEST[base.itemsize] else live.dtype
-        return self._places.weave(base.astype(dtype, copy=False), live.astype(dtype, copy=False))
+        return self._insertion.weave(base.astype(dtype, copy=False), live.astype(dtype, copy=False))
 
 
-class _Places(Protocol):
-    """How to put live rows among base rows."""
+class _Insertion(Protocol):
+    """How live rows are inserted among base rows."""
 
     def weave(self, base: AnyArray, live: AnyArray) -> AnyArray:
         """Gives a column of all rows from two of one type, new."""
@@ -133,13 +133,13 @@ class _Inserted:
     def __init__(self, base: UserColumns, live: LiveRows) -> None:
         self._base = base
         stream, node, time = live.stream.tolist(), live.node.tolist(), live.timestamp_ms.tolist()
-        # Sorting is stable: rows of one place stay in time order, rows of one time in the order of arrival.
+        # Sorting is stable: rows of one stream and node stay in time order, rows of one time in the order of arrival.
         by_time = sorted(range(len(time)), key=time.__getitem__)
         record = sorted(by_time, key=lambda row: (stream[row], node[row]))
-        places = _row_places(base, [(stream[row], node[row], time[row]) for row in record])
+        places = _row_insertions(base, [(stream[row], node[row], time[row]) for row in record])
         self._record = np.array(record, np.intp)
         self._rows = _Gaps(places, base.num_behaviors)
-        self._times = _Gaps(time_places(base, [time[row] for row in by_time]), base.num_behaviors)
+        self._times = _Gaps(time_insertions(base, [time[row] for row in by_time]), base.num_behaviors)
         self._live_rank = np.empty(len(by_time), np.intp)
         self._live_rank[by_time] = self._times.at
 
@@ -158,20 +158,20 @@ class _Inserted:
 
 
 class _Gaps:
-    """Insertions into a column of N values: `places[k]` says before which value the k-th new one goes.
+    """Insertions into a column of N values: the k-th new value goes before the value at `before[k]`.
 
-    Example, N = 5, places 2, 2, 4::
+    Example, N = 5, before 2, 2, 4::
 
         old   0  1        2  3     4
         new         a  b        c
         at          2  3        6
     """
 
-    def __init__(self, places: list[int], num_old: int) -> None:
-        self.at = np.array([place + shift for shift, place in enumerate(places)], np.intp)
-        self.num_rows = num_old + len(places)
-        self.are_at_end = not places or places[0] == num_old
-        bounds = enumerate(pairwise([0, *places, num_old]))
+    def __init__(self, before: list[int], num_old: int) -> None:
+        self.at = np.array([old + shift for shift, old in enumerate(before)], np.intp)
+        self.num_rows = num_old + len(before)
+        self.are_at_end = not before or before[0] == num_old
+        bounds = enumerate(pairwise([0, *before, num_old]))
         self._slices = [
             (slice(start, stop), slice(start + shift, stop + shift)) for shift, (start, stop) in bounds if start < stop
         ]
@@ -195,8 +195,8 @@ class _Gaps:
         return out
 
 
-def _row_places(base: UserColumns, live: list[tuple[int, int, int]]) -> list[int]:
-    """Gives before which base row each live row (stream, node, time) goes; they are in the order of the record."""
+def _row_insertions(base: UserColumns, live: list[tuple[int, int, int]]) -> list[int]:
+    """Gives the base row before which each live row (stream, node, time) is inserted; in the order of the record."""
     streams = [s.domain << 8 | s.action for s in base.sections]
     node, time = base.node.data, base.timestamp_ms.data
     places = []
@@ -216,8 +216,8 @@ def _row_places(base: UserColumns, live: list[tuple[int, int, int]]) -> list[int
     return places
 
 
-def time_places(base: UserColumns, moments: list[int]) -> list[int]:
-    """Gives before which base row of the time order each live row goes; they are in time order."""
+def time_insertions(base: UserColumns, moments: list[int]) -> list[int]:
+    """Gives the position in the base's time order before which each live row is inserted; in time order."""
     order, time = base.order.data, base.timestamp_ms.data
     newest = time[order[-1]] if base.num_behaviors else -1
     return [

@@ -29,7 +29,7 @@ def scan(snapshot: Snapshot, *, block_rows: int = _BLOCK_ROWS) -> Iterator[Event
 
     Args:
         snapshot: What to read; stays open meanwhile.
-        block_rows: A block is given when it has about so many rows; one user's are never cut.
+        block_rows: Rows of a block, about; the rows of one user are never split.
 
     Raises:
         CorruptRecordError: A record is damaged.
@@ -50,13 +50,13 @@ def user_bounds(rows: EventRows) -> I64:
 
 
 def touched_users(snapshot: Snapshot) -> set[int]:
-    """Gives the users whose base record is not all there is to say: with later events, or deleted since."""
+    """Gives the users with events or a deletion that the generation has not merged."""
     live = snapshot.live
     return set() if live is None else live.deleted_users().union(live.user_ids())
 
 
 def _merged(snapshot: Snapshot) -> Iterator[tuple[int, memoryview | None]]:
-    """Gives users in key order, with the record of those for whom it is all."""
+    """Gives users in key order, with the record of those whom the delta does not touch."""
     touched = touched_users(snapshot)
     records = snapshot.base.records(None, None)
     found = next(records, None)
@@ -82,7 +82,7 @@ class _Block:
         self.num_rows = 0
 
     def add(self, user: int, record: memoryview | None) -> None:
-        """Takes a user, with the record if that is all of it."""
+        """Adds a user; with the record, if the delta does not touch the user."""
         if record is not None:
             self._records.append((user, record))
             self.num_rows += num_rows(record)
@@ -93,7 +93,7 @@ class _Block:
         self.num_rows += len(rows)
 
     def take(self) -> EventRows:
-        """Gives what was gathered, and starts anew."""
+        """Gives the gathered events and starts a new block."""
         self._decode()
         parts, self._parts, self.num_rows = self._parts, [], 0
         return parts[0] if len(parts) == 1 else EventRows.join(parts)

@@ -1,4 +1,4 @@
-"""A moment of a store: one generation and the delta behind it, read as one."""
+"""A store as of one moment: one generation and the delta behind it, read as one."""
 
 from __future__ import annotations
 

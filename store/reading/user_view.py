@@ -9,7 +9,7 @@ import numpy as np
 
 from store.errors import CorruptRecordError, FieldError
 from store.events import missing_field
-from store.reading.merge import merge_columns, time_places
+from store.reading.merge import merge_columns, time_insertions
 from store.reading.user_events import UserEvents, join_events
 from store.records.codec import decode_extras, decode_user
 from store.records.rows import widen
@@ -186,7 +186,7 @@ class UserView:
             return np.ones(len(positions), np.bool_), positions, positions[:0]
         by_time = np.argsort(self._rows.timestamp_ms, kind="stable")
         # Of one time base rows come first.
-        base_before = time_places(self._base, self._rows.timestamp_ms[by_time].tolist())
+        base_before = time_insertions(self._base, self._rows.timestamp_ms[by_time].tolist())
         live_positions = np.array(base_before, np.int64) + np.arange(len(by_time))
         at = np.searchsorted(live_positions, positions)
         in_base = live_positions[np.minimum(at, len(by_time) - 1)] != positions

@@ -43,7 +43,7 @@ _U2, _U4, _W = np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8")
 _CHUNK_ROWS = MAX_SHORT_ROWS
 """Rows that are scattered at a time: few enough that their indices stay in the cache."""
 _ROWS_TO_SLICE = 256
-"""From so many rows a user on, copying column by column is faster than scattering."""
+"""From this many rows a user on, copying column by column is faster than scattering."""
 _MAX_RECORD_BYTES = 2**32 - 1
 _MAX_SECTIONS = 2**16 - 1
 
@@ -79,7 +79,7 @@ def encode_block(block: UserBlock) -> EncodedBlock:
     and 1 us a user; beside the result, a byte a row, 150 a user, and 3 MiB.
 
     Raises:
-        InputError: A user has so many rows, or streams, that the format has no room; the message names the user.
+        InputError: A user has more rows, or streams, than the format can hold; the message names the user.
     """
     num_rows = np.diff(block.bounds)
     section_row, section_bounds = _find_sections(block)

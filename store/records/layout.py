@@ -28,7 +28,7 @@ SECTION = struct.Struct("<BBHI")
 CHECKED_FROM = 16
 """The checksum is of every byte from here on."""
 MAX_SHORT_ROWS = 1 << 16
-"""Positions of at most so many rows are kept in 16 bits."""
+"""Positions of up to this many rows take 16 bits."""
 
 NODE, TIMESTAMP_MS, ITEM, SCENE, RANK, ORDER, CATEGORY, EVENT_KEY = range(1, 9)
 """Numbers of the columns."""

@@ -1,4 +1,4 @@
-"""Many records read at once: the inverse of `encode_block`, for whoever reads a whole base."""
+"""Many records read at once: the inverse of `encode_block`, for reading a whole base."""
 
 from __future__ import annotations
 

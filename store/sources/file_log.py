@@ -1,4 +1,4 @@
-"""A JSONL file that somebody appends to, as a source: a position is a number of bytes."""
+"""A growing JSONL file as a source: a position is a number of bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a source into a store, for ever or until told to stop: nothing twice, nothing lost, whatever is killed."""
+"""Takes a source into a store, until stopped: nothing twice and nothing lost, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def follow(
         kinds: The store's side-info fields; None = as `parse_rows` guesses.
         max_events: Lines of one transaction.
         dead_letters: File to which every refused line is added, as a JSON object; None = nowhere.
-        progress: Told after every batch.
+        progress: Called after every batch.
 
     Raises:
         InputError: The source no longer has what comes next.

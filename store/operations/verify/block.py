@@ -1,4 +1,4 @@
-"""Many users' records looked at in whole columns: finds whose is not as it must be, ten times as fast as one by one."""
+"""Many users' records looked at in whole columns: finds the one that is wrong, ten times as fast as one by one."""
 
 from __future__ import annotations
 

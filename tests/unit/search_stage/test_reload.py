@@ -80,7 +80,7 @@ def test_a_pair_that_fails_when_it_is_tried_is_never_served(tmp_path, monkeypatc
         def fail(*_):
             raise ZeroDivisionError
 
-        monkeypatch.setattr(searcher_module, "rehearse", fail)
+        monkeypatch.setattr(searcher_module, "warm_up", fail)
         with pytest.raises(ZeroDivisionError):
             searcher.reload()
         assert searcher.search(ASKED).num_behaviors == 1
