@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serving.deadline import Deadline
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.retrieval import Ancestors, Candidates, SearchResult
     from store.types import F32, U32, U64
 

@@ -20,6 +20,7 @@ from search_stage.soft.score_kernels import score_listed
 from search_stage.soft.time_term import bands_of, search_bands
 from search_stage.statistics import match_statistics
 from search_stage.validate import check_answer_size, lower
+from store.fields import ID, value_type_of
 from store.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
 from store.types import Section, UserColumns
 
@@ -248,6 +249,6 @@ def _names(
         behavior_fields={
             name: tuple(snapshot.name_of("value", int(value)) for value in values)
             for name, values in fields.items()
-            if values.dtype == np.uint64
+            if value_type_of(values) is ID
         },
     )

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from store.columns import Columns
 from store.errors import InputError
-from store.types import NO_ID
+from store.fields import VALUE_TYPES, value_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.types import F32, I64, U16, U64, AnyArray, NameKind
-
-FieldKind = Literal["id", "number"]
-"""Kind of a side-info field: ids (uint64, `NO_ID` = missing) or numbers (float32, NaN = missing)."""
-
-FieldKinds = tuple[tuple[str, FieldKind], ...]
-"""Name and kind of every side-info field of behaviors, ascending by name."""
+    from store.fields import FieldKinds
+    from store.types import F32, I64, U16, U64, NameKind
 
 STREAMS_PER_DOMAIN = 256
 """A stream is `domain code * 256 + action code`."""
@@ -55,18 +50,8 @@ def empty_rows(kinds: FieldKinds) -> EventRows:
         stream=np.empty(0, np.uint16),
         scene=np.empty(0, np.uint16),
         key=None,
-        fields=tuple(missing_field(kind, 0) for _, kind in kinds),
+        fields=tuple(VALUE_TYPES[kind].missing(0) for _, kind in kinds),
     )
-
-
-def missing_field(kind: FieldKind, length: int) -> U64 | F32:
-    """Gives a side-info field in which every value is missing, (length,)."""
-    return np.full(length, NO_ID, np.uint64) if kind == "id" else np.full(length, np.nan, np.float32)
-
-
-def field_kind(column: AnyArray) -> FieldKind:
-    """Gives the kind of a side-info column by its element type."""
-    return "number" if column.dtype.kind == "f" else "id"
 
 
 _DTYPES = {"user": "uint64", "item": "uint64", "category": "uint64", "timestamp_ms": "int64", "key": "uint64"}
@@ -103,7 +88,7 @@ class EventBatch:
             if getattr(self, name).dtype != dtype:
                 raise InputError(f"{name}: must be {dtype}, is {getattr(self, name).dtype}")
         for name, column in self.fields.items():
-            if column.dtype not in (np.uint64, np.float32):
+            if not value_type_of(column).fits(column):
                 raise InputError(f"{name}: must be uint64 or float32, is {column.dtype}")
         columns = {name: getattr(self, name) for name in (*_DTYPES, "domain", "action", "scene")}
         for name, column in {**columns, **self.fields}.items():

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from store.errors import InputError
-from store.types import F32, U64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from store.types import I64, AnyArray, Bool
+    from store.types import I64, Bool
 
 V = TypeVar("V", bound=np.generic)
 MAX_LIST_VALUES = 256
@@ -88,31 +87,6 @@ class Lists(Generic[V]):
             values=np.concatenate([part.values for part in parts]),
             offsets=np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths))),
         )
-
-
-IdLists = Lists[np.uint64]
-"""Ids; an empty list is a missing value."""
-FieldColumn = U64 | F32 | IdLists
-"""A side-info field of some items, users or candidates: ids (`NO_ID` = missing), numbers (NaN = missing), or lists."""
-Holds = Literal["ids", "numbers", "lists of ids"]
-"""What the values of a field are."""
-
-
-def holds_of(column: FieldColumn) -> Holds:
-    """Says what a column holds."""
-    if isinstance(column, Lists):
-        return "lists of ids"
-    return "numbers" if column.dtype == np.float32 else "ids"
-
-
-def join_columns(parts: Sequence[FieldColumn]) -> FieldColumn:
-    """Gives the values of several columns, at least one, of one kind."""
-    lists = [part for part in parts if isinstance(part, Lists)]
-    if lists:
-        return Lists.join(lists)
-    arrays: list[AnyArray] = [part for part in parts if not isinstance(part, Lists)]
-    joined: Any = np.concatenate(arrays)
-    return joined  # type: ignore[no-any-return]
 
 
 def spans(starts: I64, lengths: I64) -> tuple[I64, I64]:

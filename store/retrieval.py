@@ -20,7 +20,7 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from store.lists import FieldColumn, IdLists
+    from store.fields import FieldColumn, IdLists
     from store.types import F32, I32, I64, U8, U16, U64, Vocabulary
 
 NO_LEVEL = 255

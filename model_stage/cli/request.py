@@ -19,7 +19,7 @@ from store.types import parse_id
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
 
 FieldsOption = Annotated[
     Path | None, typer.Option(help="JSON file of candidate, user and context fields; see docs/explain.md.")

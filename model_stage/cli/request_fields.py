@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
 
 PARTS = ("candidate", "user", "context")
 _LARGEST = float(np.finfo(np.float32).max)

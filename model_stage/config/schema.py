@@ -7,7 +7,7 @@ domain, action and scene besides.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from model_stage.config.yaml_lines import find_repeated_key, line_of
 from model_stage.errors import ConfigError
-from store.lists import Holds
+from store.fields import ID, ID_LISTS, NUMBER, FieldType
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ class StrictModel(BaseModel):
 class CategoricalField(StrictModel):
     """A field whose values are ids; each known id, or each of `rows` groups of ids, has an embedding."""
 
-    holds: ClassVar[Holds] = "ids"
+    type: ClassVar[FieldType[Any]] = ID
     kind: Literal["categorical"]
     name: str = Field(min_length=1)
     part: Part
@@ -73,7 +73,7 @@ class CategoricalField(StrictModel):
 class MultiValuedField(StrictModel):
     """A field whose values are lists of ids; its embedding is the mean over the known ones, zero if there is none."""
 
-    holds: ClassVar[Holds] = "lists of ids"
+    type: ClassVar[FieldType[Any]] = ID_LISTS
     kind: Literal["multi_valued"]
     name: str = Field(min_length=1)
     part: Part
@@ -97,7 +97,7 @@ class MultiValuedField(StrictModel):
 class NumericField(StrictModel):
     """A field whose values are numbers; standardised with the training set's mean and deviation."""
 
-    holds: ClassVar[Holds] = "numbers"
+    type: ClassVar[FieldType[Any]] = NUMBER
     kind: Literal["numeric"]
     name: str = Field(min_length=1)
     part: Part
@@ -111,7 +111,7 @@ class BucketedField(StrictModel):
     The cuts are quantiles of the training impressions' values: no transform would move them.
     """
 
-    holds: ClassVar[Holds] = "numbers"
+    type: ClassVar[FieldType[Any]] = NUMBER
     kind: Literal["bucketed"]
     name: str = Field(min_length=1)
     part: Part

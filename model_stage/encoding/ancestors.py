@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model_stage.encoding.encoder import EncodedRequest, RequestEncoder
     from model_stage.types import RankRequest, Retriever
     from serving.deadline import Deadline
-    from store.lists import IdLists
+    from store.fields import IdLists
     from store.retrieval import SearchResult
     from store.types import U64
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from model_stage.config.schema import AnyField, Part, Schema
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.types import RankRequest
-    from store.lists import FieldColumn, IdLists
+    from store.fields import FieldColumn, IdLists
     from store.retrieval import BehaviorColumns, SearchResult
     from store.types import F32, I32, I64, U8, U64, AnyArray, Vocabulary
 

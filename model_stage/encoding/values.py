@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from store.lists import Lists
-from store.types import NO_ID
 
 if TYPE_CHECKING:
     from model_stage.config.schema import AnyField
-    from store.lists import FieldColumn, IdLists
+    from store.fields import FieldColumn, IdLists
     from store.types import AnyArray
 
 
@@ -19,19 +18,17 @@ def resolve_values(field: AnyField, given: FieldColumn | None, stored: FieldColu
     """Gives the values of a field with one value each: those given, else what the store knows, else missing.
 
     Args:
-        field: Says whether they are ids (uint64, `NO_ID` = missing) or numbers (float32, NaN = missing).
+        field: Says of which type they are.
         given: Of length `count`, or of length 1 to stand for all; None = nothing. So is `stored`. A column of another
             kind than the field's is passed over.
         stored: See `given`.
         count: Length of the answer.
     """
-    numbers = field.holds == "numbers"
-    dtype, missing = (np.float32, np.nan) if numbers else (np.uint64, np.uint64(NO_ID))
-    values = np.full(count, missing, dtype=dtype)
-    for column in (stored, given):
-        if column is not None and not isinstance(column, Lists) and column.dtype == dtype:
-            present = ~np.isnan(column) if numbers else column != np.uint64(NO_ID)
-            values = np.where(present, column, values)
+    values: AnyArray = field.type.missing(count)
+    columns: tuple[Any, ...] = (stored, given)
+    for column in columns:
+        if column is not None and field.type.fits(column):
+            values = np.where(field.type.given(column), column, values)
     return values
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from model_stage.config.schema import EmbeddedField, MultiValuedField
-    from store.lists import IdLists
+    from store.fields import IdLists
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I32, I64, U64, AnyArray, Bool
 

@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from store.lists import Lists
+from store.fields import type_of
 from store.retrieval import MatchStatistics
-from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model_stage.config.schema import Schema
     from model_stage.types import RankRequest
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.retrieval import SearchResult
 
 FieldKind = Literal["numeric", "categorical", "bucketed", "multi_valued"]
@@ -84,7 +83,9 @@ def _without_fields(
     gone = {field.name for field in schema.fields if field.kind == kind}
 
     def emptied(fields: Mapping[str, FieldColumn]) -> dict[str, FieldColumn]:
-        return {name: _missing(column) if name in gone else column for name, column in fields.items()}
+        return {
+            name: type_of(column).missing(len(column)) if name in gone else column for name, column in fields.items()
+        }
 
     return (
         replace(
@@ -95,11 +96,3 @@ def _without_fields(
         ),
         replace(found, candidate_fields=emptied(found.candidate_fields), user_fields=emptied(found.user_fields)),
     )
-
-
-def _missing(column: FieldColumn) -> FieldColumn:
-    if isinstance(column, Lists):
-        return Lists.empty(len(column), np.uint64)
-    if column.dtype == np.float32:
-        return np.full_like(column, np.nan)
-    return np.full_like(column, NO_ID)

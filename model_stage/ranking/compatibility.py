@@ -11,7 +11,7 @@ import numpy as np
 
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
 from store.errors import FieldError
-from store.lists import holds_of
+from store.fields import type_of
 from store.retrieval import Candidates, SearchRequest
 from store.types import NO_ID
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model_stage.bundle import Bundle
     from model_stage.config.schema import Schema
     from model_stage.types import Retriever
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.retrieval import SearchResult
 
 
@@ -64,9 +64,11 @@ def find_field_mismatch(schema: Schema, found: SearchResult) -> str | None:
         column = known.get(field.name)
         if column is None and field.part == "behavior":
             return f"behavior field {field.name!r} was asked for, and search answers without it; upgrade it"
-        holds = "" if column is None else holds_of(column)
-        if holds and holds != field.holds:
-            return f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds {holds}"
+        if column is not None and not field.type.fits(column):
+            return (
+                f"{field.part} field {field.name!r} is {field.kind}, store {found.store_generation} holds "
+                f"{type_of(column).holds}"
+            )
     return None
 
 

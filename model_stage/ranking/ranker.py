@@ -17,8 +17,9 @@ from model_stage.ranking.compatibility import check_compatible, check_retriever,
 from model_stage.ranking.validate import check_request, columns_of
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
 from store.errors import DeadlineExceededError, FieldError, InputError
+from store.fields import NUMBER, value_type_of
 from store.retrieval import BehaviorColumns, SearchResult
-from store.types import NO_ID, Vocabulary
+from store.types import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,13 +228,10 @@ def _side_info(found: SearchResult, names: Names) -> dict[str, list[str | float 
     """Gives the side-info of the behaviors of an answer, for people: names of ids, numbers; None = missing."""
     columns: dict[str, list[str | float | None]] = {}
     for field, values in found.behavior_fields.items():
-        if values.dtype == np.float32:
-            columns[field] = [None if np.isnan(value) else float(value) for value in values]
-        else:  # a search stage of an earlier version gives no names
-            texts = names.behavior_fields.get(field, tuple(map(str, values.tolist())))
-            columns[field] = [
-                None if value == np.uint64(NO_ID) else text for value, text in zip(values, texts, strict=True)
-            ]
+        # Numbers have no names, and a search stage of an earlier version gives none.
+        shown = names.behavior_fields.get(field, values.tolist() if NUMBER.fits(values) else map(str, values.tolist()))
+        given = value_type_of(values).given(values)
+        columns[field] = [value if there else None for value, there in zip(shown, given, strict=True)]
     return columns
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from model_stage.types import MAX_CANDIDATES
 from store.errors import FieldError, InputError
+from store.fields import NUMBER
 from store.lists import MAX_LIST_VALUES, Lists
 from store.types import NO_ID
 
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
     from model_stage.config.schema import AnyField, Part, Schema
     from model_stage.types import RankRequest
-    from store.lists import FieldColumn, IdLists
-
-_DTYPES = {"numbers": np.dtype(np.float32), "ids": np.dtype(np.uint64)}
+    from store.fields import FieldColumn
 
 
 def check_request(request: RankRequest, schema: Schema, now_s: float, max_clock_skew_s: float) -> None:
@@ -76,21 +75,12 @@ def _check_fields(part: Part, given: Mapping[str, FieldColumn], schema: Schema, 
 
 def _problem(values: FieldColumn, field: AnyField) -> str:
     """Says why a column is none of a field; empty = it is one."""
+    if not field.type.fits(values):
+        what = f"lists of {values.values.dtype}" if isinstance(values, Lists) else f"{values.dtype} values"
+        return f"{what} do not fit a {field.kind} field"
     if isinstance(values, Lists):
-        return _list_problem(values, field)
-    if values.dtype != _DTYPES.get(field.holds):
-        return f"{values.dtype} values do not fit a {field.kind} field"
-    if field.holds == "numbers" and bool(np.isinf(values).any()):
-        return "every value must be finite"
-    return ""
-
-
-def _list_problem(lists: IdLists, field: AnyField) -> str:
-    if field.holds != "lists of ids" or lists.values.dtype != np.uint64:
-        return f"lists of {lists.values.dtype} do not fit a {field.kind} field"
-    if bool((lists.values == np.uint64(NO_ID)).any()):
-        return "2**64 - 1 is reserved and no id"
-    longest = int(lists.lengths.max(initial=0))
-    if longest > MAX_LIST_VALUES:
-        return f"a list of {longest} values, at most {MAX_LIST_VALUES} are allowed"
-    return ""
+        if bool((values.values == np.uint64(NO_ID)).any()):
+            return "2**64 - 1 is reserved and no id"
+        longest = int(values.lengths.max(initial=0))
+        return f"a list of {longest} values, at most {MAX_LIST_VALUES} are allowed" if longest > MAX_LIST_VALUES else ""
+    return "every value must be finite" if field.type is NUMBER and bool(np.isinf(values).any()) else ""

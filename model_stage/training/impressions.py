@@ -14,7 +14,7 @@ import numpy as np
 from model_stage.errors import ConfigError
 from model_stage.types import RankRequest
 from store.dataset.impressions import read_impressions
-from store.lists import holds_of
+from store.fields import type_of
 from store.retrieval import Candidates
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from model_stage.config.schema import Schema
     from store.dataset.impressions import Impressions
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.types import I64
 
 
@@ -44,10 +44,10 @@ def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> I
         column = impressions.fields.get(field.name)
         if column is None or field.part == "behavior":
             continue
-        holds = holds_of(column)
-        if holds != field.holds:
+        if not field.type.fits(column):
             raise ConfigError(
-                f"{dataset}: impressions column {field.name!r} holds {holds}, a {field.kind} field is of {field.holds}"
+                f"{dataset}: impressions column {field.name!r} holds {type_of(column).holds}, a {field.kind} field is "
+                f"of {field.type.holds}"
             )
         fields[field.name] = column
     return replace(impressions.of_targets(targets), fields=fields)

@@ -10,14 +10,13 @@ from model_stage.config.schema import BucketedField, MultiValuedField, NumericFi
 from model_stage.encoding.values import resolve_lists, resolve_values
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies, fit_boundaries
 from model_stage.errors import ConfigError
-from store.events import missing_field
+from store.fields import VALUE_TYPES
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from model_stage.config.schema import AnyField, Schema
     from store.behavior_store import Snapshot
     from store.dataset.impressions import Impressions
-    from store.lists import Holds
     from store.types import U64, AnyArray
 
 MIN_COUNT = 2
@@ -72,25 +71,20 @@ def _seen_behaviors(schema: Schema, snapshot: Snapshot, until_ms: int) -> dict[s
     Raises:
         ConfigError: The store has no such field, or holds it as another kind.
     """
-    holds: dict[str, Holds] = {
-        name: "ids" if kind == "id" else "numbers" for name, kind in snapshot.meta.behavior_fields
-    }
+    types = {name: VALUE_TYPES[kind] for name, kind in snapshot.meta.behavior_fields}
     for field in schema.embedded("behavior"):
-        if holds.get(field.name) != field.holds:
-            there = ", ".join(f"{name} ({what})" for name, what in holds.items()) or "none"
+        if types.get(field.name) is not field.type:
+            there = ", ".join(f"{name} ({values.holds})" for name, values in types.items()) or "none"
             raise ConfigError(
-                f"schema.yaml: behavior field {field.name!r} is {field.kind}, of {field.holds}; the behaviors of store "
-                f"{snapshot.generation} have {there}"
+                f"schema.yaml: behavior field {field.name!r} is {field.kind}, of {field.type.holds}; the behaviors of "
+                f"store {snapshot.generation} have {there}"
             )
     parts: dict[str, list[AnyArray]] = {name: [] for name in schema.side_info}
     for user in snapshot.user_ids() if parts else ():
         events = snapshot.user(user).events()
         for name, values in parts.items():
             values.append(events.fields[name][events.timestamp_ms < until_ms])
-    return {
-        name: np.concatenate(values) if values else missing_field("id" if holds[name] == "ids" else "number", 0)
-        for name, values in parts.items()
-    }
+    return {name: types[name].join([types[name].missing(0), *values]) for name, values in parts.items()}
 
 
 def _seen(field: AnyField, snapshot: Snapshot, impressions: Impressions) -> AnyArray:

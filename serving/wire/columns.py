@@ -8,7 +8,8 @@ import numpy as np
 
 from protos.lookback.columns.v1 import columns_pb2 as pb
 from store.errors import FieldError, InputError
-from store.lists import FieldColumn, IdLists, Lists, check_offsets
+from store.fields import NUMBER, VALUE_TYPES, FieldColumn, IdLists, value_type_of
+from store.lists import Lists, check_offsets
 from store.retrieval import Candidates
 from store.types import NO_ID, AnyArray
 
@@ -77,11 +78,10 @@ def encode_field(name: str, values: FieldColumn) -> pb.NamedColumn:
     """
     if isinstance(values, Lists):
         return pb.NamedColumn(name=name, values=encode_column(values.values), offsets=encode_column(values.offsets))
-    missing = np.isnan(values) if values.dtype == np.float32 else values == np.uint64(NO_ID)
-    present = (~missing).astype(np.uint8).tobytes() if bool(missing.any()) else b""
-    return pb.NamedColumn(
-        name=name, values=encode_column(np.where(missing, values.dtype.type(0), values)), present=present
-    )
+    given = value_type_of(values).given(values)
+    present = b"" if bool(given.all()) else given.astype(np.uint8).tobytes()
+    encoded = encode_column(np.where(given, values, values.dtype.type(0)))
+    return pb.NamedColumn(name=name, values=encoded, present=present)
 
 
 def decode_field(name: str, column: pb.NamedColumn, length: int) -> FieldColumn:
@@ -98,14 +98,15 @@ def decode_field(name: str, column: pb.NamedColumn, length: int) -> FieldColumn:
     """
     if column.HasField("offsets"):
         return _decode_lists(name, column, length)
-    expected, missing = (np.uint64, NO_ID) if column.values.dtype == pb.D_TYPE_UINT64 else (np.float32, np.nan)
-    values = decode_column(name, column.values, expected, length)
+    # A column of neither type is refused as one that is no number.
+    held = next((each for each in VALUE_TYPES.values() if _CODES[each.dtype] == column.values.dtype), NUMBER)
+    values = decode_column(name, column.values, held.dtype, length)
     present = column.present
     if not present:
         return values
     if len(present) != length or not set(present) <= {0, 1}:
         raise InputError(f"{name}.present: expected {length} bytes of 0 or 1")
-    return np.where(np.frombuffer(present, np.bool_), values, values.dtype.type(missing))
+    return np.where(np.frombuffer(present, np.bool_), values, held.missing(1))
 
 
 def _decode_lists(name: str, column: pb.NamedColumn, length: int) -> IdLists:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from store.errors import CorruptGenerationError
-from store.events import FieldKind
+from store.fields import FieldKind
 from store.types import Vocabulary
 
 if TYPE_CHECKING:

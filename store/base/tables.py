@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import CorruptGenerationError, InputError
+from store.fields import VALUE_TYPES, type_of
 from store.files.arrays import find_sorted, load_array, save_array
 from store.lists import Lists, spans
-from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from store.lists import FieldColumn, IdLists
-    from store.types import I64, U64, AnyArray, Bool
+    from store.fields import FieldColumn, IdLists
+    from store.types import I64, U64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +59,7 @@ class FieldTable:
             New arrays, each (N,).
         """
         at, found = find_sorted(self.ids, ids)
-        out: dict[str, FieldColumn] = {}
-        for name, column in self.fields.items():
-            if isinstance(column, Lists):
-                out[name] = _lists_at(column, at, found)
-                continue
-            missing = NO_ID if column.dtype == np.uint64 else np.nan
-            values: AnyArray = np.full(len(ids), missing, column.dtype)
-            values[found] = column[at[found]]
-            out[name] = values
-        return out
+        return {name: type_of(column).look_up(column, at, found) for name, column in self.fields.items()}
 
     def save(self, folder: Path) -> None:
         """Writes `ids.npy` and one numbered .npy file per field, two where it has lists.
@@ -99,7 +90,7 @@ class FieldTable:
         fields: dict[str, FieldColumn] = {
             name: _load_lists(folder, number)
             if name in lists
-            else load_array(folder / f"field{number}.npy", np.uint64, np.float32)
+            else load_array(folder / f"field{number}.npy", *(each.dtype for each in VALUE_TYPES.values()))
             for number, name in enumerate(names)
         }
         for number, (name, column) in enumerate(fields.items()):
@@ -161,15 +152,6 @@ class CoverTable:
                 "run `lookback-store ingest` again"
             )
         return CoverTable(ids=ids, offsets=offsets, values=values)
-
-
-def _lists_at(column: IdLists, at: I64, found: Bool) -> IdLists:
-    """Gives the lists at some positions, empty ones where nothing was found."""
-    if len(column) == 0:
-        return Lists.empty(len(at), np.uint64)
-    starts = column.offsets[at]
-    rows, offsets = spans(starts, np.where(found, column.offsets[at + 1] - starts, 0))
-    return Lists(values=column.values[rows], offsets=offsets)
 
 
 def _load_lists(folder: Path, number: int) -> IdLists:

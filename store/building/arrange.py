@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store.events import STREAMS_PER_DOMAIN
+from store.fields import ID, value_type_of
 from store.keys import mix
 from store.lists import positions_within
 from store.records.rows import UserBlock, narrow_to
@@ -91,7 +92,7 @@ def _block(rows: EventRows, by_time: I64, bounds: I64, resolver: NodeResolver, w
 
 
 def _narrowed(field: AnyArray, width: np.dtype[Any]) -> AnyArray:
-    return field if field.dtype.kind == "f" else narrow_to(field, width)
+    return narrow_to(field, width) if value_type_of(field) is ID else field
 
 
 def _keys(rows: EventRows, taken: I64) -> U64:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from store.building.spill import SpillPart
     from store.dataset.bad_rows import BadRows
     from store.delta.delta import DeltaTransaction, Tombstone
-    from store.events import FieldKinds
+    from store.fields import FieldKinds
     from store.publishing.generation import OpenedGeneration
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import U64, NameKind

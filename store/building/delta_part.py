@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from store.building.spill import SpillPart, SpillWriter
-from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds, missing_field
+from store.events import STREAMS_PER_DOMAIN, EventRows
+from store.fields import VALUE_TYPES, FieldKinds, ValueType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from store.delta.delta import DeltaTransaction
     from store.delta.rows import DeltaRows
-    from store.types import F32, U64, AnyArray
+    from store.types import F32, U64
 
 _FLUSH_ROWS = 1 << 18
 
@@ -70,16 +71,13 @@ def _event_rows(users: U64, parts: list[DeltaRows], codes: dict[str, int], kinds
         stream=domain * np.uint16(STREAMS_PER_DOMAIN) + action,
         scene=np.concatenate([part.scene for part in parts]),
         key=np.concatenate([part.key for part in parts]),
-        fields=tuple(_joined_field(parts, codes.get(name, -1), kind == "number") for name, kind in kinds),
+        fields=tuple(_joined_field(parts, codes.get(name, -1), VALUE_TYPES[kind]) for name, kind in kinds),
     )
 
 
-def _joined_field(parts: list[DeltaRows], code: int, is_number: bool) -> U64 | F32:
-    columns: list[AnyArray] = [_field(part, code, is_number) for part in parts]
-    joined: AnyArray = np.concatenate(columns)
+def _joined_field(parts: list[DeltaRows], code: int, values: ValueType[Any]) -> U64 | F32:
+    columns = (part.fields.get(code) for part in parts)
+    joined: U64 | F32 = values.join(
+        [values.missing(len(part)) if column is None else column for part, column in zip(parts, columns, strict=True)]
+    )
     return joined
-
-
-def _field(part: DeltaRows, code: int, is_number: bool) -> U64 | F32:
-    column = part.fields.get(code)
-    return missing_field("number" if is_number else "id", len(part)) if column is None else column

@@ -19,7 +19,8 @@ from store.dataset.parsing import IdPool, WordPool, id_field, number_field, time
 from store.dataset.readers import empty_batch, estimated_rows, find_files, read_batches, row_groups_of
 from store.dataset.side_tables import side_fields
 from store.errors import InputError
-from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds, field_kind, missing_field
+from store.events import STREAMS_PER_DOMAIN, EventRows
+from store.fields import VALUE_TYPES, FieldKind, FieldKinds, value_type_of
 from store.lists import Lists
 from store.vocabulary import MAX_CODES, MAX_SCENES
 
@@ -149,7 +150,7 @@ def _kinds_of(path: Path) -> FieldKinds:
         raise InputError(f"{path}: {min(lists)}: a behavior has one value of a side-info field, and no list of them")
     # A column in which all is null has no type: it takes that of the other files.
     known = {name for name, column in batch.columns.items() if not pa.types.is_null(column.type)}
-    return tuple((name, field_kind(column)) for name, column in kept if name in known)
+    return tuple((name, value_type_of(column).kind) for name, column in kept if name in known)
 
 
 class _Reader:
@@ -198,8 +199,9 @@ class _Reader:
         good = batch.report(self._bad_rows)
         return rows if good.all() else rows.take(good)
 
-    def _field(self, batch: Batch, name: str, kind: str) -> U64 | F32:
+    def _field(self, batch: Batch, name: str, kind: FieldKind) -> U64 | F32:
         column = batch.columns.get(name)
         if column is None or pa.types.is_null(column.type):
-            return missing_field("id" if kind == "id" else "number", len(batch))
+            missing: U64 | F32 = VALUE_TYPES[kind].missing(len(batch))
+            return missing
         return id_field(batch, name, self._values) if kind == "id" else number_field(batch, name)

@@ -10,7 +10,8 @@ import numpy as np
 from store.base.files import BaseReader
 from store.building.arrange import arrange
 from store.building.spill import SpillReader
-from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKinds, empty_rows
+from store.events import STREAMS_PER_DOMAIN, EventRows, empty_rows
+from store.fields import FieldKinds
 from store.records.base_rows import base_rows
 from store.records.codec import encode_block
 from store.taxonomy.resolve import NodeResolver

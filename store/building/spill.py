@@ -20,7 +20,8 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from store.errors import BadRow
-from store.events import STREAMS_PER_DOMAIN, EventRows, FieldKind
+from store.events import STREAMS_PER_DOMAIN, EventRows
+from store.fields import ID, VALUE_TYPES, FieldKinds, value_type_of
 from store.files.arrays import write_npy
 from store.keys import mix
 from store.publishing.generation import translate_os_errors
@@ -49,7 +50,7 @@ class SpillPart(BaseModel):
     """Whether the rows have a column of event ids."""
     has_keys: bool
     """Whether any row has an event id."""
-    kinds: tuple[tuple[str, FieldKind], ...]
+    kinds: FieldKinds
     domains: tuple[str, ...]
     actions: tuple[str, ...]
     scenes: tuple[str, ...]
@@ -78,7 +79,7 @@ class SpillPart(BaseModel):
 class SpillWriter:
     """Writes one part; a context manager. Leaving it by an error leaves a part that is not done."""
 
-    def __init__(self, folder: Path, partition_bits: int, kinds: tuple[tuple[str, FieldKind], ...]) -> None:
+    def __init__(self, folder: Path, partition_bits: int, kinds: FieldKinds) -> None:
         self._folder = folder
         self._bits = partition_bits
         self._kinds = kinds
@@ -230,7 +231,7 @@ def _digest(path: Path) -> tuple[int, str]:
 
 def largest_id(column: AnyArray) -> int:
     """Gives the largest id of a column that is not missing; -1 = there is none, or it holds numbers."""
-    if column.dtype.kind == "f" or not len(column):
+    if value_type_of(column) is not ID or not len(column):
         return -1
     largest = int(column.max())
     if largest == NO_ID:
@@ -256,8 +257,7 @@ def _columns(rows: EventRows) -> list[AnyArray]:
 
 def _dtypes(part: SpillPart) -> list[np.dtype[Any]]:
     names = ["u8", "u8", "u8", "i8", "u2", "u2", *(["u8"] if part.keyed else [])]
-    names += ["u8" if kind == "id" else "f4" for _, kind in part.kinds]
-    return [np.dtype(name) for name in names]
+    return [*(np.dtype(name) for name in names), *(VALUE_TYPES[kind].dtype for _, kind in part.kinds)]
 
 
 def _rows(columns: list[AnyArray], *, keyed: bool) -> EventRows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from store.fields import VALUE_TYPES
 from store.records.rows import width_of
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from store.base.meta import StoreMeta
     from store.building.spill import SpillPart
-    from store.events import FieldKinds
+    from store.fields import FieldKinds
     from store.types import Vocabulary
 
 
@@ -55,7 +56,7 @@ def widths_of(kinds: FieldKinds, vocabulary: Vocabulary, base: StoreMeta | None,
         scene=np.dtype(np.uint8 if len(vocabulary.scenes) <= 1 << 8 else np.uint16),
         category=width_of(largest[1]),
         fields=tuple(
-            np.dtype(np.float32) if kind == "number" else width_of(value)
+            width_of(value) if kind == "id" else VALUE_TYPES[kind].dtype
             for (_, kind), value in zip(kinds, largest[2:], strict=True)
         ),
         keyed=any(part.has_keys for part in parts) or (base is not None and base.keyed),

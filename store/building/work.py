@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from store.building.partition import Plan
     from store.building.spill import SpillPart
     from store.dataset.bad_rows import BadRows
-    from store.events import FieldKinds
+    from store.fields import FieldKinds
 
 _ROW_BYTES = 1024
 """Memory that one row takes while its partition is arranged, generously."""

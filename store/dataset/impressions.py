@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from store.dataset.parsing import times
 from store.dataset.readers import find_files, read_batches
 from store.dataset.side_tables import IdPools, side_fields
 from store.errors import InputError
-from store.lists import Lists, holds_of, join_columns
+from store.fields import NUMBER, FieldType, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from store.dataset.batch import Batch
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.types import F32, I64, U64, AnyArray
 
 _OWN = {"user", "item", "timestamp_ms"}
@@ -92,7 +92,7 @@ def read_impressions(folder: Path) -> Impressions:
     ]
     first = parts[0]
     for part in parts[1:]:
-        if set(part.targets) != set(first.targets) or _kinds(part) != _kinds(first):
+        if set(part.targets) != set(first.targets) or _types(part) != _types(first):
             raise InputError(f"{folder}: the impressions files differ in their columns or in a column's type")
     return Impressions(
         user=_join([part.user for part in parts]),
@@ -100,7 +100,7 @@ def read_impressions(folder: Path) -> Impressions:
         timestamp_ms=_join([part.timestamp_ms for part in parts]),
         targets=first.targets,
         labels=_join([part.of_targets(first.targets).labels for part in parts]),
-        fields={name: join_columns([part.fields[name] for part in parts]) for name in first.fields},
+        fields={name: type_of(first.fields[name]).join([part.fields[name] for part in parts]) for name in first.fields},
     )
 
 
@@ -112,7 +112,7 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> Impressions:
     labels: dict[str, F32] = {}
     for name in [name for name in fields if name.startswith(LABEL)]:
         values = fields.pop(name)
-        if isinstance(values, Lists) or values.dtype != np.float32:
+        if not NUMBER.fits(values):
             raise InputError(f"{batch.file}: {name}: a label is 0, 1 or empty")
         wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
         batch.check.refuse(wrong, partial(_no_label, name, values))
@@ -126,8 +126,8 @@ def _no_label(name: str, values: AnyArray, row: int) -> str:
     return f"{name}: {values[row]:g} is neither 0 nor 1"
 
 
-def _kinds(part: Impressions) -> dict[str, str]:
-    return {name: holds_of(column) for name, column in part.fields.items()}
+def _types(part: Impressions) -> dict[str, FieldType[Any]]:
+    return {name: type_of(column) for name, column in part.fields.items()}
 
 
 def _join(arrays: Sequence[AnyArray]) -> AnyArray:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import InputError
-from store.events import EventBatch, missing_field
+from store.events import EventBatch
+from store.fields import VALUE_TYPES
 from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from store.events import FieldKind, FieldKinds
+    from store.fields import FieldKind, FieldKinds
     from store.types import F32, U64, NameKind
 
 _COLUMNS = frozenset(("user", "item", "category", "domain", "action", "scene", "timestamp_ms", "event_id"))
@@ -130,7 +131,7 @@ class _Parser:
     def _field(self, name: str) -> U64 | F32:
         column = self._fields.get(name)
         if column is None:
-            column = self._fields[name] = missing_field(self._kinds[name], self._num_rows)
+            column = self._fields[name] = VALUE_TYPES[self._kinds[name]].missing(self._num_rows)
         return column
 
 

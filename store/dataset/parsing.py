@@ -19,7 +19,7 @@ from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
 if TYPE_CHECKING:
     from store.dataset.bad_rows import RowCheck
     from store.dataset.batch import Batch
-    from store.lists import IdLists
+    from store.fields import IdLists
     from store.types import F32, I64, U64, Bool
 
 

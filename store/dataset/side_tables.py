@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from store.dataset.batch import Batch
     from store.dataset.table_reader import TableReader
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.types import I64, U64, Bool, NameKind
 
     Strings = npt.NDArray[np.object_]

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
 from store.dataset.parsing import is_text
 from store.dataset.readers import find_files, read_table
+from store.fields import NUMBER, type_of
 from store.lists import Lists
 from store.publishing.generation import translate_os_errors
-from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from store.dataset.bad_rows import BadRows
     from store.dataset.batch import Batch
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.types import Bool
 
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -85,10 +84,11 @@ class TableReader:
             if isinstance(values, Lists):
                 columns[name] = _as_lists(batch.columns[name])
                 continue
-            is_number = values.dtype == np.float32
-            columns[name] = pa.array(values, mask=np.isnan(values)) if is_number else _as_text(batch, name)
-            if not is_number:  # a value that is no id was refused, an empty one is missing
-                columns[name] = pc.if_else(pa.array(values != np.uint64(NO_ID)), columns[name], None)
+            given = type_of(values).given(values)
+            if NUMBER.fits(values):
+                columns[name] = pa.array(values, mask=~given)
+            else:  # a value that is no id was refused, an empty one is missing
+                columns[name] = pc.if_else(pa.array(given), _as_text(batch, name), None)
         self._kept[stem] = pa.table(columns).filter(pa.array(good))
 
     def save(self, folder: Path) -> None:

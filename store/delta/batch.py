@@ -10,7 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from store.events import EventBatch, FieldKinds
+    from store.events import EventBatch
+    from store.fields import FieldKinds
     from store.types import I64, U8, Bool, Vocabulary
 
 ACCEPTED = 1

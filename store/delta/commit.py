@@ -18,7 +18,7 @@ from store.delta.layout import (
     event_keys,
 )
 from store.delta.rows import DeltaRows, encode_rows
-from store.events import field_kind
+from store.fields import ID, value_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -199,9 +199,9 @@ class Append:
         fields: dict[int, U64 | F32] = {}
         for name, column in self._intake.events.fields.items():
             mine = column[rows]
-            given = ~np.isnan(mine) if mine.dtype.kind == "f" else mine != np.iinfo(np.uint64).max
-            if given.any():
-                fields[self._words.field(name, field_kind(mine))] = mine
+            values = value_type_of(mine)
+            if values.given(mine).any():
+                fields[self._words.field(name, values.kind)] = mine
         return fields
 
     def _put_names(self, rows: I64) -> None:
@@ -220,7 +220,7 @@ class Append:
             "user": [events.user],
             "item": [events.item],
             "category": [events.category],
-            "value": [column for column in events.fields.values() if column.dtype.kind != "f"],
+            "value": [column for column in events.fields.values() if value_type_of(column) is ID],
         }
         return {key for column in columns[kind] for key in column[rows].tolist()}
 

@@ -13,7 +13,7 @@ from store.delta.checksum import SealedNumber, seal, unseal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.events import FieldKind, FieldKinds
+    from store.fields import FieldKind, FieldKinds
     from store.files.environment import Database, Environment
     from store.types import U64, NameKind
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from store.columns import Columns
 from store.errors import CorruptRecordError
+from store.fields import VALUE_TYPES, value_type_of
 from store.lists import positions_within
-from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.events import FieldKind
-    from store.types import F32, I64, U8, U16, U64, AnyArray, Bool
+    from store.fields import FieldKind
+    from store.types import F32, I64, U8, U16, U64
 
 ROW_BYTES = 48
 FIELD_BYTES = 16
@@ -74,7 +74,7 @@ def encode_rows(user_keys: U64, rows: DeltaRows) -> list[bytes]:
         user_keys: Mixed id of each row's user; it is part of the checksum. (N,)
         rows: N rows.
     """
-    present = {code: _present(column) for code, column in sorted(rows.fields.items())}
+    present = {code: value_type_of(column).given(column) for code, column in sorted(rows.fields.items())}
     if not present:
         return _encode_plain(user_keys, rows)
     num_fields = np.zeros(len(rows), np.int64)
@@ -89,7 +89,7 @@ def encode_rows(user_keys: U64, rows: DeltaRows) -> list[bytes]:
     at = starts + _ROW_WORDS
     for code, given in present.items():
         words[at[given]] = code
-        words[at[given] + 1] = _as_words(rows.fields[code])[given]
+        words[at[given] + 1] = value_type_of(rows.fields[code]).to_words(rows.fields[code])[given]
         at += _FIELD_WORDS * given
     words[starts + 5] |= _checksums(words, starts, user_keys) << _CHECK_SHIFT
     data = words.tobytes()
@@ -230,25 +230,11 @@ def _decode_fields(words: U64, starts: I64, counts: I64, kinds: Sequence[FieldKi
         if code >= len(kinds):
             _refuse()
         mine = codes == code
-        values = words[entry[mine] + 1]
-        column: U64 | F32
-        if kinds[code] == "number":
-            column = np.full(len(counts), np.nan, np.float32)
-            column[row[mine]] = values.astype(np.uint32).view(np.float32)
-        else:
-            column = np.full(len(counts), NO_ID, np.uint64)
-            column[row[mine]] = values
+        values = VALUE_TYPES[kinds[code]]
+        column = values.missing(len(counts))
+        column[row[mine]] = values.of_words(words[entry[mine] + 1])
         fields[code] = column
     return fields
-
-
-def _present(column: U64 | F32) -> Bool:
-    given: Bool = ~np.isnan(column) if column.dtype.kind == "f" else column != np.uint64(NO_ID)
-    return given
-
-
-def _as_words(column: AnyArray) -> U64:
-    return np.ascontiguousarray(column).view(np.uint32).astype(np.uint64) if column.dtype.kind == "f" else column
 
 
 def _refuse() -> U64:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from store.delta.delta import Delta
     from store.delta.layout import DeltaWords
     from store.delta.rows import DeltaRows
-    from store.events import FieldKind
+    from store.fields import FieldKind
     from store.files.environment import Cursor, Database
     from store.types import U64, NameKind
 

@@ -11,14 +11,15 @@ import numpy as np
 
 from store.dataset.bad_rows import BadRows, RowCheck
 from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED, AppendResult
-from store.events import EventBatch, field_kind, missing_field
+from store.events import EventBatch
+from store.fields import NUMBER, value_type_of
 from store.keys import mix
 from store.types import MAX_TIMESTAMP_MS, NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.events import FieldKind, FieldKinds
+    from store.fields import FieldKind, FieldKinds
     from store.types import F32, I64, U8, U64, AnyArray, Bool, NameKind
 
 
@@ -113,7 +114,7 @@ def _check_values(events: EventBatch, check: RowCheck, now_ms: int, max_skew_ms:
     if not all(events.action):
         check.refuse(np.array([not word for word in events.action]), lambda row: "action: missing")
     for name, column in events.fields.items():
-        if column.dtype.kind == "f":
+        if value_type_of(column) is NUMBER:
             check.refuse(np.isinf(column), partial(_infinite, name, column))
 
 
@@ -141,11 +142,12 @@ def _join(
     fields: dict[str, U64 | F32] = {}
     for (start, stop), batch in zip(pairwise(bounds), batches, strict=True):
         for name, column in batch.fields.items():
-            if kinds.get(name) == field_kind(column):
-                fields.setdefault(name, missing_field(kinds[name], bounds[-1]))[start:stop] = column
+            values = value_type_of(column)
+            if kinds.get(name) == values.kind:
+                fields.setdefault(name, values.missing(bounds[-1]))[start:stop] = column
             else:
                 mask = np.zeros(bounds[-1], np.bool_)
-                mask[start:stop] = ~np.isnan(column) if column.dtype.kind == "f" else column != np.uint64(NO_ID)
+                mask[start:stop] = values.given(column)
                 check.refuse(mask, partial(_wrong_field, name, kinds.get(name)))
     if len(batches) == 1:
         return batches[0] if fields.keys() == batches[0].fields.keys() else replace(batches[0], fields=fields)

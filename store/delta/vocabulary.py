@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from store.delta.layout import DeltaWords
-    from store.events import FieldKind
+    from store.fields import FieldKind
     from store.types import I64
 
 

@@ -20,6 +20,7 @@ import xxhash
 
 from store.errors import CorruptGenerationError
 from store.events import STREAMS_PER_DOMAIN
+from store.fields import value_type_of
 from store.keys import mix
 from store.reading.scan import scan, user_bounds
 from store.types import NO_ID, parse_id
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.behavior_store import Snapshot
-    from store.events import EventRows, FieldKinds
+    from store.events import EventRows
+    from store.fields import FieldKinds
     from store.types import U64, Vocabulary
 
 TABLES = ("taxonomy", "bridges", "items", "users")
@@ -68,9 +70,9 @@ class EventDigest:
         words[:, 7] = np.uint64(NO_ID) if rows.key is None else rows.key
         words[:, 8] = 0
         for name, values in zip(self._fields, rows.fields, strict=True):
-            present = np.flatnonzero(~np.isnan(values) if values.dtype.kind == "f" else values != np.uint64(NO_ID))
-            given = values[present].view(np.uint32) if values.dtype.kind == "f" else values[present]
-            words[present, 8] += mix(given.astype(np.uint64) ^ name)
+            holds = value_type_of(values)
+            present = np.flatnonzero(holds.given(values))
+            words[present, 8] += mix(holds.to_words(values[present]) ^ name)
         data = words.data.cast("B")
         bounds = (user_bounds(rows) * _COLUMNS * 8).tolist()
         for start, stop in pairwise(bounds):

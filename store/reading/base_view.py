@@ -13,7 +13,8 @@ from store.types import NO_ID
 
 if TYPE_CHECKING:
     from store.base.files import BaseTransaction
-    from store.events import EventBatch, FieldKinds
+    from store.events import EventBatch
+    from store.fields import FieldKinds
     from store.reading.loaded import LoadedGeneration
     from store.types import I64, Bool, UserColumns, Vocabulary
 

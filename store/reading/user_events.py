@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.columns import Columns
-from store.events import STREAMS_PER_DOMAIN, FieldKinds, missing_field
+from store.events import STREAMS_PER_DOMAIN
+from store.fields import VALUE_TYPES, FieldKinds
 from store.records.rows import widen
 from store.types import NO_ID
 
@@ -76,7 +77,9 @@ class UserEvents(Columns):
             scene=live.words.recode.scene[rows.scene],
             key=rows.key,
             fields={
-                name: rows.fields[codes[name]] if codes.get(name, -1) in rows.fields else missing_field(kind, len(rows))
+                name: rows.fields[codes[name]]
+                if codes.get(name, -1) in rows.fields
+                else VALUE_TYPES[kind].missing(len(rows))
                 for name, kind in kinds
             },
         )

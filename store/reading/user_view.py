@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import CorruptRecordError, FieldError
-from store.events import missing_field
+from store.fields import VALUE_TYPES
 from store.reading.merge import merge_columns, time_insertions
 from store.reading.user_events import UserEvents, join_events
 from store.records.codec import decode_extras, decode_user
@@ -19,7 +19,7 @@ from store.types import NO_ID, UserColumns, UserExtras
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from store.lists import FieldColumn
+    from store.fields import FieldColumn
     from store.reading.live_delta import LiveDelta
     from store.reading.loaded import LoadedGeneration
     from store.types import F32, I64, U64, AnyArray, Bool
@@ -135,7 +135,7 @@ class UserView:
         for name in names:
             number = known.index(name)
             kind = kinds[number][1]
-            values: AnyArray = missing_field(kind, len(positions))
+            values: AnyArray = VALUE_TYPES[kind].missing(len(positions))
             stored = self._extras.fields[number][base_row]
             values[in_base] = widen(stored) if kind == "id" else stored
             if self._live is not None and self._rows is not None:
@@ -170,7 +170,7 @@ class UserView:
     def _extras(self) -> UserExtras:
         if self._record is None:
             kinds = self._generation.meta.behavior_fields
-            fields = tuple(missing_field(kind, 0) for _, kind in kinds)
+            fields = tuple(VALUE_TYPES[kind].missing(0) for _, kind in kinds)
             return UserExtras(category=np.empty(0, np.uint64), key=None, fields=fields)
         try:
             return decode_extras(self._record)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.events import EventRows, FieldKinds, empty_rows, missing_field
+from store.events import EventRows, empty_rows
+from store.fields import VALUE_TYPES, FieldKinds
 from store.records.record_block import decode_block
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def base_rows(
         scene=block.scene[in_time],
         key=None if block.key is None else block.key[in_time],
         fields=tuple(
-            block.fields[position[name]][in_time] if name in position else missing_field(kind, len(in_time))
+            block.fields[position[name]][in_time] if name in position else VALUE_TYPES[kind].missing(len(in_time))
             for name, kind in kinds
         ),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store.errors import CorruptRecordError
+from store.fields import ID, value_type_of
 from store.lists import positions_within, spans
 from store.records.codec import decode_extras, decode_user
 from store.records.layout import HEADER, checksum, layout_of, open_record
@@ -140,7 +141,7 @@ class _Raw:
             "order": order.astype(np.int64),
             "category": widen(category),
             "key": None if layout.key is None else column(*layout.key),
-            "fields": tuple(field if field.dtype.kind == "f" else widen(field) for field in fields),
+            "fields": tuple(widen(field) if value_type_of(field) is ID else field for field in fields),
         }
 
     def streams(self) -> U16:

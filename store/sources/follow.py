@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.delta.batch import AppendResult
-    from store.events import EventBatch, FieldKinds
+    from store.events import EventBatch
+    from store.fields import FieldKinds
     from store.sources.base import EventSource, SourceBatch
 
 MAX_EVENTS = 10_000

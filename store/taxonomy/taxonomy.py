@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from store.lists import IdLists
+    from store.fields import IdLists
     from store.types import I32, I64, U8, U32, U64, Bool
 
 _DTYPES = {

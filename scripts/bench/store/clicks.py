@@ -14,7 +14,8 @@ from scripts.bench.store.appends import measure_appends
 from scripts.bench.store.world import cut
 from scripts.datasets.globo_news import CONTEXT
 from scripts.datasets.output import write_dataset
-from store.events import EventBatch, missing_field
+from store.events import EventBatch
+from store.fields import ID
 from store.operations.verify.verify import verify
 
 if TYPE_CHECKING:
@@ -70,12 +71,12 @@ def newest_clicks(dataset: Path, num_newest: int) -> EventBatch:
     return EventBatch(
         user=_ids(rows["user"]),
         item=_ids(rows["item"]),
-        category=missing_field("id", num_newest),
+        category=ID.missing(num_newest),
         timestamp_ms=rows["timestamp_ms"].to_numpy(),
         domain=rows["domain"].to_pylist(),
         action=rows["action"].to_pylist(),
         scene=[""] * num_newest,
-        key=missing_field("id", num_newest),
+        key=ID.missing(num_newest),
         # Codes written as decimal text: as ids they are that number (docs/data.md).
         fields={name: _ids(pc.cast(rows[name], pa.uint64())) for name in CONTEXT},
     )

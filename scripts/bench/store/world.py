@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.events import EventBatch, missing_field
+from store.events import EventBatch
+from store.fields import ID
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class World:
             domain=domain,
             action=action,
             scene=scene,
-            key=missing_field("id", rows),
+            key=ID.missing(rows),
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from store.errors import CorruptRecordError
 from store.events import STREAMS_PER_DOMAIN
+from store.fields import value_type_of
 from store.operations.verify.records import find_columns_problem, find_extras_problem
 from store.records.codec import decode_extras, decode_user
 from store.records.record_block import decode_block, first_damaged
@@ -75,10 +76,7 @@ class BlockAudit:
         kinds = self._meta.behavior_fields
         return (
             len(block.fields) == len(kinds)
-            and all(
-                (values.dtype.kind == "f") == (kind == "number")
-                for values, (_, kind) in zip(block.fields, kinds, strict=True)
-            )
+            and all(value_type_of(values).kind == kind for values, (_, kind) in zip(block.fields, kinds, strict=True))
             and (block.key is None or self._meta.keyed)
         )
 

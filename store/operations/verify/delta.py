@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.delta.rows import DeltaRows
-    from store.events import FieldKind
+    from store.fields import FieldKind
     from store.files.environment import Transaction
     from store.types import I64, U8, U64, Bool
 

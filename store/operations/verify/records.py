@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.events import STREAMS_PER_DOMAIN
+from store.fields import value_type_of
 from store.records.rows import widen
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def find_extras_problem(
     if len(extras.fields) != len(meta.behavior_fields):
         return f"{len(extras.fields)} side-info fields, the manifest names {len(meta.behavior_fields)}"
     for (name, kind), values in zip(meta.behavior_fields, extras.fields, strict=True):
-        if (values.dtype.kind == "f") != (kind == "number"):
+        if value_type_of(values).kind != kind:
             return f"side-info field {name} is no {kind}"
     if extras.key is not None and not meta.keyed:
         return "there are event ids, and the manifest says that there are none"
