@@ -31,7 +31,7 @@ class HardPolicy(_Part):
     max_level: Annotated[int, Field(ge=0, le=64)] = 3
     """The last level to climb to; 0 = the ad and its products, 1 = its category."""
     max_age_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] | None = None
-    """Only behaviors at most so old at the request's time; None = of any age."""
+    """Largest age of a behavior at the request's time; None = no limit."""
     actions: frozenset[str] | None = None
     """Only behaviors of these actions; None = of all."""
     scenes: frozenset[str] | None = None
@@ -61,10 +61,10 @@ class HardConfig(_Part):
 
 
 class AgeBonus(_Part):
-    """What soft search adds to the score of behaviors of some age."""
+    """What soft search adds to the score of behaviors by their age."""
 
     max_age_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
-    """At most so old at the request's time, and older than the entry before."""
+    """Largest age at the request's time; younger behaviors belong to the entry before."""
     add: Annotated[float, Field(ge=-1e6, le=1e6)]
     """To the inner product of attention vectors."""
 

@@ -20,6 +20,7 @@ U64 = npt.NDArray[np.uint64]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 Unsigned = npt.NDArray[np.unsignedinteger[Any]]
 """Unsigned integers whose width depends on the data."""

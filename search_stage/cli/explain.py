@@ -10,7 +10,7 @@ import numpy as np
 
 from search_stage.searcher import Searcher
 from search_stage.study.coverage import cumulative_matches
-from search_stage.study.places import wide
+from search_stage.study.rankings import list_everything
 from store.retrieval import NO_LEVEL, SOURCE_NAMES, SearchRequest, TopK
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def explain(
     searcher = Searcher(store, index, config)
     result = searcher.search(request)
     num_levels = config.hard.deepest_level + 1
-    everything = Searcher(store, index, wide(config, num_levels)).search(request)
+    everything = Searcher(store, index, list_everything(config, num_levels)).search(request)
     matches = cumulative_matches(everything, len(result.vocabulary.domains), num_levels)
     timings = {name: _fastest_ms(searcher, request, top_k) for name, top_k in _PARTS}
     return Explanation(

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     """Told of every step: its name, and how far it has come, 0 to 1."""
 
 KEPT = 3
-"""Generations that are kept unless told otherwise."""
+"""Default number of generations to keep."""
 MIN_RECALL = 0.5
-"""Smallest recall of the self-check to publish unless told otherwise: it tells clusters that are wrong from vectors
-that have few. Whether what is found suffices is for whoever turns the approximate path on."""
+"""Default of the smallest recall to publish: it separates broken clusters from vectors that have few clusters. Whether
+the recall is high enough for the approximate path is the operator's choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ _LARGEST_COUNT = 4096
 
 
 def num_centroids(num_distinct: int) -> int:
-    """Gives how many centroids so many different vectors get: about the square root, a power of two, at most 4096."""
+    """Gives how many centroids to train: about the root of the distinct vectors, a power of two, at most 4096."""
     return int(min(2 ** round(np.log2(max(num_distinct, 1)) / 2), _LARGEST_COUNT, MAX_CLUSTERS))
 
 

@@ -23,7 +23,7 @@ LARGEST_NORM_ERROR = 1 / 128
 """A bfloat16 is off by 1 / 512 at most; more means that a type cannot hold the numbers at all."""
 TOP_K = 50
 PROBE_ONE_IN = SoftConfig().probe_one_in
-"""One in so many clusters is looked into: what `search.yaml` does by default."""
+"""1/N of the clusters is probed, as `search.yaml` does by default."""
 
 _USERS_LOOKED_AT = 512
 _USERS = 16

@@ -5,7 +5,7 @@ from the newest and a category b: X = "the behavior at p is of b", Y = the label
 mutual information I(X; Y) over the training rows of a, in nats. Our data are thinner than the paper's, so the counts
 of the positions of one bucket (powers of two) are pooled: a row counts once for each position it has. Information is as
 high for what speaks against a candidate as for what speaks for it, so the sign is kept with it.
-`reference.py` counts it again in plain loops.
+Tests count it again in plain loops.
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from search_stage.study.groups import NO_GROUP, NUM_BUCKETS, GroupHistory, bucke
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from search_stage.study.groups import CategoryGroups
     from search_stage.study.sample import LabelledRows
     from store.behavior_store import Snapshot
-    from store.types import I64, Bool
+    from store.types import F64, I64, Bool
 
-    F64 = npt.NDArray[np.float64]
 
 MIN_EXPECTED = 10
 """Counts that independence would give each of the four answers (X, Y) of a cell, for the cell to be dense."""

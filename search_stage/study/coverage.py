@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from search_stage.config import HardConfig
     from store.retrieval import SearchResult
-    from store.types import Bool
+    from store.types import F64, Bool
 
-    F64 = npt.NDArray[np.float64]
 
 _MEANS = (
     "behaviors in the list",
@@ -129,7 +128,7 @@ class OverlapMeasure:
 
 
 class ClimbMeasure:
-    """Adds up `wide` answers: cumulative matches by candidate, domain and level."""
+    """Adds up `list_everything` answers: cumulative matches by candidate, domain and level."""
 
     def __init__(self, domains: Sequence[str], num_levels: int) -> None:
         self._domains = tuple(domains)
@@ -138,7 +137,7 @@ class ClimbMeasure:
         self._num_behaviors = self._num_unmapped = self._num_unknown = 0
 
     def add(self, result: SearchResult) -> None:
-        """Counts one `wide` answer."""
+        """Counts one `list_everything` answer."""
         self._counts.append(cumulative_matches(result, len(self._domains), self._num_levels))
         self._num_behaviors += len(result.behaviors)
         self._num_unmapped += int(np.count_nonzero(result.behaviors.category == np.uint64(NO_ID)))
@@ -165,20 +164,20 @@ class ClimbMeasure:
         )
 
 
-def cumulative_matches(wide: SearchResult, num_domains: int, num_levels: int) -> npt.NDArray[np.int64]:
-    """Gives the matches at each level or below in a `wide` answer, by candidate and domain. (C, D, L).
+def cumulative_matches(answer: SearchResult, num_domains: int, num_levels: int) -> npt.NDArray[np.int64]:
+    """Gives the matches at each level or below in a `list_everything` answer, by candidate and domain. (C, D, L).
 
     Args:
-        wide: The answer.
+        answer: See `ClimbMeasure`.
         num_domains: Number of domain codes.
         num_levels: Number of levels that it climbed, level 0 included.
     """
-    num_candidates = len(wide.offsets) - 1
-    owner = np.repeat(np.arange(num_candidates), np.diff(wide.offsets))
-    matched = wide.match_level != NO_LEVEL
-    domain = wide.behaviors.domain[wide.index[matched]].astype(np.int64)
+    num_candidates = len(answer.offsets) - 1
+    owner = np.repeat(np.arange(num_candidates), np.diff(answer.offsets))
+    matched = answer.match_level != NO_LEVEL
+    domain = answer.behaviors.domain[answer.index[matched]].astype(np.int64)
     shape = (num_candidates, num_domains, num_levels)
-    at = np.ravel_multi_index((owner[matched], domain, wide.match_level[matched].astype(np.int64)), shape)
+    at = np.ravel_multi_index((owner[matched], domain, answer.match_level[matched].astype(np.int64)), shape)
     return np.bincount(at, minlength=int(np.prod(shape))).reshape(shape).cumsum(axis=2)
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 FOUND_BELOW = ((0, 0), (1, 1), (2, 4), (5, 9), (10, 19), (20, 39), (40, None))
 """Matches one level below, from and to: what climbing adds is looked at for each of them."""
-_FEWEST = 20
-"""Positive rows, and negative ones, below which an AUC is not told."""
+_MIN_ROWS = 20
+"""Positive rows, and negative ones, below which there is no AUC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class LevelLift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClimbLift:
-    """Rows that found so many one level below."""
+    """Rows by the number of matches one level below."""
 
     least: int
     most: int | None
@@ -81,7 +81,7 @@ class LiftMeasure:
 
 def _auc(label: Bool, count: npt.NDArray[np.int64]) -> float | None:
     num_positives = int(np.count_nonzero(label))
-    if min(num_positives, len(label) - num_positives) < _FEWEST:
+    if min(num_positives, len(label) - num_positives) < _MIN_ROWS:
         return None
     from sklearn.metrics import roc_auc_score  # a second to import, and `serve` would pay for it
 

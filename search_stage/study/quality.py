@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.study.places import Lists, ndcg
+from search_stage.study.rankings import Lists, ndcg
 from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from search_stage.study.places import RankedHistory
     from search_stage.study.policies import Policy
-    from store.types import I64
+    from search_stage.study.rankings import RankedHistory
+    from store.types import F64, I64
 
-    F64 = npt.NDArray[np.float64]
 
 RANKINGS = ("soft", "hard", "newest", "random")
 """By score; by match level and then time; by time; the control."""

@@ -13,19 +13,20 @@ from search_stage.study.association import learn_association
 from search_stage.study.coverage import ClimbMeasure, OverlapMeasure
 from search_stage.study.groups import CategoryGroups
 from search_stage.study.lift import LiftMeasure
-from search_stage.study.places import ranked_histories, wide
 from search_stage.study.policies import policies
 from search_stage.study.quality import NUM_SEEDS, QualityMeasure
+from search_stage.study.rankings import list_everything, ranked_histories
 from search_stage.study.sample import draw_sample
 from store.retrieval import Candidates, SearchRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from search_stage.config import SearchConfig
     from search_stage.index.generation import IndexGeneration
     from search_stage.study.approximate import ApproximateRecall
+    from search_stage.study.association import Association
     from search_stage.study.coverage import Coverage, Overlap
     from search_stage.study.lift import LevelLift
     from search_stage.study.quality import Quality
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
-MOST_CANDIDATES = 256
+MAX_CANDIDATES = 256
 """Of one request, drawn at random."""
-MOST_RANKED = 32
+MAX_RANKED_CANDIDATES = 32
 """Candidates of one request whose whole ranking is measured, drawn at random."""
-MOST_LEVELS = 8
+MAX_LEVELS = 8
 SPEAKS = "all that says something"
 """Worth = mutual information, as the paper has it."""
 SPEAKS_FOR = "what speaks for the candidate"
@@ -123,62 +124,91 @@ def measure(
     """
     with store.snapshot() as snapshot:
         sample = draw_sample(folder, snapshot, settings.target, settings.seed)
-        num_levels = min(snapshot.taxonomy.max_depth + 1, MOST_LEVELS)
+        num_levels = min(snapshot.taxonomy.max_depth + 1, MAX_LEVELS)
         domains = snapshot.vocabulary.domains
         groups = CategoryGroups.of(snapshot.taxonomy, settings.depth)
         association = learn_association(
             sample.train, snapshot, groups, lambda done: progress("learn what behaviors are worth", done)
         )
-    served, everything = Searcher(store, index, config), Searcher(store, index, wide(config, num_levels))
-    compared = policies(config, num_levels)
-    overlap, climb, lift = OverlapMeasure(), ClimbMeasure(domains, num_levels), LiftMeasure()
-    approximate = ApproximateMeasure(store, index, config) if index is not None else None
-    measures = {SPEAKS: QualityMeasure(compared), SPEAKS_FOR: QualityMeasure(compared)}
+    measures = _Measures(store, index, config, num_levels, domains)
     seeds = [np.random.default_rng(settings.seed + at) for at in range(NUM_SEEDS)]
     samples = [_users(sample, settings.num_users, generator) for generator in seeds]
     users = np.unique(np.concatenate(samples))
     rows = sample.test.select(np.flatnonzero(np.isin(sample.test.user, users)))
-    num_judged = num_ranked = num_requests = done = 0
+    done = 0
     for request in rows.requests():
         done += len(request)
-        asked = _some(request, min(MOST_CANDIDATES, config.limits.max_candidates), seeds[0])
-        overlap.add(served.search(_request(asked)))
-        if approximate is not None:
-            approximate.add(_request(asked))
-        answer = everything.search(_request(asked))
-        climb.add(answer)
-        lift.add(answer.statistics, asked.label)
-        ranked = set(seeds[0].permutation(len(asked))[:MOST_RANKED].tolist())
-        for candidate, history in enumerate(ranked_histories(answer, groups, association)):
-            if candidate in ranked:
-                num_ranked += len(history)
-                num_judged += int(np.count_nonzero(~np.isnan(history.worth)))
-                for name, counted in ((SPEAKS, np.abs(history.worth)), (SPEAKS_FOR, np.maximum(history.worth, 0))):
-                    measures[name].add(int(asked.user[0]), replace(history, worth=counted), seeds[0])
-        num_requests += 1
+        measures.add(request, groups, association, seeds[0])
         progress("search", done / len(rows))
+    quality = {name: each.result(samples, seeds[0]) for name, each in measures.quality.items()}
     return RecallReport(
         origin=sample.origin,
         target=sample.target,
         settings=settings,
-        store_generation=served.store_generation,
-        index_generation=served.index_generation,
-        approximate=approximate.result() if approximate is not None else None,
+        store_generation=measures.served.store_generation,
+        index_generation=measures.served.index_generation,
+        approximate=None if measures.approximate is None else measures.approximate.result(),
         config=config,
         num_users=len(users),
-        coverage=climb.result(num_requests, overlap, config.hard),
-        overlap=overlap.result(),
-        lift=lift.result(),
-        truth=Truth(
-            num_rows=len(sample.train),
-            num_positives=int(np.count_nonzero(sample.train.label)),
-            num_categories=len(groups),
-            depth=settings.depth,
-            num_cells=len(association.key),
-            against=float(np.count_nonzero(association.worth < 0)) / max(len(association.key), 1),
-            judged=num_judged / max(num_ranked, 1),
-        ),
-        quality={name: each.result(samples, seeds[0]) for name, each in measures.items()},
+        coverage=measures.climb.result(measures.num_requests, measures.overlap, config.hard),
+        overlap=measures.overlap.result(),
+        lift=measures.lift.result(),
+        truth=_truth(sample, groups, association, settings.depth, measures),
+        quality=quality,
+    )
+
+
+class _Measures:
+    """Everything that is added up request by request."""
+
+    def __init__(
+        self,
+        store: BehaviorStore,
+        index: IndexGeneration | None,
+        config: SearchConfig,
+        num_levels: int,
+        domains: Sequence[str],
+    ) -> None:
+        self.served = Searcher(store, index, config)
+        self.overlap, self.climb, self.lift = OverlapMeasure(), ClimbMeasure(domains, num_levels), LiftMeasure()
+        self.approximate = ApproximateMeasure(store, index, config) if index is not None else None
+        compared = policies(config, num_levels)
+        self.quality = {SPEAKS: QualityMeasure(compared), SPEAKS_FOR: QualityMeasure(compared)}
+        self.num_requests = self.num_ranked = self.num_judged = 0
+        """Requests; behaviors ranked, and those of them in a dense cell."""
+        self._everything = Searcher(store, index, list_everything(config, num_levels))
+        self._max_candidates = min(MAX_CANDIDATES, config.limits.max_candidates)
+
+    def add(
+        self, request: LabelledRows, groups: CategoryGroups, association: Association, generator: np.random.Generator
+    ) -> None:
+        """Searches one request and measures the answers."""
+        asked = _some(request, self._max_candidates, generator)
+        self.overlap.add(self.served.search(_request(asked)))
+        if self.approximate is not None:
+            self.approximate.add(_request(asked))
+        answer = self._everything.search(_request(asked))
+        self.climb.add(answer)
+        self.lift.add(answer.statistics, asked.label)
+        ranked = set(generator.permutation(len(asked))[:MAX_RANKED_CANDIDATES].tolist())
+        for candidate, history in enumerate(ranked_histories(answer, groups, association)):
+            if candidate in ranked:
+                self.num_ranked += len(history)
+                self.num_judged += int(np.count_nonzero(~np.isnan(history.worth)))
+                for name, counted in ((SPEAKS, np.abs(history.worth)), (SPEAKS_FOR, np.maximum(history.worth, 0))):
+                    self.quality[name].add(int(asked.user[0]), replace(history, worth=counted), generator)
+        self.num_requests += 1
+
+
+def _truth(sample: Sample, groups: CategoryGroups, association: Association, depth: int, measures: _Measures) -> Truth:
+    return Truth(
+        num_rows=len(sample.train),
+        num_positives=int(np.count_nonzero(sample.train.label)),
+        num_categories=len(groups),
+        depth=depth,
+        num_cells=len(association.key),
+        against=float(np.count_nonzero(association.worth < 0)) / max(len(association.key), 1),
+        judged=measures.num_judged / max(measures.num_ranked, 1),
     )
 
 

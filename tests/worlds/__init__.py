@@ -12,6 +12,7 @@
 | `soft` | vectors and an index of nothing else: soft search alone |
 | `drawn` | drawn events with side-info, for Hypothesis |
 | `recall` | labels that follow from the past, as strongly as asked: the recall report |
+| `association_reference` | the recall report's association, counted again in plain loops |
 | `bundles` | a bundle made by hand, random weights |
 | `networks` | small networks of any preset and requests for them, no store |
 | `pair_blocks`, `list_blocks` | every attention block, small, with inputs and their laws |

@@ -20,7 +20,7 @@ from search_stage.study.coverage import ClimbMeasure, OverlapMeasure
 from search_stage.study.errors import SampleError
 from search_stage.study.groups import CategoryGroups
 from search_stage.study.lift import LiftMeasure
-from search_stage.study.places import Lists, ranked_histories, wide
+from search_stage.study.rankings import Lists, list_everything, ranked_histories
 from search_stage.study.report import report_markdown
 from search_stage.study.sample import draw_sample
 from search_stage.study.study import SPEAKS, SPEAKS_FOR, Settings, measure
@@ -136,7 +136,7 @@ def test_a_policy_lists_what_the_searcher_lists(world, quota, min_matches, max_l
     config = SearchConfig.model_validate(
         {"hard": {"default": policy.model_dump()}, "soft": {"top_k": soft}, "recent": {"top_k": recent}}
     )
-    everything = Searcher(store, index, wide(SearchConfig.load(), 4))
+    everything = Searcher(store, index, list_everything(SearchConfig.load(), 4))
     nothing = Association(num_groups=1, key=np.empty(0, np.int64), worth=np.empty(0))
     with store.snapshot() as snapshot:
         groups = CategoryGroups.of(snapshot.taxonomy, 1)
@@ -161,7 +161,7 @@ def test_overlap_and_climbing_are_counted_as_they_were_served(world):
     results = [served.search(request_of(user, CANDIDATES)) for user in range(8)]
     for user, result in enumerate(results):
         overlap.add(result)
-        climb.add(Searcher(store, index, wide(config, 4)).search(request_of(user, CANDIDATES)))
+        climb.add(Searcher(store, index, list_everything(config, 4)).search(request_of(user, CANDIDATES)))
     overlap.add(served.search(request_of(777, CANDIDATES)))
     summed = overlap.result()
     sources = [
@@ -264,7 +264,7 @@ def test_the_command_prints_and_writes_the_report(world, tmp_path, monkeypatch, 
 
 def test_wide_lists_every_behavior_of_every_candidate(world):
     store, index, _ = world
-    answer = Searcher(store, index, wide(SearchConfig.load(), 4)).search(request_of(0, CANDIDATES))
+    answer = Searcher(store, index, list_everything(SearchConfig.load(), 4)).search(request_of(0, CANDIDATES))
     assert np.diff(answer.offsets).tolist() == [LENGTH] * len(CANDIDATES)
     assert answer.score[: LENGTH * 3].any()
     assert set(answer.match_level[-LENGTH:].tolist()) == {NO_LEVEL}

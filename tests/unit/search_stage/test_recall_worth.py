@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score, ndcg_score
 
-from search_stage.study import reference
 from search_stage.study.association import count_cells, learn_association, mutual_information
 from search_stage.study.groups import NO_GROUP, NUM_BUCKETS, CategoryGroups, bucket_of
-from search_stage.study.places import ndcg
+from search_stage.study.rankings import ndcg
 from search_stage.study.sample import LabelledRows
+from tests.worlds import association_reference as reference
 from tests.worlds.search import World, opened
 
 NUM_GROUPS = 3
@@ -40,10 +40,10 @@ class FakeSnapshot:
     def __init__(self, histories):
         self._histories = histories
 
-    def columns(self, user):
+    def user(self, user):
         node = np.array(self._histories[user][::-1], np.uint32)
         time = np.arange(len(node))[::-1]
-        return SimpleNamespace(node=node, timestamp_ms=time, order=np.arange(len(node))[::-1])
+        return SimpleNamespace(columns=SimpleNamespace(node=node, timestamp_ms=time, order=np.arange(len(node))[::-1]))
 
 
 @st.composite

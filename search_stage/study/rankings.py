@@ -1,4 +1,4 @@
-"""Where each behavior of a history stands in the ranking of each source, for one candidate."""
+"""Rankings of a user's history for one candidate, by soft search, hard search and time; and their NDCG."""
 
 from __future__ import annotations
 
@@ -13,34 +13,30 @@ from store.retrieval import SOURCE_RECENT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
     from search_stage.config import HardPolicy, SearchConfig
     from search_stage.study.association import Association
     from search_stage.study.groups import CategoryGroups
     from store.retrieval import SearchResult
-    from store.types import F32, I64, Bool
+    from store.types import F32, F64, I64, Bool
 
-    F64 = npt.NDArray[np.float64]
-
-MOST = 10_000
+MAX_RANKED = 10_000
 """Newest behaviors that are ranked; `search.yaml` allows no more in a list."""
-_MOST_ENTRIES = 256 * MOST
-"""Entries per candidate that no list has: a domain's quota each, and the newest ones."""
-CUT = 20
+_MAX_ENTRIES = 256 * MAX_RANKED
+"""More than any list has per candidate: a quota for each domain, and the newest ones."""
+_NDCG_LENGTH = 20
 """Of NDCG."""
-_DISCOUNTS = 1 / np.log2(np.arange(CUT) + 2)
-_MOST_DOMAINS = 256
+_DISCOUNTS = 1 / np.log2(np.arange(_NDCG_LENGTH) + 2)
+_MAX_DOMAINS = 256
 
 
-def wide(config: SearchConfig, num_levels: int) -> SearchConfig:
-    """Gives a configuration that lists a user's newest `MOST` behaviors for every candidate, each with score and level.
+def list_everything(config: SearchConfig, num_levels: int) -> SearchConfig:
+    """Gives a configuration whose lists hold a user's newest `MAX_RANKED` behaviors, each with its score and level.
 
     Args:
         config: What is served; what its policies do not look at, this one does not look at either.
         num_levels: Levels to climb and to count, level 0 included.
     """
-    everything = {"quota": MOST, "min_matches": MOST, "max_level": num_levels - 1}
+    everything = {"quota": MAX_RANKED, "min_matches": MAX_RANKED, "max_level": num_levels - 1}
     hard = config.hard.model_copy(
         update={
             "default": config.hard.default.model_copy(update=everything),
@@ -51,9 +47,9 @@ def wide(config: SearchConfig, num_levels: int) -> SearchConfig:
         update={
             "hard": hard,
             "soft": config.soft.model_copy(update={"top_k": 0}),
-            "recent": config.recent.model_copy(update={"top_k": MOST}),
+            "recent": config.recent.model_copy(update={"top_k": MAX_RANKED}),
             "statistics": config.statistics.model_copy(update={"levels": num_levels}),
-            "limits": config.limits.model_copy(update={"max_entries": config.limits.max_candidates * _MOST_ENTRIES}),
+            "limits": config.limits.model_copy(update={"max_entries": config.limits.max_candidates * _MAX_ENTRIES}),
         }
     )
 
@@ -101,7 +97,7 @@ class Lists:
             num_soft: Behaviors of soft search.
             num_recent: Newest ones.
         """
-        stop = np.full(_MOST_DOMAINS, policy.max_level)
+        stop = np.full(_MAX_DOMAINS, policy.max_level)
         # The level of the `min_matches`-th match is where enough are found.
         last = np.flatnonzero(self._place == max(policy.min_matches, 1) - 1)
         stop[self._domain[last]] = np.minimum(self._level[last] if policy.min_matches else 0, policy.max_level)
@@ -118,7 +114,7 @@ def _backward(count: int) -> I64:
 
 
 def ranked_histories(result: SearchResult, groups: CategoryGroups, association: Association) -> Iterator[RankedHistory]:
-    """Gives each candidate's view of the history that a `wide` answer lists."""
+    """Gives each candidate's view of the history that a `list_everything` answer lists."""
     behavior_group = groups.of_categories(result.behaviors.category)
     candidate_group = groups.of_categories(result.candidate_category)
     for candidate in range(len(result.offsets) - 1):
@@ -142,5 +138,5 @@ def ndcg(worth: F64, order: I64) -> float:
     """
     gains = worth[order]
     gains = gains[~np.isnan(gains)]
-    best = np.sort(gains)[::-1][:CUT] @ _DISCOUNTS[: len(gains)]
-    return float(gains[:CUT] @ _DISCOUNTS[: len(gains)] / best) if best > 0 else float("nan")
+    best = np.sort(gains)[::-1][:_NDCG_LENGTH] @ _DISCOUNTS[: len(gains)]
+    return float(gains[:_NDCG_LENGTH] @ _DISCOUNTS[: len(gains)] / best) if best > 0 else float("nan")
