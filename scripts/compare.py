@@ -18,7 +18,6 @@ from rich.table import Table
 from scipy import stats
 
 from model_stage.evaluation.metrics import paired_bootstrap
-from model_stage.evaluation.report import report_by_target
 from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
 from scripts.pipeline import build, score_test
@@ -69,7 +68,7 @@ def compare(scored: list[Scored], baselines: list[Result]) -> dict[str, Any]:
     """Gives, per target, every model's numbers per seed and the network's paired differences."""
     report: dict[str, Any] = {}
     for at, target in enumerate(scored[0].targets):
-        network = [_numbers(one, at) for one in scored]
+        network = [one.metrics[target] for one in scored]
         models: dict[str, Any] = {"network": network}
         differences: dict[str, Any] = {}
         for name in dict.fromkeys(result.baseline for result in baselines):
@@ -93,11 +92,6 @@ def table_of(report: dict[str, Any]) -> Table:
             table.add_row(target, model, *cells)
         table.add_section()
     return table
-
-
-def _numbers(scored: Scored, at: int) -> dict[str, float]:
-    report = report_by_target(scored.impressions.labels, scored.probability, scored.impressions.user, scored.targets)
-    return report[scored.targets[at]]
 
 
 def _differences(

@@ -21,7 +21,6 @@ from rich.table import Table
 
 from model_stage.bundle import load_bundle
 from model_stage.cli.tables import explanation_table, ranking_table
-from model_stage.evaluation.report import report_by_target
 from model_stage.serving.rank_client import RankClient
 from model_stage.training.impressions import requests_of
 from model_stage.training.pipeline import Recipe
@@ -161,13 +160,12 @@ def quality_table(data: Data, scored: Scored, baselines: Sequence[dict[str, Any]
     table = Table(title=f"test split, {data.name}, one seed each", title_justify="left")
     for column in ("target", "model", "AUC", "GAUC", "log loss"):
         table.add_column(column, justify="left" if column in ("target", "model") else "right")
-    report = report_by_target(scored.impressions.labels, scored.probability, scored.impressions.user, scored.targets)
     for target in scored.targets:
         for result in baselines:
             if result["target"] == target:
                 loss = f"{result['logloss']:.5f}" if result["logloss"] is not None else ""
                 table.add_row(target, result["baseline"], f"{result['auc']:.4f}", f"{result['gauc']:.4f}", loss)
-        ours = report[target]
+        ours = scored.metrics[target]
         table.add_row(target, "network", f"{ours['auc']:.4f}", f"{ours['gauc']:.4f}", f"{ours['logloss']:.5f}")
         if data.ceiling:
             ceiling = (data.ceiling[f"{target}_{metric}_ceiling"] for metric in ("auc", "gauc"))

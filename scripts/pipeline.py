@@ -1,6 +1,7 @@
-"""The offline job on a dataset directory: ingest, learn the attention table, build the index, train, publish.
+"""The offline job: `python -m scripts.pipeline --data DATASET --config CONFIG --work DIR`.
 
-Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
+Ingests a dataset directory, learns the attention table, builds the index, trains, publishes, and measures on the test
+split. Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from model_stage.bundle import load_bundle
+from model_stage.cli.tables import metrics_table
 from model_stage.config.schema import load_yaml
 from model_stage.networks.preset import load_preset
 from model_stage.training.impressions import load_impressions
 from model_stage.training.pipeline import Recipe, Splits, retrieve_examples, train_bundle
-from model_stage.training.scoring import probabilities
+from model_stage.training.scoring import calibrated_report, logits_of
 from scripts.servers import Roots
-from search_stage.config import SearchConfig
-from search_stage.index.build import build_index
-from search_stage.index.generation import IndexGeneration
-from search_stage.searcher import Searcher
-from store.behavior_store import BehaviorStore
-from store.building.ingest import ingest
+from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
+from store import BehaviorStore, ingest
+from store.command import JsonOption, command_line, config_folder, output_folder, run
+from store.terminal import show_report, steps
 
 if TYPE_CHECKING:
     from store.dataset.impressions import Impressions
@@ -40,10 +42,34 @@ ATTENTION_EPOCHS = 2
 class Scored:
     """The test impressions with the network's probabilities."""
 
+    bundle: str
     impressions: Impressions
     probability: F32
     """(N, T)"""
-    targets: tuple[str, ...]
+    metrics: dict[str, dict[str, float]]
+    """Of each target."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.metrics)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Dataset directory of the input contract, with splits.json.")],
+    config: Annotated[Path, config_folder("Folder with schema, targets, train and search.yaml.")],
+    work: Annotated[Path, output_folder("--work", "Folder to publish store, index and bundles under.")],
+    json_file: JsonOption = None,
+) -> None:
+    """Makes everything that is served of a dataset, and measures it on the test split.
+
+    Another run publishes new generations beside those that are there.
+    """
+    with steps() as progress:
+        scored = score_test(data, build(data, config, work, progress.counted), progress.counted)
+    content = {"bundle": scored.bundle, "split": "test", "metrics": scored.metrics}
+    published = f"published store, index and bundle {scored.bundle} under {work}"
+    show_report([metrics_table("test", scored.metrics), published], content, json_file)
 
 
 def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed: int | None = None) -> Roots:
@@ -57,17 +83,16 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
         seed: Of both trainings; None = the one in train.yaml.
     """
     roots = Roots(store=work / "store", index=work / "index", bundle=work / "bundles", config=config)
-    recipe, attention = Recipe.load(config), work / "attention"
+    recipe, search, attention = Recipe.load(config), SearchConfig.load(config), work / "attention"
     if seed is not None:
         recipe = _with_training(recipe, seed=seed)
-    # Anew: the folder may hold the store of another data set.
+    # Anew: the folder may hold the store of another dataset.
     ingest(
         dataset,
         roots.store,
         replace=True,
         progress=lambda what, done, rows=0: on_progress(what, round(100 * done), 100),
     )
-    search = SearchConfig.load(roots.config)
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
         short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
         hard_and_recent = Searcher(store, None, search)
@@ -98,7 +123,13 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
         examples = retrieve_examples(
             test, bundle.schema, searcher, bundle.encoder, partial(on_progress, "retrieve test")
         )
-    return Scored(impressions=test, probability=probabilities(bundle, examples, test), targets=names)
+    logits = logits_of(bundle.network, examples, test)
+    return Scored(
+        bundle=bundle.name,
+        impressions=test,
+        probability=bundle.calibration.probabilities(logits, names, bundle.targets.given),
+        metrics=calibrated_report(test, logits, bundle.calibration, bundle.targets),
+    )
 
 
 def _with_training(recipe: Recipe, **changes: int) -> Recipe:
@@ -117,3 +148,7 @@ def teaching_attention(recipe: Recipe) -> Recipe:
 
 def _named(name: str, on_progress: OnProgress) -> OnProgress:
     return lambda what, done, total: on_progress(f"{name}: {what}", done, total)
+
+
+if __name__ == "__main__":
+    run(command_line(None, main))

@@ -7,16 +7,42 @@ from typing import TYPE_CHECKING
 
 from store.base.tables import CoverTable, FieldTable
 from store.behavior_store import BehaviorStore, Snapshot
+from store.dataset.json_rows import parse_rows
+from store.delta.batch import AppendResult
 from store.errors import (
+    BadRow,
     CorruptGenerationError,
     CorruptRecordError,
+    DeadlineExceededError,
+    FieldError,
     GenerationError,
     InputError,
+    LockedError,
+    LookbackError,
+    MapFullError,
     MissingGenerationError,
+    OutdatedGenerationError,
     StoreClosedError,
     StoreError,
     StoreIOError,
     TooManyBadRowsError,
+)
+from store.events import EventBatch
+from store.live_writer import LiveWriter
+from store.reading.user_view import UserView
+from store.retrieval import (
+    NO_LEVEL,
+    SOURCE_HARD,
+    SOURCE_RECENT,
+    SOURCE_SOFT,
+    Ancestors,
+    BehaviorColumns,
+    Candidates,
+    MatchStatistics,
+    Names,
+    SearchRequest,
+    SearchResult,
+    TopK,
 )
 from store.taxonomy.taxonomy import Taxonomy
 from store.types import NO_ID, Section, UserColumns, Vocabulary, parse_id
@@ -28,15 +54,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_ID",
+    "NO_LEVEL",
+    "SOURCE_HARD",
+    "SOURCE_RECENT",
+    "SOURCE_SOFT",
+    "Ancestors",
+    "AppendResult",
+    "BadRow",
+    "BehaviorColumns",
     "BehaviorStore",
     "BuildReport",
+    "Candidates",
     "CorruptGenerationError",
     "CorruptRecordError",
     "CoverTable",
+    "DeadlineExceededError",
+    "EventBatch",
+    "FieldError",
     "FieldTable",
     "GenerationError",
     "InputError",
+    "LiveWriter",
+    "LockedError",
+    "LookbackError",
+    "MapFullError",
+    "MatchStatistics",
     "MissingGenerationError",
+    "Names",
+    "OutdatedGenerationError",
+    "SearchRequest",
+    "SearchResult",
     "Section",
     "Snapshot",
     "StoreClosedError",
@@ -44,10 +91,13 @@ __all__ = [
     "StoreIOError",
     "Taxonomy",
     "TooManyBadRowsError",
+    "TopK",
     "UserColumns",
+    "UserView",
     "Vocabulary",
     "ingest",
     "parse_id",
+    "parse_rows",
     "rebuild",
     "verify",
 ]

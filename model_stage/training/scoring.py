@@ -35,12 +35,6 @@ def evaluate_examples(
     return calibrated_report(impressions, logits, bundle.calibration, bundle.targets)
 
 
-def probabilities(bundle: Bundle, examples: Sequence[Example], impressions: Impressions) -> F32:
-    """Gives the calibrated probabilities of the impressions, in their own order. (N, T)."""
-    logits = logits_of(bundle.network, examples, impressions)
-    return bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
-
-
 def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
     """Gives the logits of the impressions, in their own order. (N, T)."""
     out = np.empty_like(impressions.labels)

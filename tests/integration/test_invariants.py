@@ -15,7 +15,7 @@ from model_stage.encoding.encoder import collate
 from model_stage.ranking.ranker import Ranker
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import retrieve_examples
-from model_stage.training.scoring import probabilities
+from model_stage.training.scoring import logits_of
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
@@ -126,7 +126,8 @@ def test_library_grpc_and_offline_evaluation_give_the_same_scores(world, ranker,
     bundle = ranker.bundle
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
     examples = retrieve_examples(impressions, bundle.schema, ranker.retriever, bundle.encoder)
-    offline = probabilities(bundle, examples, impressions)
+    logits = logits_of(bundle.network, examples, impressions)
+    offline = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
     assert np.isnan(impressions.labels[:, 1]).all()
     count = 0
     for rows, request in requests_of(impressions, bundle.schema):
