@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from store.behavior_store import BehaviorStore
 from store.command import StoreOption, UserOption, output_file
-from store.dataset.json_rows import parse_rows
+from store.dataset.json_rows import parse_lines
 from store.errors import InputError
 from store.live_writer import LiveWriter
 from store.sources import FileLogSource, FollowReport, KafkaSource
@@ -46,14 +47,13 @@ def append(
     with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
         with opened.snapshot() as snapshot:
             kinds = snapshot.meta.behavior_fields
-        for first, lines in _batches(file):
-            rows = [_parse(line) for line in lines]
-            result = writer.append(parse_rows(rows, kinds))
+        for numbered in _batches(file):
+            result = writer.append(parse_lines([line for _, line in numbered], kinds))
             report.num_accepted += result.num_accepted
             report.num_duplicates += result.num_duplicates
             report.num_refused += result.num_refused
             for row in sorted(result.reasons):
-                warn(f"refused line {first + row}: {result.reasons[row]}")
+                warn(f"refused line {numbered[row][0]}: {result.reasons[row]}")
     _show(report)
     if report.num_refused:
         raise InputError(f"{report.num_refused:,} lines were refused; all others are in")
@@ -81,7 +81,12 @@ def follow(
                 kinds = snapshot.meta.behavior_fields
             watch = _Watch(stopped, until_end=until_end)
             report = run_follow(
-                writer, opened_source, stop=watch.stop, kinds=kinds, dead_letters=dead_letters, progress=watch.saw
+                writer,
+                opened_source,
+                stop=watch.stop,
+                kinds=kinds,
+                dead_letters=dead_letters,
+                progress=watch.note,
             )
     finally:
         opened_source.close()
@@ -108,12 +113,12 @@ class _Watch:
         self._until_end = until_end
         self._is_waiting = False
 
-    def saw(self, report: FollowReport) -> None:
-        """Takes note of a batch."""
+    def note(self, report: FollowReport) -> None:
+        """Notes that a poll brought something."""
         self._is_waiting = False
 
     def stop(self) -> bool:
-        """Is asked before every poll."""
+        """Whether to stop before the next poll."""
         is_over = self._until_end and self._is_waiting
         self._is_waiting = True
         return is_over or self._stopped.is_set()
@@ -123,36 +128,14 @@ def _show(report: FollowReport) -> None:
     say({"accepted": report.num_accepted, "duplicates": report.num_duplicates, "refused": report.num_refused})
 
 
-def _batches(file: Path | None) -> Iterator[tuple[int, list[bytes]]]:
-    """Gives lines, some at a time, with the number of the first."""
-    if file is None:
-        yield from _lines(sys.stdin.buffer)
-        return
+def _batches(file: Path | None) -> Iterator[list[tuple[int, bytes]]]:
+    """Gives the lines that are not empty, with their numbers, some at a time."""
     try:
-        with file.open("rb") as opened:
-            yield from _lines(opened)
+        with nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as stream:
+            numbered = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
+            yield from iter(lambda: list(islice(numbered, _BATCH_LINES)), [])
     except OSError as exc:
         raise InputError(f"input: {file} cannot be read ({exc})") from exc
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
-    lines: list[bytes] = []
-    first = 1
-    for line in stream:
-        lines.append(line)
-        if len(lines) == _BATCH_LINES:
-            yield first, lines
-            first += len(lines)
-            lines = []
-    if lines:
-        yield first, lines
-
-
-def _parse(line: bytes) -> object:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None  # refused as no JSON object
 
 
 def _open_source(text: str, name: str | None, options: list[str]) -> EventSource:

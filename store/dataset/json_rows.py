@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +40,20 @@ def parse_rows(rows: Sequence[object], kinds: FieldKinds | None = None) -> Event
         except UnicodeEncodeError:
             parser.refused[at] = "a string has half of a surrogate pair, and so is no text"
     return parser.batch()
+
+
+def parse_lines(lines: Sequence[bytes], kinds: FieldKinds | None = None) -> EventBatch:
+    """Gives lines of JSON as a batch, see `parse_rows`. A line that is no JSON is a refused row, too."""
+    rows: list[object] = []
+    broken: dict[int, str] = {}
+    for at, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError) as exc:
+            rows.append(None)
+            broken[at] = f"the line is no JSON ({exc})"
+    batch = parse_rows(rows, kinds)
+    return replace(batch, refused={**batch.refused, **broken})
 
 
 class _Parser:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from store.dataset.json_rows import parse_rows
+from store.dataset.json_rows import parse_lines
 from store.errors import InputError
 from store.publishing.generation import translate_os_errors
 
@@ -111,15 +111,9 @@ def _take(
     kinds: FieldKinds | None,
     dead_letters: Path | None,
 ) -> None:
-    rows: list[object] = []
-    at: list[int] = []
-    broken: dict[int, str] = {}
-    for number, line in enumerate(batch.lines):
-        if line.strip():
-            at.append(number)
-            rows.append(_parse(line, len(rows), broken))
-    events = parse_rows(rows, kinds)
-    reasons = {**events.refused, **broken}
+    at = [number for number, line in enumerate(batch.lines) if line.strip()]
+    events = parse_lines([batch.lines[number] for number in at], kinds)
+    reasons = events.refused
     # Written before the offset moves on: after a crash some letters may be there twice, none is missing.
     _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in reasons.items()}, with_line=True)
     offset = str(batch.next_offset).encode()
@@ -133,14 +127,6 @@ def _take(
     for row, reason in sorted({**reasons, **late}.items())[: _PROBLEMS_KEPT - len(report.problems)]:
         position = batch.positions[at[row]]
         report.problems.append(LineProblem(partition=batch.partition, position=position, reason=reason))
-
-
-def _parse(line: bytes, row: int, broken: dict[int, str]) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as exc:
-        broken[row] = f"the line is no JSON ({exc})"
-        return None
 
 
 def _write_letters(

@@ -19,25 +19,21 @@ from tests.worlds.services import make_world
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXPORTS = {
     "store": """
-        NO_ID NO_LEVEL SOURCE_HARD SOURCE_RECENT SOURCE_SOFT
-        Ancestors AppendResult BadRow BehaviorColumns BehaviorStore BuildReport Candidates CorruptGenerationError
-        CorruptRecordError CoverTable DeadlineExceededError EventBatch FieldError FieldTable GenerationError InputError LiveWriter LockedError
+        NO_ID NO_LEVEL SOURCE_HARD SOURCE_RECENT SOURCE_SOFT Ancestors AppendResult BadRow BehaviorColumns
+        BehaviorStore BuildReport Candidates CorruptGenerationError CorruptRecordError CoverTable
+        DeadlineExceededError EventBatch FieldError FieldTable GenerationError InputError LiveWriter LockedError
         LookbackError MapFullError MatchStatistics MissingGenerationError Names OutdatedGenerationError SearchRequest
         SearchResult Section Snapshot StoreClosedError StoreError StoreIOError Taxonomy TooManyBadRowsError TopK
-        UserColumns UserView Vocabulary
-        ingest parse_id parse_rows rebuild verify
+        UserColumns UserView Vocabulary ingest parse_id parse_rows rebuild verify
     """,
     "search_stage": """
-        BuildOptions ConfigError CorruptIndexError ExportError FaissMissingError IndexCheckError
-        IndexGeneration IndexMismatchError IndexReport SearchConfig SearchError Searcher
-        UnusableIndexError
-        build_index
+        BuildOptions ConfigError CorruptIndexError ExportError FaissMissingError IndexCheckError IndexGeneration
+        IndexMismatchError IndexReport SearchConfig SearchError Searcher UnusableIndexError build_index
     """,
     "model_stage": """
-        Bundle BundleError BundleMismatchError ConfigError ExplainResult
-        ModelError ParameterGroupError RankClient RankRequest RankResult Ranker RankingUnavailableError Recipe Retriever Schema SearchClient
-        SearchUnavailableError Targets Trained
-        load_bundle train_bundle
+        Bundle BundleError BundleMismatchError ConfigError ExplainResult ModelError ParameterGroupError RankClient
+        RankRequest RankResult Ranker RankingUnavailableError Recipe Retriever Schema SearchClient
+        SearchUnavailableError Targets Trained load_bundle train_bundle
     """,
 }
 HEAVY = {"pyarrow", "torch", "grpc", "numba", "faiss", "typer", "rich", "sklearn", "prometheus_client", "matplotlib"}

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -234,3 +235,23 @@ def test_the_package_runs_as_a_module():
     assert done.returncode == 0
     for command in ("ingest", "stats", "history", "verify", "export", "backup", "taxonomy"):
         assert command in done.stdout
+
+
+def test_append_takes_what_it_can_and_names_the_lines_it_refuses(root, tmp_path, monkeypatch, capsys):
+    event = {"user": "bo", "item": 1, "domain": "ads", "action": "click", "timestamp_ms": 9_000}
+    lines = [json.dumps(event), "", "[" * 200_000, json.dumps({**event, "timestamp_ms": -1}), json.dumps(event), "no"]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines))
+    capsys.readouterr()
+    assert run(monkeypatch, "append", "--store", root, "--input", tmp_path / "events.jsonl") == 2
+    caught = capsys.readouterr()
+    numbers = re.findall(r"^ (\w+) +(\d+) *$", caught.out, flags=re.MULTILINE)
+    assert numbers == [("accepted", "1"), ("duplicates", "1"), ("refused", "3")]
+    refused = re.findall(r"^refused line (\d+): (.{16})", caught.err, flags=re.MULTILINE)
+    assert refused == [("3", "the line is no J"), ("4", "timestamp_ms: -1"), ("6", "the line is no J")]
+    assert caught.err.splitlines()[-1] == "error: 3 lines were refused; all others are in"
+    with (tmp_path / "events.jsonl").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run(monkeypatch, "append", "--store", root) == 2
+    assert "duplicates  2" in capsys.readouterr().out
+    assert run(monkeypatch, "append", "--store", root, "--input", tmp_path / "absent") == 2
+    assert "cannot be read" in capsys.readouterr().err
