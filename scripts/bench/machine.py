@@ -6,37 +6,26 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 _PACKAGES = ("numpy", "pyarrow", "lmdb", "xxhash")
 
 
-class Machine(TypedDict):
-    """A machine, and what runs on it."""
+def describe_machine(work: Path) -> dict[str, Any]:
+    """Gives the machine, the file system that a folder is on, and what runs there, for JSON.
 
-    processor: str
-    cores: int
-    memory_gib: float
-    kernel: str
-    file_system: str
-    python: str
-    versions: dict[str, str]
-    load_average: float
-    """Other work makes the numbers worse."""
-
-
-def describe_machine(work: Path) -> Machine:
-    """Gives the machine and the file system that a folder is on."""
-    return Machine(
-        processor=_processor(),
-        cores=os.cpu_count() or 1,
-        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        kernel=f"{platform.system()} {platform.release().split('-')[0]}",
-        file_system=_file_system(work),
-        python=platform.python_version(),
-        versions={name: version(name) for name in _PACKAGES},
-        load_average=load_average(),
-    )
+    Other work makes the numbers worse: `load_average` says how much of it there was.
+    """
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
+        "file_system": _file_system(work),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "load_average": load_average(),
+    }
 
 
 def load_average() -> float:

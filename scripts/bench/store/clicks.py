@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +24,6 @@ if TYPE_CHECKING:
     from store.types import U64
 
 BEHAVIORS = "behaviors"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What a store holds, by `verify`."""
-
-    events: int
-    users: int
-    digest: str
 
 
 def split_clicks(dataset: Path, earlier: Path, num_newest: int) -> int:
@@ -82,10 +72,10 @@ def newest_clicks(dataset: Path, num_newest: int) -> EventBatch:
     )
 
 
-def read_content(root: Path) -> Content:
-    """Audits a store and gives what it holds, base and delta together."""
+def read_content(root: Path) -> tuple[int, int, str]:
+    """Audits a store and gives its events, its users and the digest of both, base and delta together."""
     report = verify(root)
-    return Content(events=report.num_behaviors, users=report.num_users, digest=report.digest)
+    return report.num_behaviors, report.num_users, report.digest
 
 
 def _ids(column: pa.ChunkedArray) -> U64:

@@ -164,14 +164,14 @@ class _Run:
             settings.singles,
         )
         note("compare what both hold")
-        contents = [in_child(read_content, root) for root in (self._store, work / "live")]
+        ingested, appended = (in_child(read_content, root) for root in (self._store, work / "live"))
         return Clicks(
             counts=counts,
             ingest=ingest,
             base=base,
             appends=appends,
-            digest=contents[0].digest,
-            is_same=contents[0] == contents[1],
+            digest=ingested[-1],
+            is_same=ingested == appended,
         )
 
 
