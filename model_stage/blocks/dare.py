@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -169,7 +168,7 @@ class DAREConfig(BlockConfig):
     time_dim: int = Field(ge=1, le=256)
     reads_attention = True
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.time_dim
         return PairBlock(shape, lambda positions: DARE(positions, *dims), positional=True, num_masses=1)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -151,7 +150,7 @@ class SideInfoTINConfig(BlockConfig):
     that the schema does not fuse into behaviors is left out, and a subset without parts with it."""
     reads_attention = True
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> SideInfoBlock:
         """See `BlockConfig`."""
         known = (NODE, *shape.behavior_fields)
         strange = [name for subset in self.subsets for name in subset if name not in (*known, *BUILT_IN)]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
 
 
 class DIN(nn.Module):
@@ -94,7 +93,7 @@ class DINConfig(BlockConfig):
     kind: Literal["din"]
     hidden: tuple[int, ...] = Field(min_length=1)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.hidden
         return PairBlock(shape, lambda positions: DIN(*dims), positional=False, num_masses=1)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.blocks.pairs import Attended, AttentionInput
     from model_stage.config.targets import Position
 
@@ -73,7 +72,7 @@ class ETAConfig(BlockConfig):
     heads: int = Field(ge=1, le=64)
     head_dim: int = Field(ge=1, le=256)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
 
         def make(positions: Sequence[Position]) -> ETA:

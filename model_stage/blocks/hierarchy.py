@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 MINUTE_MS = 60_000
@@ -142,7 +141,7 @@ class HierarchyConfig(BlockConfig):
     layers: int = Field(ge=0, le=16)
     """Layers over the sessions."""
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dim = shape.representation_dim
         return ListBlock(shape, lambda positions: Hierarchy(positions, dim, self), positional=True)

@@ -36,7 +36,6 @@ from store.types import DAY_MS
 
 if TYPE_CHECKING:
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
 
 MINUTE_MS = 60_000
 ROWS_AT_ONCE = 256
@@ -222,6 +221,6 @@ class HSTUConfig(BlockConfig):
     scale_length: int = Field(ge=1)
     """The n of the formula: about the number of rows of a list."""
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         return ListBlock(shape, lambda positions: HSTU(shape.representation_dim, self), positional=False)

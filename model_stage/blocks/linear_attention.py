@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 EPS = 1e-6
@@ -162,7 +161,7 @@ class LinearConfig(BlockConfig):
     heads: int = Field(ge=1, le=64)
     layers: int = Field(ge=1, le=16)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.heads, self.layers
         return ListBlock(shape, lambda positions: LinearAttention(positions, *dims), positional=True)

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 NUM_GLOBALS = 2
@@ -260,6 +259,6 @@ class LongerConfig(BlockConfig):
     """Self-attention layers after the first."""
     heads: int = Field(ge=1, le=64)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> LongerBlock:
         """See `BlockConfig`."""
         return LongerBlock(shape, self)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -114,7 +113,7 @@ class MemoryConfig(BlockConfig):
     kind: Literal["memory"]
     slots: int = Field(ge=1, le=1024)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> MemoryBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.slots
         return MemoryBlock(shape, lambda positions: MemoryBank(positions, *dims), positional=True)

@@ -18,7 +18,6 @@ from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
 
 
 class MeanPool(nn.Module):
@@ -57,6 +56,6 @@ class PoolConfig(BlockConfig):
 
     kind: Literal["pool"]
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         return PairBlock(shape, lambda positions: MeanPool(shape.representation_dim), positional=False, num_masses=1)

@@ -235,6 +235,6 @@ class SASRecConfig(BlockConfig):
     layers: int = Field(ge=0, le=16)
     """Shared layers; every table set has one more of its own."""
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> SASRecBlock:
         """See `BlockConfig`."""
         return SASRecBlock(shape, self)

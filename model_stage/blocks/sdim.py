@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 SMALLEST_NORM = 1e-6
@@ -114,7 +113,7 @@ class SDIMConfig(BlockConfig):
     groups: int = Field(ge=1)
     bits: int = Field(ge=1, le=16)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> SDIMBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.groups, self.bits
         return SDIMBlock(shape, lambda positions: SDIM(*dims), positional=False)

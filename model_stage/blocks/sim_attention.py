@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -109,7 +108,7 @@ class SIMConfig(BlockConfig):
     heads: int = Field(ge=1, le=64)
     head_dim: int = Field(ge=1, le=256)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.time_dim, self.heads, self.head_dim
         return PairBlock(

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -172,7 +171,7 @@ class SparseConfig(BlockConfig):
     heads: int = Field(ge=1, le=64)
     layers: int = Field(ge=1, le=16)
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dim = shape.representation_dim
         return ListBlock(shape, lambda positions: SparseAttention(positions, dim, self), positional=True)

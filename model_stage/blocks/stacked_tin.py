@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -133,7 +132,7 @@ class StackedTINConfig(BlockConfig):
     """Layer l crosses l behaviors."""
     reads_attention = True
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         dims = shape.attention_dim, shape.representation_dim, self.layers
         return PairBlock(shape, lambda positions: StackedTIN(positions, *dims), positional=True, num_masses=self.layers)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -125,7 +124,7 @@ class TINConfig(BlockConfig):
     kind: Literal["tin"]
     reads_attention = True
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         dims = shape.attention_dim, shape.representation_dim
         return PairBlock(shape, lambda positions: TIN(positions, *dims), positional=True, num_masses=1)

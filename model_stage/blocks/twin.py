@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.blocks.interest import InterestBlock
     from model_stage.config.targets import Position
 
 
@@ -142,6 +141,6 @@ class TWINConfig(BlockConfig):
     top_k: int = Field(ge=1)
     """Pairs per candidate that the block's own scores keep."""
 
-    def build(self, shape: Shape) -> InterestBlock:
+    def build(self, shape: Shape) -> TWINBlock:
         """See `BlockConfig`."""
         return TWINBlock(shape, self)

@@ -32,11 +32,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval says which scoring is better."""
-        return self.low > 0.0 or self.high < 0.0
-
 
 def auc(label: AnyArray, score: AnyArray) -> float:
     """Gives the probability that a positive scores above a negative, ties counted half; NaN without both classes.
