@@ -134,9 +134,10 @@ def run_tests(
 ) -> tuple[int, str]:
     """Runs tests in a copy; gives pytest's exit status and what it printed. One that hangs counts as failed."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    options = ["-x", "-p", "no:cacheprovider", f"--timeout={_TEST_S}"]
     if interpreted:
         environment["NUMBA_DISABLE_JIT"] = "1"
-    options = ["-x", "-p", "no:cacheprovider", f"--timeout={_TEST_S}"]
+        options += ["-W", "ignore:overflow encountered:RuntimeWarning"]  # hashes overflow by design
     if side_by_side:
         options += ["-n", str(side_by_side), "--dist", "loadfile"]
     with tempfile.TemporaryFile() as output:
