@@ -16,13 +16,13 @@ from serving.limits import LARGEST_MESSAGE_BYTES, LARGEST_SMALL_MESSAGE_BYTES, t
 from serving.logs import make_logger
 from serving.metrics import ServerMetrics
 from serving.options import ServeOptions
-from serving.place import WorkerPlace
 from serving.server.admission import Admission
 from serving.server.edge import Service
 from serving.server.server import Server, run_until_terminated
 from serving.server.status import COMMON_ROWS, Row, StatusTable
-from serving.server.swaps import Swappable, Swaps
+from serving.server.swaps import Reloadable, Swaps
 from serving.siblings import Siblings
+from serving.slot import WorkerSlot
 from serving.workers.supervisor import Supervisor
 from serving.workers.worker import end_with_supervisor
 
@@ -36,6 +36,7 @@ __all__ = [
     "NotOfferedError",
     "OverloadedError",
     "RelayedError",
+    "Reloadable",
     "Row",
     "ServeOptions",
     "Server",
@@ -45,9 +46,8 @@ __all__ = [
     "Siblings",
     "StatusTable",
     "Supervisor",
-    "Swappable",
     "Swaps",
-    "WorkerPlace",
+    "WorkerSlot",
     "current_call",
     "end_with_supervisor",
     "make_logger",

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.place import WorkerPlace
+from serving.slot import WorkerSlot
 from store.errors import InputError
 
 MOST_REQUESTS = 1024
@@ -37,7 +37,7 @@ class ServeOptions:
     """Time that requests in flight get after SIGTERM."""
     watch_s: float | None = None
     """Seconds from one look at what is published to the next; None = only an operator's `Reload` changes it."""
-    worker: WorkerPlace | None = None
+    worker: WorkerSlot | None = None
     """Where this process stands among the workers of a port; None = it serves alone."""
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from serving.errors import RelayedError
 from serving.limits import LARGEST_MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from serving.place import WorkerPlace
+    from serving.slot import WorkerSlot
 
 OURS = "lookback-"
 """Begins every metadata key of ours."""
@@ -30,11 +30,11 @@ _OPTIONS = (
 class Siblings:
     """Channels to the other workers; thread-safe. They connect with the first call and again by themselves."""
 
-    def __init__(self, place: WorkerPlace) -> None:
-        """Prepares to call the others; `place` is that of this process."""
-        self.own_number = place.number
-        self.numbers = place.others
-        self._channels = {n: grpc.insecure_channel(place.socket(n), options=_OPTIONS) for n in self.numbers}
+    def __init__(self, slot: WorkerSlot) -> None:
+        """Prepares to call the others; `slot` is that of this process."""
+        self.own_number = slot.number
+        self.numbers = slot.others
+        self._channels = {n: grpc.insecure_channel(slot.socket(n), options=_OPTIONS) for n in self.numbers}
 
     def close(self) -> None:
         """Ends every call that waits for an answer."""

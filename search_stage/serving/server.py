@@ -13,7 +13,7 @@ from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from search_stage.serving.service import SEARCH_SERVICE, STATUS_TABLE, SearchMetrics, SearchServicer
 from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
-from serving.place import FIRST, read_served
+from serving.slot import FIRST, read_served
 from store.behavior_store import BehaviorStore
 from store.errors import GenerationError
 from store.live_writer import LiveWriter
@@ -50,21 +50,21 @@ def search_server(
         GenerationError, SearchError: Store or index cannot be served; names the file and what to run.
         InputError: The port is taken.
     """
-    metrics, place = ServerMetrics(), options.worker
-    log = make_logger("search") if place is None else make_logger("search").bind(worker=place.number)
+    metrics, slot = ServerMetrics(), options.worker
+    log = make_logger("search") if slot is None else make_logger("search").bind(worker=slot.number)
     with ExitStack() as stack:
         try:
             store, searcher = _opened(store_root, index_root, config, {})
         except (GenerationError, UnusableIndexError) as error:
-            served = {} if place is None else read_served(place)
+            served = {} if slot is None else read_served(slot)
             if not served:
                 raise
             log.error("refused", reason=str(error), serving=served)
             store, searcher = _opened(store_root, index_root, config, served)
         stack.enter_context(store)
-        writes = append and (place is None or place.number == FIRST)
+        writes = append and (slot is None or slot.number == FIRST)
         writer = stack.enter_context(LiveWriter(store)) if writes else None
-        swaps = Swaps(searcher, metrics.registry, log, place, afterwards=None if writer is None else writer.trim)
+        swaps = Swaps(searcher, metrics.registry, log, slot, on_reload=None if writer is None else writer.trim)
         search = SearchServicer(store, searcher, SearchMetrics(metrics.registry), writer)
         service = Service(
             name=SEARCH_SERVICE,

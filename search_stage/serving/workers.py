@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from search_stage.config import SearchConfig
 from search_stage.errors import SearchError
 from serving import ServeOptions, Supervisor, end_with_supervisor, make_logger
-from serving.place import write_whole
-from serving.workers.standby import serve_orders
+from serving.slot import write_whole
+from serving.workers.fork_server import serve_fork_requests
 from store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def serve_with_workers(spec: WorkerSpec, count: int) -> int:
     Raises:
         InputError: The port is taken.
     """
-    return Supervisor(count, spec.options, spec.command, make_logger("search"), standby=True).run()
+    return Supervisor(count, spec.options, spec.command, make_logger("search"), fork_server=True).run()
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     if standby:
         _, control = standby
         _prepare(_read(file))
-        file = serve_orders(int(control), make_logger("search"))
+        file = serve_fork_requests(int(control), make_logger("search"))
         if not file:
             return
     end_with_supervisor()

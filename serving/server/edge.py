@@ -12,8 +12,8 @@ import grpc
 from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
 from serving.errors import OverloadedError, RelayedError
 from serving.limits import largest_bytes_of
-from serving.place import FIRST
 from serving.siblings import REQUEST_ID
+from serving.slot import FIRST
 from serving.wire.columns import refusal_to_metadata
 from store.errors import FieldError, InputError
 

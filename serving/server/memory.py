@@ -33,8 +33,8 @@ def return_large_blocks() -> bool:
     return all(mallopt(option, value) for option, value in wanted)
 
 
-def pass_over_libraries() -> None:
-    """Has the garbage collector look no more at what is there now; call it before anything is opened that may go again.
+def freeze_libraries() -> None:
+    """Excludes all current objects from garbage collection (gc.freeze); call it before anything that may be closed.
 
     A full collection walks through every object of every library with all threads standing still: 60 ms in the search
     stage, 140 ms in the model stage. In a process that forks it would also write to every page that its children share.

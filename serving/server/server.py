@@ -15,12 +15,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.limits import LARGEST_MESSAGE_BYTES
-from serving.place import WorkerReport, write_whole
 from serving.server.admission import Admission
 from serving.server.edge import Edge, Service
-from serving.server.memory import pass_over_libraries, return_large_blocks
+from serving.server.memory import freeze_libraries, return_large_blocks
 from serving.server.page import open_page
 from serving.siblings import Siblings
+from serving.slot import WorkerReport, write_whole
 from store.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Server:
         metrics: ServerMetrics,
         log: FilteringBoundLogger,
     ) -> None:
-        place = options.worker
+        slot = options.worker
         self._options = options
         self._log = log
         self._metrics = metrics
@@ -89,11 +89,11 @@ class Server:
         self.admission = Admission(options.max_running, options.max_waiting)
         threads = options.max_running + options.max_waiting + SPARE_THREADS
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-        self.siblings = None if place is None else Siblings(place)
+        self.siblings = None if slot is None else Siblings(slot)
         self._server = grpc.server(
             self._pool,
             interceptors=[Edge(services, table, self.admission, metrics, self._log, self.siblings)],
-            options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if place is None else WORKER_OPTIONS)),
+            options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if slot is None else WORKER_OPTIONS)),
             maximum_concurrent_rpcs=threads,
         )
         for service in services:
@@ -109,9 +109,9 @@ class Server:
         self._drained: bool | None = None
 
     def _bind(self) -> int:
-        place = self._options.worker
-        if place is not None:
-            self._server.add_insecure_port(place.socket(place.number))
+        slot = self._options.worker
+        if slot is not None:
+            self._server.add_insecure_port(slot.socket(slot.number))
         address = self._options.address(self._options.port)
         try:
             return self._server.add_insecure_port(address)
@@ -177,7 +177,7 @@ def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    pass_over_libraries()
+    freeze_libraries()
     with make() as server:
         ended.wait()
         if not server.drain():

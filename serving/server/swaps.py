@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import Counter, Gauge, Info
 
-from serving.place import write_whole
 from serving.server.edge import Service
+from serving.slot import write_whole
 from serving.wire.admin import ADMIN_SERVICE, AdminServicer
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from structlog.typing import FilteringBoundLogger
 
-    from serving.place import WorkerPlace
+    from serving.slot import WorkerSlot
 
 _PATIENCE_S = 2.0
 """For a look under way when the server ends; to open a large generation may take minutes, and nobody wants it now."""
 
 
-class Swappable(Protocol):
+class Reloadable(Protocol):
     """Something that serves published generations and can change to newer ones. Names are by kind of artefact."""
 
     def published(self) -> dict[str, str]:
@@ -53,11 +53,11 @@ class Swaps:
 
     def __init__(
         self,
-        part: Swappable,
+        part: Reloadable,
         registry: CollectorRegistry,
         log: FilteringBoundLogger,
-        place: WorkerPlace | None = None,
-        afterwards: Callable[[], object] | None = None,
+        slot: WorkerSlot | None = None,
+        on_reload: Callable[[], object] | None = None,
     ) -> None:
         """Follows for one server.
 
@@ -65,13 +65,13 @@ class Swaps:
             part: What is to change.
             registry: Where to count.
             log: Gets a line for every change and every refusal.
-            place: Of several workers one after another opens what is new, and notes what it serves.
-            afterwards: Called after every reload that was not refused.
+            slot: Of several workers one after another opens what is new, and notes what it serves.
+            on_reload: Called after every reload that was not refused.
         """
         self._part = part
         self._log = log
-        self._place = place
-        self._afterwards = afterwards
+        self._slot = slot
+        self._on_reload = on_reload
         self._lock = threading.Lock()
         self._refused: dict[str, str] | str | None = None
         """What was published when it was last refused, or why even that could not be seen."""
@@ -96,14 +96,14 @@ class Swaps:
         Raises:
             Exception: What is published cannot be served, and why; what was served before goes on being served.
         """
-        with self._lock, nullcontext() if self._place is None else _locked(self._place.turn):
+        with self._lock, nullcontext() if self._slot is None else _locked(self._slot.turn):
             self._swap()
-            if self._afterwards is not None:
-                self._afterwards()
+            if self._on_reload is not None:
+                self._on_reload()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Serves what is published if it is something new; errors are logged, and refusals counted."""
-        seen = self._seen()
+        seen = self._published()
         if seen == self._part.served():
             self._accept()
         elif seen != self._refused:
@@ -112,14 +112,14 @@ class Swaps:
             except Exception as error:
                 self._log.error("reload failed", reason=str(error))
 
-    def _seen(self) -> dict[str, str] | str:
+    def _published(self) -> dict[str, str] | str:
         try:
             return self._part.published()
         except Exception as error:
             return str(error)
 
     def _swap(self) -> None:
-        before, published = self._part.served(), self._seen()
+        before, published = self._part.served(), self._published()
         try:
             self._part.reload()
         except Exception as error:
@@ -138,8 +138,8 @@ class Swaps:
     def _note(self) -> None:
         served = self._part.served()
         self._info.info(served)
-        if self._place is not None:
-            write_whole(self._place.served, json.dumps(served))
+        if self._slot is not None:
+            write_whole(self._slot.served, json.dumps(served))
 
     def _accept(self) -> None:
         self._refused = None
@@ -147,7 +147,7 @@ class Swaps:
 
     @contextmanager
     def watching(self, every_s: float) -> Iterator[None]:
-        """Looks for something new every so many seconds for the time of the block, in a thread of its own."""
+        """Checks for something new every `every_s` seconds for the time of the block, in a thread of its own."""
         ended = threading.Event()
         thread = threading.Thread(target=self._watch, args=(every_s, ended), name="watch", daemon=True)
         thread.start()
@@ -159,7 +159,7 @@ class Swaps:
 
     def _watch(self, every_s: float, ended: threading.Event) -> None:
         while not ended.wait(every_s):
-            self.look()
+            self.check()
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from serving.place import FIRST, WorkerPlace, write_whole
 from serving.server.page import open_page
+from serving.slot import FIRST, WorkerSlot, write_whole
+from serving.workers.fork_server import ForkServer
 from serving.workers.metrics_page import WorkerPages
 from serving.workers.port import reserved_port
-from serving.workers.standby import Standby
 from serving.workers.worker import WorkerProcess
 
 if TYPE_CHECKING:
@@ -55,24 +55,24 @@ class Supervisor:
         command: Callable[[ServeOptions], Sequence[str]],
         log: FilteringBoundLogger,
         *,
-        standby: bool = False,
+        fork_server: bool = False,
     ) -> None:
         """Prepares, and starts nothing.
 
         Args:
             count: Number of workers.
             options: Where to listen; of the Prometheus page, this process's own.
-            command: Gives what to run as a worker, from its own options: the port that was found, and its place.
+            command: Gives what to run as a worker, from its own options: the port that was found, and its slot.
             log: Gets a line for whatever becomes of a worker.
-            standby: Whether the command understands `standby.STANDBY_FLAG` and a descriptor as two more arguments:
-                then one process more is prepared, and forks whoever takes the place of a worker that dies.
+            fork_server: Whether the command understands `STANDBY_FLAG` and a descriptor as two more arguments:
+                then one more process is prepared, and forks the replacement of a worker that dies.
         """
         self._count = count
         self._options = options
         self._command = command
         self._log = log
-        self._has_standby = standby
-        self._standby: Standby | None = None
+        self._has_fork_server = fork_server
+        self._fork_server: ForkServer | None = None
         self._ended = threading.Event()
         self._workers: list[WorkerProcess] = []
 
@@ -91,10 +91,10 @@ class Supervisor:
             port = stack.enter_context(reserved_port(self._options))
             folder = stack.enter_context(_meeting_folder())
             commands = [self._prepare(number, port, folder) for number in range(FIRST, FIRST + self._count)]
-            self._workers = [WorkerProcess(place, command, self._log) for place, command in commands]
-            if self._has_standby:
-                self._standby = Standby(commands[0][1], self._log)
-                stack.callback(self._standby.end)
+            self._workers = [WorkerProcess(slot, command, self._log) for slot, command in commands]
+            if self._has_fork_server:
+                self._fork_server = ForkServer(commands[0][1], self._log)
+                stack.callback(self._fork_server.end)
             if self._options.metrics_port is not None:
                 registry = CollectorRegistry()
                 registry.register(WorkerPages(self._workers))
@@ -103,7 +103,7 @@ class Supervisor:
                 self._log.info("metrics", metrics_port=metrics_port)
             failed = self._start(self._workers[:1])
             if failed == 0:
-                self._wait_for_standby()
+                self._wait_for_fork_server()
                 failed = self._start(self._workers[1:])
             if failed == 0 and not self._ended.is_set():
                 if self._options.port_file is not None:
@@ -113,41 +113,41 @@ class Supervisor:
                 self._tend()
             return self._drain() or failed
 
-    def _prepare(self, number: int, port: int, folder: Path) -> tuple[WorkerPlace, Sequence[str]]:
-        place = WorkerPlace(number=number, count=self._count, folder=folder)
-        options = replace(self._options, port=port, port_file=None, worker=place)
-        return place, self._command(options)
+    def _prepare(self, number: int, port: int, folder: Path) -> tuple[WorkerSlot, Sequence[str]]:
+        slot = WorkerSlot(number=number, count=self._count, folder=folder)
+        options = replace(self._options, port=port, port_file=None, worker=slot)
+        return slot, self._command(options)
 
     def _start(self, workers: Sequence[WorkerProcess]) -> int:
         """Starts workers and waits until they serve; gives the exit status of one that does not come up, else 0."""
         for worker in workers:
-            worker.start(self._standby)
+            worker.start(self._fork_server)
         while not self._ended.wait(TICK_S):
             for worker in workers:
-                worker.tend(again=False)
+                worker.poll(again=False)
                 if worker.exit_code is not None:
                     return worker.exit_code if worker.exit_code > 0 else 1
             if all(worker.report is not None for worker in workers):
                 return 0
         return 0
 
-    def _wait_for_standby(self) -> None:
+    def _wait_for_fork_server(self) -> None:
         """Returns when a process stands by, has failed to, or is not wanted."""
-        if self._standby is not None:
-            self._standby.keep()
-            while self._standby.is_preparing and not self._ended.wait(TICK_S):
+        if self._fork_server is not None:
+            self._fork_server.keep()
+            while self._fork_server.is_preparing and not self._ended.wait(TICK_S):
                 pass
 
     def _tend(self) -> None:
         while not self._ended.wait(TICK_S):
-            if self._standby is not None:
-                self._standby.keep()
+            if self._fork_server is not None:
+                self._fork_server.keep()
             for worker in self._workers:
-                worker.tend(self._standby)
+                worker.poll(self._fork_server)
 
     def _drain(self) -> int:
-        if self._standby is not None:
-            self._standby.end()
+        if self._fork_server is not None:
+            self._fork_server.end()
         in_order = True
         for workers in (self._workers[1:], self._workers[:1]):
             for worker in workers:

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from serving.place import WorkerReport
+from serving.slot import WorkerReport
 from serving.workers.process import reason, start_program
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from serving.place import WorkerPlace
+    from serving.slot import WorkerSlot
+    from serving.workers.fork_server import ForkServer
     from serving.workers.process import ForkedProcess
-    from serving.workers.standby import Standby
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 3.0
@@ -30,49 +30,49 @@ YOUNG_S = 30.0
 class WorkerProcess:
     """Starts a worker, looks after it, ends it. For one thread; `report` may be read by any."""
 
-    def __init__(self, place: WorkerPlace, command: Sequence[str], log: FilteringBoundLogger) -> None:
+    def __init__(self, slot: WorkerSlot, command: Sequence[str], log: FilteringBoundLogger) -> None:
         """Prepares a worker, and starts nothing.
 
         Args:
-            place: Its place.
+            slot: Its slot.
             command: What to run.
             log: Gets a line when it starts, serves and dies.
         """
-        self.number = place.number
+        self.number = slot.number
         self.restarts = 0
         self.report: WorkerReport | None = None
         """None while it does not serve."""
         self.exit_code: int | None = None
         """Of the last time it ended; negative = the signal that it died of."""
         self._command = command
-        self._file = place.report
-        self._log = log.bind(worker=place.number)
+        self._file = slot.report
+        self._log = log.bind(worker=slot.number)
         self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._started_s = 0.0
         self._due_s = 0.0
         self._pause_s = FIRST_PAUSE_S
 
-    def start(self, standby: Standby | None = None) -> None:
+    def start(self, fork_server: ForkServer | None = None) -> None:
         """Starts it as a new program, or has the process that stands by fork it."""
         self._file.unlink(missing_ok=True)
-        self._process = standby.take(self._command[-1]) if standby is not None else None
+        self._process = fork_server.take(self._command[-1]) if fork_server is not None else None
         self._process = self._process or start_program(self._command)
         self._started_s = time.monotonic()
         self._log.info("worker started", worker_pid=self._process.pid)
 
-    def tend(self, standby: Standby | None = None, *, again: bool = True) -> None:
+    def poll(self, fork_server: ForkServer | None = None, *, again: bool = True) -> None:
         """Notes whether it serves or has died.
 
         Args:
-            standby: Forks it again when it has died; None = it is started as a new program.
+            fork_server: Forks it again when it has died; None = it is started as a new program.
             again: Start it again after a pause when it has died.
         """
         if self._process is None:
             if time.monotonic() >= self._due_s:
                 self.restarts += 1
-                self.start(standby)
+                self.start(fork_server)
         elif (code := self._process.poll()) is not None:
-            self._bury(code)
+            self._reap(code)
             if not again:
                 self._log.error("worker could not start", ended_by=reason(code))
                 return
@@ -105,13 +105,13 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        self._bury(code)
+        self._reap(code)
         in_order = code in (0, -signal.SIGTERM)  # the latter: before it could serve at all
         if not in_order:
             self._log.error("worker did not end in order", ended_by=reason(code))
         return in_order
 
-    def _bury(self, code: int) -> None:
+    def _reap(self, code: int) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.close()

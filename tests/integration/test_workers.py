@@ -15,7 +15,7 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.config import SearchConfig
 from search_stage.serving.server import search_server
 from search_stage.serving.workers import WorkerSpec
-from serving import ServeOptions, WorkerPlace
+from serving import ServeOptions, WorkerSlot
 from serving.wire.search import request_to_proto
 from store.building.ingest import ingest
 from store.errors import GenerationError
@@ -113,16 +113,16 @@ def searching(channel):
 
 
 def test_a_worker_that_comes_back_while_what_is_published_is_bad_serves_what_the_others_do(own_world, tmp_path):
-    world, places = own_world, [WorkerPlace(number=number, count=2, folder=tmp_path) for number in (1, 2)]
+    world, slots = own_world, [WorkerSlot(number=number, count=2, folder=tmp_path) for number in (1, 2)]
     good = current_name(world.store, "store")
 
-    def worker(place):
-        return search_server(world.store, world.index, SearchConfig.load(), ServeOptions(worker=place))
+    def worker(slot):
+        return search_server(world.store, world.index, SearchConfig.load(), ServeOptions(worker=slot))
 
-    with worker(places[0]):
+    with worker(slots[0]):
         pass
     bad = publish_bad(world)
-    with worker(places[1]) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    with worker(slots[1]) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         admin = admin_pb2_grpc.AdminServiceStub(channel)
         versions = admin.GetVersions(admin_pb2.GetVersionsRequest(), timeout=10)
         assert versions.versions.store_generation == good
@@ -132,18 +132,18 @@ def test_a_worker_that_comes_back_while_what_is_published_is_bad_serves_what_the
         assert (second.number, second.versions) == (2, versions.versions)
         with pytest.raises(grpc.RpcError, match="0000000"):
             admin.Reload(admin_pb2.ReloadRequest(), timeout=30)
-    places[0].served.unlink()
-    with pytest.raises(GenerationError, match=bad.name), worker(places[0]):
+    slots[0].served.unlink()
+    with pytest.raises(GenerationError, match=bad.name), worker(slots[0]):
         pass
 
 
 def test_a_worker_that_cannot_serve_says_why_in_one_line(world, tmp_path, monkeypatch, capsys):
-    place = WorkerPlace(number=1, count=2, folder=tmp_path)
+    slot = WorkerSlot(number=1, count=2, folder=tmp_path)
     spec = WorkerSpec(
         store_root=world.store,
         index_root=tmp_path / "nothing",
         config=SearchConfig.load(),
-        options=ServeOptions(worker=place),
+        options=ServeOptions(worker=slot),
         append=False,
     )
     *_, module, file = spec.command(spec.options)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from scripts.servers import listening
-from serving.place import write_whole
+from serving.slot import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -44,7 +44,7 @@ def test_the_collector_looks_at_what_is_new_only():
         "import gc, weakref, serving.server.server as server\n"
         "class Node: pass\n"
         "before = len(gc.get_objects())\n"
-        "server.pass_over_libraries()\n"
+        "server.freeze_libraries()\n"
         "node = Node(); node.itself = node; ref = weakref.ref(node); del node\n"
         "gc.collect()\n"
         "print(ref() is None, before, len(gc.get_objects()))\n"

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from serving import ServeOptions, Supervisor, make_logger
-from serving.place import WorkerReport
+from serving.slot import WorkerReport
 from serving.workers.port import reserved_port
 from serving.workers.supervisor import _meeting_folder
 from store.errors import InputError
@@ -44,8 +44,8 @@ STANDING_BY = """
 import sys
 if sys.argv[2:]:
     from serving import make_logger
-    from serving.workers.standby import serve_orders
-    report = serve_orders(int(sys.argv[3]), make_logger("test"))
+    from serving.workers.fork_server import serve_fork_requests
+    report = serve_fork_requests(int(sys.argv[3]), make_logger("test"))
     if not report:
         sys.exit()
 else:
@@ -61,10 +61,10 @@ def worker_or_standby(options):
 class Run:
     """A supervisor at work in this thread, while `script` runs in another; ends with SIGTERM when that does."""
 
-    def __init__(self, command, script, *, workers=2, standby=False, **options):
+    def __init__(self, command, script, *, workers=2, fork_server=False, **options):
         self.log = io.StringIO()
         self.supervisor = Supervisor(
-            workers, ServeOptions(**options), command, make_logger("test", self.log), standby=standby
+            workers, ServeOptions(**options), command, make_logger("test", self.log), fork_server=fork_server
         )
         self.failures = []
 
@@ -183,15 +183,15 @@ def test_whoever_stands_by_forks_the_others_and_those_that_come_after_one_that_d
         run_of.append(run)
         first, second = (report.pid for report in run.reports())
         assert (is_forked(first), is_forked(second)) == (False, True)
-        standbys.append(run.supervisor._standby.pid)
+        standbys.append(run.supervisor._fork_server.pid)
         pids = [kill(run, at) for at in (1, 0, 1, 0)]
-        assert run.supervisor._standby.pid == standbys[0]
+        assert run.supervisor._fork_server.pid == standbys[0]
         os.kill(standbys[0], signal.SIGKILL)
-        standbys.append(wait_for(lambda: (pid := run.supervisor._standby.pid) != standbys[0] and pid))
+        standbys.append(wait_for(lambda: (pid := run.supervisor._fork_server.pid) != standbys[0] and pid))
         assert [report.pid for report in run.reports()] == [pids[-1], pids[-2]]  # whoever forked them may go
         kill(run, 1)
 
-    run = Run(worker_or_standby, script, standby=True)
+    run = Run(worker_or_standby, script, fork_server=True)
     assert run.exit_code == 0
     assert standbys[0] != standbys[1]
     assert not any(map(alive, standbys))

@@ -7,8 +7,8 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serving import Swaps, WorkerPlace, make_logger
-from serving.place import read_served
+from serving import Swaps, WorkerSlot, make_logger
+from serving.slot import read_served
 from store.errors import CorruptGenerationError
 
 
@@ -48,10 +48,10 @@ class Fixture:
 
 def test_something_new_is_served_and_told():
     it = Fixture()
-    it.swaps.look()
+    it.swaps.check()
     assert it.part.opened == []
     it.part.current = "two"
-    it.swaps.look()
+    it.swaps.check()
     assert it.part.name == "two"
     assert it.metric("lookback_swaps_total") == 1
     assert it.metric("lookback_serving_info", kind="two") == 1
@@ -64,7 +64,7 @@ def test_what_is_refused_is_opened_once_until_something_else_is_published(bad):
     it = Fixture()
     it.part.current = bad
     for _ in range(3):
-        it.swaps.look()
+        it.swaps.check()
     assert it.part.opened == [bad]
     assert it.part.name == "one"
     assert it.metric("lookback_refused_generations_total") == 1
@@ -73,7 +73,7 @@ def test_what_is_refused_is_opened_once_until_something_else_is_published(bad):
         it.swaps.reload()
     assert it.metric("lookback_refused_generations_total") == 2
     it.part.current = "two"
-    it.swaps.look()
+    it.swaps.check()
     assert it.part.name == "two"
     assert it.metric("lookback_behind") == 0
 
@@ -81,23 +81,23 @@ def test_what_is_refused_is_opened_once_until_something_else_is_published(bad):
 def test_going_back_to_what_is_served_ends_being_behind():
     it = Fixture()
     it.part.current = "bad"
-    it.swaps.look()
+    it.swaps.check()
     it.part.current = "one"
-    it.swaps.look()
+    it.swaps.check()
     assert it.metric("lookback_behind") == 0
     it.part.current = "bad"
-    it.swaps.look()
+    it.swaps.check()
     assert it.part.opened == ["bad", "bad"]
 
 
 def test_what_comes_afterwards_is_done_after_every_reload_but_a_refused_one():
     done = []
-    it = Fixture(afterwards=lambda: done.append(it.part.name))
+    it = Fixture(on_reload=lambda: done.append(it.part.name))
     it.swaps.reload()
     it.part.current = "bad"
-    it.swaps.look()
+    it.swaps.check()
     it.part.current = "two"
-    it.swaps.look()
+    it.swaps.check()
     assert done == ["one", "two"]
 
 
@@ -105,11 +105,11 @@ def test_an_error_afterwards_reaches_the_operator_and_not_the_timer():
     def fail():
         raise OSError("disk")
 
-    it = Fixture(afterwards=fail)
+    it = Fixture(on_reload=fail)
     with pytest.raises(OSError, match="disk"):
         it.swaps.reload()
     it.part.current = "two"
-    it.swaps.look()
+    it.swaps.check()
     assert it.events() == ["swapped", "reload failed"]
     assert it.metric("lookback_behind") == 0
 
@@ -128,9 +128,9 @@ def test_a_timer_looks_until_the_block_ends():
 
 
 def test_workers_take_turns_and_note_what_they_serve(tmp_path):
-    places = [WorkerPlace(number=number, count=2, folder=tmp_path) for number in (1, 2)]
-    assert read_served(places[0]) == {}
-    first, second = (Fixture(place=place) for place in places)
+    slots = [WorkerSlot(number=number, count=2, folder=tmp_path) for number in (1, 2)]
+    assert read_served(slots[0]) == {}
+    first, second = (Fixture(slot=slot) for slot in slots)
     entered, leave, overlaps = threading.Event(), threading.Event(), []
 
     def slow():
@@ -151,4 +151,4 @@ def test_workers_take_turns_and_note_what_they_serve(tmp_path):
     one.join(30)
     two.join(30)
     assert overlaps == ["two"]
-    assert read_served(places[1]) == {"kind": "two"}
+    assert read_served(slots[1]) == {"kind": "two"}

@@ -1,4 +1,4 @@
-"""The process that stands by: prepared once, it forks whoever takes the place of a worker that died."""
+"""A warm process that forks replacement workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from serving.server.memory import pass_over_libraries
+from serving.server.memory import freeze_libraries
 from serving.workers.process import ForkedProcess, reason, start_program
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 """Of prctl(2)."""
 
 
-class Standby:
-    """The supervisor's end of it; for one thread.
+class ForkServer:
+    """The supervisor's end of the warm process; for one thread.
 
-    It is asked by a line, the last argument of a worker's command, with the read end of a pipe that becomes the
-    worker's standard input: see `serve_orders`. What it forks is left to this process, which learns how it ends, also
-    when nobody stands by any more.
+    A request is a line, the last argument of a worker's command, with the read end of a pipe that becomes the worker's
+    standard input: see `serve_fork_requests`. What it forks becomes a child of this process, which learns how it ends,
+    also after the warm process is gone.
     """
 
     def __init__(self, command: Sequence[str], log: FilteringBoundLogger) -> None:
@@ -71,7 +71,7 @@ class Standby:
         if self._process is not None and (code := self._process.poll()) is not None:
             self._log.error("standby died", ended_by=reason(code))
             self._can_fork = code != CANNOT_FORK
-            self._bury()
+            self._reap()
         if self._process is None and self._can_fork and time.monotonic() >= self._due_s:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -100,7 +100,7 @@ class Standby:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._bury()
+            self._reap()
 
     def _ready(self) -> bool:
         assert self._control is not None
@@ -109,7 +109,7 @@ class Standby:
                 self._is_ready = self._control.recv(len(_READY)) == _READY
         return self._is_ready
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._control is not None
@@ -119,7 +119,7 @@ class Standby:
         self._due_s = time.monotonic() + PAUSE_S
 
 
-def serve_orders(control: int, log: FilteringBoundLogger) -> str:
+def serve_fork_requests(control: int, log: FilteringBoundLogger) -> str:
     """Stands by, in a process that is prepared, and returns in each process that is forked from it.
 
     That one has the supervisor as its parent, a session of its own, and the pipe that came with the order as standard
@@ -136,7 +136,7 @@ def serve_orders(control: int, log: FilteringBoundLogger) -> str:
     if threads > 1:
         log.error("cannot stand by: it has more than one thread; is OMP_NUM_THREADS above 1?", threads=threads)
         sys.exit(CANNOT_FORK)
-    pass_over_libraries()
+    freeze_libraries()
     with socket.socket(fileno=control) as orders:
         log.info("standing by", worker_pid=os.getpid())
         with suppress(BrokenPipeError):

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 
 from serving import make_logger
-from serving.workers import standby
+from serving.workers import fork_server
+from serving.workers.fork_server import CANNOT_FORK, ForkServer
 from serving.workers.process import ForkedProcess
-from serving.workers.standby import CANNOT_FORK, Standby
 
 PROGRAM = """
 import os, sys, threading, time
 from pathlib import Path
 from serving import make_logger
-from serving.workers.standby import serve_orders
+from serving.workers.fork_server import serve_fork_requests
 if sys.argv[1] == "threads":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-file = serve_orders(int(sys.argv[3]), make_logger("test", sys.stdout))
+file = serve_fork_requests(int(sys.argv[3]), make_logger("test", sys.stdout))
 if file:
     part = Path(file).with_suffix(".part")
     part.write_text(f"{os.getpid()} {os.getsid(0)} {threading.active_count()}")
@@ -40,7 +40,7 @@ if file:
 @contextmanager
 def standing_by(name, log=None):
     command = [sys.executable, "-c", PROGRAM, name]
-    one = Standby(command, make_logger("test", log or io.StringIO()))
+    one = ForkServer(command, make_logger("test", log or io.StringIO()))
     one.keep()
     try:
         yield one
@@ -77,7 +77,7 @@ def test_it_forks_children_of_the_supervisor_that_end_with_their_lifeline(tmp_pa
 
 
 def test_one_with_several_threads_does_not_fork_and_is_not_tried_again(monkeypatch):
-    monkeypatch.setattr(standby, "PAUSE_S", 0.0)
+    monkeypatch.setattr(fork_server, "PAUSE_S", 0.0)
     log = io.StringIO()
     with standing_by("threads", log) as one:
         wait_for(lambda: not one.is_preparing)
@@ -90,8 +90,8 @@ def test_one_with_several_threads_does_not_fork_and_is_not_tried_again(monkeypat
 
 
 def test_one_that_does_not_answer_is_killed_and_another_one_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(standby, "PAUSE_S", 0.0)
-    monkeypatch.setattr(standby, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(fork_server, "PAUSE_S", 0.0)
+    monkeypatch.setattr(fork_server, "_ANSWER_S", 0.1)
     log = io.StringIO()
     with standing_by("deaf", log) as one:
         deaf = wait_for(lambda: one.pid)

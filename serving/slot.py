@@ -1,4 +1,4 @@
-"""Where a worker stands among those that serve one port together."""
+"""Identity and files of one worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerPlace:
+class WorkerSlot:
     """Which worker of how many a process is, and the private folder in which they meet.
 
     FOLDER/worker-2.sock    the second worker's socket for the other workers
@@ -72,17 +72,17 @@ class WorkerReport:
             return None
 
 
-def read_served(place: WorkerPlace) -> dict[str, str]:
+def read_served(slot: WorkerSlot) -> dict[str, str]:
     """Gives the names of what a worker of this server served last, by kind; empty while none has served."""
     try:
-        names: dict[str, str] = json.loads(place.served.read_text(encoding="ascii"))
+        names: dict[str, str] = json.loads(slot.served.read_text(encoding="ascii"))
     except FileNotFoundError:
         return {}
     return names
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a small file so that whoever finds it finds all of it."""
+    """Writes a small file atomically: a reader finds all of it or nothing."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="ascii")
     part.replace(path)
