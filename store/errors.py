@@ -17,8 +17,12 @@ StoreError
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class LookbackError(Exception):
@@ -122,3 +126,12 @@ class StoreClosedError(StoreError):
 
 class DeadlineExceededError(StoreError):
     """The time of a request is spent; the rest of the work was not done."""
+
+
+@contextmanager
+def translate_os_errors(what: str) -> Iterator[None]:
+    """Turns a refusal of the file system into `StoreIOError`, saying what could not be done."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreIOError(f"{what}: {exc}; free space or fix the permissions, then run it again") from exc

@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from store.errors import LookbackError, StoreError
-from store.publishing.generation import translate_os_errors
+from store.errors import LookbackError, StoreError, translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

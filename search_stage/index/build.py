@@ -25,9 +25,9 @@ from search_stage.index.layout import (
 from search_stage.index.representatives import representatives
 from search_stage.index.rows import fill_table, find_sources
 from search_stage.index.selfcheck import check_norms, check_recall, measure
-from store.errors import StoreError
+from store.errors import StoreError, translate_os_errors
 from store.files.arrays import save_array
-from store.publishing.generation import GenerationWriter, translate_os_errors
+from store.publishing.generation import GenerationWriter
 from store.publishing.kept import LOCK_FILE, remove_generations, remove_leftovers, roll_back
 from store.publishing.lock import FileLock
 

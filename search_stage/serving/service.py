@@ -206,12 +206,4 @@ def _next_token(timestamp_ms: I64, as_of_ms: int | None, skip: int) -> str:
 
 def _newest_first(behaviors: BehaviorColumns, limit: int) -> BehaviorColumns:
     """Gives the newest of some behaviors, in the reverse of their order."""
-    newest = slice(-1, -limit - 1, -1)
-    return BehaviorColumns(
-        item=behaviors.item[newest],
-        category=behaviors.category[newest],
-        timestamp_ms=behaviors.timestamp_ms[newest],
-        domain=behaviors.domain[newest],
-        action=behaviors.action[newest],
-        scene=behaviors.scene[newest],
-    )
+    return behaviors.take(slice(-1, -limit - 1, -1))

@@ -19,7 +19,7 @@ from store.base.meta import StoreMeta, read_meta
 from store.building.clean_up import clean_up
 from store.building.delta_part import spill_delta
 from store.building.event_files import BehaviorFiles, join_kinds
-from store.building.names import NAME_KINDS, merge_names, sorted_names, spilled_names
+from store.building.names import NAME_KINDS, merge_names, sorted_names, spilled_names, without
 from store.building.options import BuildReport
 from store.building.partition import BaseSource, PartSource, Plan, by_domain
 from store.building.spill import used_words
@@ -28,17 +28,16 @@ from store.building.work import Work, encode_partitions, partition_bits, spill_p
 from store.dataset.readers import find_files
 from store.dataset.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
 from store.dataset.table_reader import TableReader
-from store.delta.delta import Delta
-from store.delta.writer import DeltaWriter
-from store.errors import GenerationError, InputError, MissingGenerationError
-from store.publishing.generation import GenerationWriter, current_name, open_generation, translate_os_errors
+from store.delta.writer import open_delta
+from store.errors import GenerationError, InputError, MissingGenerationError, translate_os_errors
+from store.publishing.generation import GenerationWriter, current_name, open_generation
 from store.publishing.kept import LOCK_FILE, remove_leftovers
 from store.publishing.lock import FileLock
 from store.taxonomy.numbering import build_taxonomy
 from store.vocabulary import join_vocabularies, recode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from store.base.tables import FieldTable
@@ -94,7 +93,7 @@ class _Build:
         self._files = options.files or _NO_FILES
 
     def run(self) -> BuildReport:
-        transaction = _delta(self._root).begin()
+        transaction = open_delta(self._root).begin()
         try:
             kinds = self._kinds(transaction)
             bits = partition_bits(
@@ -245,8 +244,8 @@ class _Build:
         if kind == "user":
             # The base has names of users who came back before it was built; those deleted since are out.
             since = self._deleted_since(deleted)
-            shown = [_without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
-            ids = [_without(names, deleted) for names in ids]
+            shown = [without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
+            ids = [without(names, deleted) for names in ids]
         try:
             yield from merge_names(kind, shown, [*ids, live])
         finally:
@@ -296,16 +295,3 @@ def _current(root: Path, options: BuildOptions) -> OpenedGeneration | None:
             return None
         raise
     return opened
-
-
-def _delta(root: Path) -> Delta:
-    delta = Delta.open(root)
-    if delta is None:
-        DeltaWriter(root).close()  # makes it
-        delta = Delta.open(root)
-        assert delta is not None
-    return delta
-
-
-def _without(names: Iterator[tuple[int, str]], deleted: Collection[int]) -> Iterator[tuple[int, str]]:
-    return ((key, name) for key, name in names if key not in deleted)

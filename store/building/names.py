@@ -14,12 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from store.errors import InputError
-from store.publishing.generation import translate_os_errors
+from store.errors import InputError, translate_os_errors
 from store.types import NameKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from store.dataset.parsing import IdPool
@@ -101,3 +100,8 @@ def _read(path: Path) -> Named:
     with pa.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=1 << 16):
             yield from zip(batch.column("id").to_pylist(), batch.column("name").to_pylist(), strict=True)
+
+
+def without(names: Iterator[tuple[int, str]], users: Collection[int]) -> Iterator[tuple[int, str]]:
+    """Leaves out the names of some users."""
+    return ((key, name) for key, name in names if key not in users)

@@ -19,12 +19,11 @@ import numpy as np
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from store.errors import BadRow
+from store.errors import BadRow, translate_os_errors
 from store.events import STREAMS_PER_DOMAIN, EventRows
 from store.fields import ID, VALUE_TYPES, FieldKinds, value_type_of
 from store.files.arrays import write_npy
 from store.keys import mix
-from store.publishing.generation import translate_os_errors
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.errors import BadRow, TooManyBadRowsError
-from store.publishing.generation import translate_os_errors
+from store.errors import BadRow, TooManyBadRowsError, translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,9 +19,9 @@ import pyarrow.parquet
 
 from store.dataset.parsing import is_text
 from store.dataset.readers import find_files, read_table
+from store.errors import translate_os_errors
 from store.fields import NUMBER, type_of
 from store.lists import Lists
-from store.publishing.generation import translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

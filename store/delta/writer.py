@@ -270,3 +270,19 @@ class DeltaWriter:
 
     def _guard(self) -> AbstractContextManager[None]:
         return translate(self._folder, advice=ADVICE)
+
+
+def open_delta(root: Path) -> Delta:
+    """Opens the delta of a root for reading, after making it if need be.
+
+    Raises:
+        LockedError: There is none, and another process is just making it.
+        CorruptGenerationError: It is damaged.
+        StoreIOError: The file system refuses.
+    """
+    delta = Delta.open(root)
+    if delta is None:
+        DeltaWriter(root).close()  # makes it
+        delta = Delta.open(root)
+        assert delta is not None
+    return delta

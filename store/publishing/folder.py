@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.errors import InputError
-from store.publishing.generation import sync_path, translate_os_errors
+from store.errors import InputError, translate_os_errors
+from store.publishing.generation import sync_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

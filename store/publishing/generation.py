@@ -20,14 +20,13 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import JsonValue
 
-from store.errors import CorruptGenerationError, MissingGenerationError, StoreIOError
+from store.errors import CorruptGenerationError, MissingGenerationError, translate_os_errors
 from store.publishing.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -40,7 +39,6 @@ from store.publishing.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
 GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
@@ -206,15 +204,6 @@ def open_generation(root: Path, kind: Kind, name: str | None = None, *, check_co
         for relative, entry in manifest.files.items():
             _check_file(path, relative, entry, advice)
     return OpenedGeneration(path=path, manifest=manifest)
-
-
-@contextmanager
-def translate_os_errors(what: str) -> Iterator[None]:
-    """Turns a refusal of the file system into `StoreIOError`, saying what could not be done."""
-    try:
-        yield
-    except OSError as exc:
-        raise StoreIOError(f"{what}: {exc}; free space or fix the permissions, then run it again") from exc
 
 
 def _rebuild(root: Path, kind: Kind) -> str:

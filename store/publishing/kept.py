@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from store.errors import MissingGenerationError
+from store.errors import MissingGenerationError, translate_os_errors
 from store.publishing.generation import (
     GENERATION_NAME,
     current_name,
     swap_current,
-    translate_os_errors,
 )
 
 if TYPE_CHECKING:

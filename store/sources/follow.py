@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from store.dataset.json_rows import parse_lines
-from store.errors import InputError
-from store.publishing.generation import translate_os_errors
+from store.errors import InputError, translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
