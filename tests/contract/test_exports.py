@@ -58,7 +58,8 @@ def test_the_list_is_exact_and_every_name_is_there(package):
 @pytest.mark.parametrize("package", EXPORTS)
 def test_every_error_of_a_package_is_exported(package):
     errors = importlib.import_module(f"{package}.errors")
-    own = {name for name, value in vars(errors).items() if getattr(value, "__module__", "") == errors.__name__}
+    classes = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
+    own = {name for name, value in classes.items() if value.__module__ == errors.__name__}
     assert own <= set(EXPORTS[package].split())
 
 
