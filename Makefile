@@ -25,7 +25,7 @@ mutate: kernels ; $(BIN)/python -m scripts.checks.mutate
 check: lint types layers check-protos check-wheel
 lint: .venv/dev.stamp ; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 types: .venv/dev.stamp
-	@$(BIN)/mypy -p store -p search_stage -p model_stage & mypy=$$!; \
+	@$(BIN)/mypy -p store -p serving -p search_stage -p model_stage & mypy=$$!; \
 	$(BIN)/pyright; others=$$?; wait $$mypy; failed=$$?; exit $$((failed | others))
 layers: .venv/dev.stamp ; $(BIN)/lint-imports
 protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.generate_protos
