@@ -33,23 +33,17 @@ def _shared(
     ] = False,
     max_running: Annotated[int, typer.Option(help="Requests that a process works on at once.")] = 4,
     max_waiting: Annotated[int, typer.Option(help="Requests that may wait for that; more are turned away.")] = 64,
-    grace_seconds: Annotated[float, typer.Option(help="Time that requests in flight get after SIGTERM.")] = 10.0,
-    watch_seconds: Annotated[
-        float, typer.Option(help="Time from one look for a new generation to the next; 0 = wait for Admin.Reload.")
+    grace_s: Annotated[
+        float, typer.Option("--grace-seconds", help="Time that requests in flight get after SIGTERM.")
+    ] = 10.0,
+    watch_s: Annotated[
+        float,
+        typer.Option(
+            "--watch-seconds", help="Time from one look for a new generation to the next; 0 = wait for Admin.Reload."
+        ),
     ] = 5.0,
-) -> ServeOptions:
-    return ServeOptions(
-        host=host,
-        port=port,
-        port_file=port_file,
-        metrics_port=metrics_port,
-        reflection=reflection,
-        insecure=insecure,
-        max_running=max_running,
-        max_waiting=max_waiting,
-        grace_s=grace_seconds,
-        watch_s=watch_seconds or None,
-    )
+) -> None:
+    """Has the names of `ServeOptions` for its parameters; only its signature is used."""
 
 
 def serve_options(*, port: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -65,7 +59,7 @@ def serve_options(*, port: int) -> Callable[[Callable[..., None]], Callable[...,
     def with_options(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**given: Any) -> None:  # noqa: ANN401 (the values of a command line)
-            options = _shared(**{name: given.pop(name) for name in names})
+            options = ServeOptions(**{name: given.pop(name) for name in names})
             command(**given, options=options)
 
         own = inspect.signature(command, eval_str=True).parameters.values()

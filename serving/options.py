@@ -35,8 +35,8 @@ class ServeOptions:
     max_waiting: int = 64
     grace_s: float = 10.0
     """Time that requests in flight get after SIGTERM."""
-    watch_s: float | None = None
-    """Seconds from one look at what is published to the next; None = only an operator's `Reload` changes it."""
+    watch_s: float = 0.0
+    """Seconds from one look at what is published to the next; 0 = only an operator's `Reload` changes it."""
     worker: WorkerSlot | None = None
     """Where this process stands among the workers of a port; None = it serves alone."""
 
@@ -47,7 +47,7 @@ class ServeOptions:
         for name, number, least in (("max-running", self.max_running, 1), ("max-waiting", self.max_waiting, 0)):
             if not least <= number <= MOST_REQUESTS:
                 raise InputError(f"{name}: {number} is outside {least} .. {MOST_REQUESTS}")
-        for name, seconds in (("grace-seconds", self.grace_s), ("watch-seconds", self.watch_s or 0.0)):
+        for name, seconds in (("grace-seconds", self.grace_s), ("watch-seconds", self.watch_s)):
             if not 0 <= seconds < math.inf:
                 raise InputError(f"{name}: {seconds} is no number of seconds from 0 up")
         if not (self.insecure or is_loopback(self.host)):

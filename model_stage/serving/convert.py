@@ -13,7 +13,12 @@ from serving.wire.columns import (
     encode_column,
     fields_from_proto,
     fields_to_proto,
+    same_fields,
 )
+
+_RESULT = ("num_behaviors", "degraded", "degraded_reason", "ancestors_reason")
+_BEHAVIOR = tuple(ExplainedBehavior.__dataclass_fields__.keys() - {"side_info", "attention"})
+_VERSIONS = tuple(Versions.__dataclass_fields__)
 
 
 def request_from_proto(message: pb.RankRequest) -> RankRequest:
@@ -55,11 +60,8 @@ def result_to_proto(result: RankResult) -> pb.RankResponse:
         targets=result.targets,
         probability=encode_column(result.probability),
         num_retrieved=encode_column(result.num_retrieved),
-        num_behaviors=result.num_behaviors,
-        degraded=result.degraded,
-        degraded_reason=result.degraded_reason,
         versions=_versions_to_proto(result.versions),
-        ancestors_reason=result.ancestors_reason,
+        **same_fields(result, _RESULT),
     )
 
 
@@ -75,11 +77,8 @@ def result_from_proto(message: pb.RankResponse) -> RankResult:
         targets=tuple(message.targets),
         probability=decode_column("probability", message.probability, np.float32, shape[0] * shape[1]).reshape(shape),
         num_retrieved=num_retrieved,
-        num_behaviors=message.num_behaviors,
-        degraded=message.degraded,
-        degraded_reason=message.degraded_reason,
         versions=_versions_from_proto(message.versions),
-        ancestors_reason=message.ancestors_reason,
+        **same_fields(message, _RESULT),
     )
 
 
@@ -90,18 +89,7 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
         probability=encode_column(np.array(result.probability, np.float32)),
         behaviors=[
             pb.ExplainedBehavior(
-                item=behavior.item,
-                category=behavior.category,
-                timestamp_ms=behavior.timestamp_ms,
-                domain=behavior.domain,
-                action=behavior.action,
-                match_level=behavior.match_level,
-                source=behavior.source,
-                score=behavior.score,
-                attention=behavior.attention,
-                item_name=behavior.item_name,
-                category_name=behavior.category_name,
-                scene=behavior.scene,
+                **same_fields(behavior, (*_BEHAVIOR, "attention")),
                 side_info=[_side_info_to_proto(field, value) for field, value in behavior.side_info.items()],
             )
             for behavior in result.behaviors
@@ -137,13 +125,9 @@ def explanation_from_proto(message: pb.ExplainResponse) -> ExplainResult:
 
 
 def _side_info_to_proto(field: str, value: str | float | None) -> pb.SideInfo:
-    match value:
-        case None:
-            return pb.SideInfo(field=field)
-        case str():
-            return pb.SideInfo(field=field, text=value)
-        case _:
-            return pb.SideInfo(field=field, number=value)
+    if value is None:
+        return pb.SideInfo(field=field)
+    return pb.SideInfo(field=field, text=value) if isinstance(value, str) else pb.SideInfo(field=field, number=value)
 
 
 def _side_info_from_proto(message: pb.SideInfo) -> str | float | None:
@@ -154,35 +138,15 @@ def _side_info_from_proto(message: pb.SideInfo) -> str | float | None:
 
 def _behavior_from_proto(message: pb.ExplainedBehavior) -> ExplainedBehavior:
     return ExplainedBehavior(
-        item=message.item,
-        item_name=message.item_name,
-        category=message.category,
-        category_name=message.category_name,
-        timestamp_ms=message.timestamp_ms,
-        domain=message.domain,
-        action=message.action,
-        match_level=message.match_level,
-        source=message.source,
-        score=message.score,
-        scene=message.scene,
+        **same_fields(message, _BEHAVIOR),
         side_info={each.field: _side_info_from_proto(each) for each in message.side_info},
         attention=tuple(message.attention),
     )
 
 
 def _versions_to_proto(versions: Versions) -> pb.Versions:
-    return pb.Versions(
-        bundle=versions.bundle,
-        store_generation=versions.store_generation,
-        index_generation=versions.index_generation,
-        index_model=versions.index_model,
-    )
+    return pb.Versions(**same_fields(versions, _VERSIONS))
 
 
 def _versions_from_proto(message: pb.Versions) -> Versions:
-    return Versions(
-        bundle=message.bundle,
-        store_generation=message.store_generation,
-        index_generation=message.index_generation,
-        index_model=message.index_model,
-    )
+    return Versions(**same_fields(message, _VERSIONS))

@@ -45,7 +45,7 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
         service = Service(
             name=RANKING_SERVICE, add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking)
         )
-        watching = nullcontext() if options.watch_s is None else swaps.watching(options.watch_s)
+        watching = swaps.watching(options.watch_s) if options.watch_s else nullcontext()
         with Server((service, swaps.admin), options, STATUS_TABLE, metrics, log) as server, watching:
             yield server
 

@@ -72,7 +72,7 @@ def search_server(
             first_worker_only=WRITES if append else frozenset(),
         )
         server = stack.enter_context(Server((service, swaps.admin), options, STATUS_TABLE, metrics, log))
-        if options.watch_s is not None:
+        if options.watch_s:
             stack.enter_context(swaps.watching(options.watch_s))
         yield server
 

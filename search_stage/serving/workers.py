@@ -54,13 +54,15 @@ def serve_with_workers(spec: WorkerSpec, count: int) -> int:
 
 def main() -> None:
     """Runs one worker, or what forks workers."""
-    from search_stage.serving.server import serve
+    from search_stage.serving.server import serve, warm_up_process
     from store.terminal import exit_on_error
 
     file, *standby = sys.argv[1:]
     if standby:
         _, control = standby
-        _prepare(_read(file))
+        spec = _read(file)
+        with suppress(SearchError, StoreError):  # whoever serves says what is wrong
+            warm_up_process(spec.store_root, spec.index_root, spec.config)
         file = serve_fork_requests(int(control), make_logger("search"))
         if not file:
             return
@@ -68,14 +70,6 @@ def main() -> None:
     spec = _read(file)
     with exit_on_error():
         serve(spec.store_root, spec.index_root, spec.config, spec.options, append=spec.append)
-
-
-def _prepare(spec: WorkerSpec) -> None:
-    """Loads what a worker needs, while there is time."""
-    from search_stage.serving.server import warm_up_process
-
-    with suppress(SearchError, StoreError):  # whoever serves says what is wrong
-        warm_up_process(spec.store_root, spec.index_root, spec.config)
 
 
 def _read(file: str) -> WorkerSpec:

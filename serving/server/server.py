@@ -26,7 +26,6 @@ from store.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
 
@@ -135,9 +134,7 @@ class Server:
         self._log.info("serving", address=options.address(self.port), metrics_port=self.metrics_port)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.drain()
 
     def drain(self) -> bool:

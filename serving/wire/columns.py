@@ -32,6 +32,8 @@ _CODES: dict[np.dtype[Any], pb.DType.ValueType] = {
     np.dtype("<f4"): pb.D_TYPE_FLOAT32,
 }
 _NAMES = {code: dtype.name.upper() for dtype, code in _CODES.items()}
+_CANDIDATES = ("item", "category", "covers", "covers_offsets")
+_MORE = ("more_categories", "more_offsets")
 
 
 def encode_column(array: AnyArray) -> pb.Column:
@@ -68,6 +70,31 @@ def decode_column(name: str, column: pb.Column, expected: npt.DTypeLike, length:
     if dtype.kind == "f" and not bool(np.isfinite(array).all()):
         raise InputError(f"{name}: every value must be finite")
     return array
+
+
+def encode_columns(holder: object, names: Iterable[str]) -> dict[str, Any]:
+    """Gives the messages of an object's columns, for the fields of its own message that have the same names."""
+    return {name: encode_column(getattr(holder, name)) for name in names}
+
+
+def decode_columns(
+    prefix: str, message: object, types: Mapping[str, npt.DTypeLike], length: int | None = None
+) -> dict[str, Any]:
+    """Gives several columns of a message, by name; without `length` they must be as long as the first.
+
+    Raises:
+        InputError: As `decode_column`; names the field, with a prefix.
+    """
+    columns: dict[str, Any] = {}
+    for name, expected in types.items():
+        columns[name] = decode_column(prefix + name, getattr(message, name), expected, length)
+        length = len(columns[name])
+    return columns
+
+
+def same_fields(holder: object, names: Iterable[str]) -> dict[str, Any]:
+    """Gives what stands as it is both in a message and in the object that it is of: numbers and text, by name."""
+    return {name: getattr(holder, name) for name in names}
 
 
 def encode_field(name: str, values: FieldColumn) -> pb.NamedColumn:
@@ -154,14 +181,7 @@ def fields_from_proto(
 def candidates_to_proto(candidates: Candidates) -> pb.Candidates:
     """Gives the message of candidates."""
     has_more = len(candidates.more_offsets) > 0
-    return pb.Candidates(
-        item=encode_column(candidates.item),
-        category=encode_column(candidates.category),
-        covers=encode_column(candidates.covers),
-        covers_offsets=encode_column(candidates.covers_offsets),
-        more_categories=encode_column(candidates.more_categories) if has_more else None,
-        more_offsets=encode_column(candidates.more_offsets) if has_more else None,
-    )
+    return pb.Candidates(**encode_columns(candidates, _CANDIDATES + _MORE if has_more else _CANDIDATES))
 
 
 def candidates_from_proto(message: pb.Candidates) -> Candidates:

@@ -11,9 +11,12 @@ from serving.wire.columns import (
     candidates_from_proto,
     candidates_to_proto,
     decode_column,
+    decode_columns,
     encode_column,
+    encode_columns,
     fields_from_proto,
     fields_to_proto,
+    same_fields,
 )
 from store.errors import InputError
 from store.events import EventBatch
@@ -24,6 +27,19 @@ from store.types import NO_ID, Vocabulary
 if TYPE_CHECKING:
     from store.delta.batch import AppendResult
     from store.types import I32, U64
+
+_BEHAVIORS = {
+    "item": np.uint64,
+    "category": np.uint64,
+    "timestamp_ms": np.int64,
+    "domain": np.uint8,
+    "action": np.uint8,
+    "scene": np.uint16,
+}
+_PAIRS = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
+"""What is said of each retrieved behavior of each candidate."""
+_ABOUT = ("num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
+"""What is said of a whole answer."""
 
 
 def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchRequest:
@@ -65,21 +81,11 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
     return pb.SearchResponse(
         behaviors=behaviors_to_proto(result.behaviors),
         vocabulary=vocabulary_to_proto(result.vocabulary),
-        offsets=encode_column(result.offsets),
-        index=encode_column(result.index),
-        score=encode_column(result.score),
-        match_level=encode_column(result.match_level),
-        source=encode_column(result.source),
-        same_as=encode_column(result.same_as),
+        **encode_columns(result, ("offsets", "index", *_PAIRS, "same_as", "candidate_category")),
+        **same_fields(result, _ABOUT),
         statistics=_statistics_to_proto(result.statistics),
-        candidate_category=encode_column(result.candidate_category),
         candidate_fields=fields_to_proto(result.candidate_fields),
         user_fields=fields_to_proto(result.user_fields),
-        num_behaviors=result.num_behaviors,
-        num_unknown_items=result.num_unknown_items,
-        store_generation=result.store_generation,
-        index_generation=result.index_generation,
-        index_model=result.index_model,
         behavior_fields=fields_to_proto(result.behavior_fields),
         names=None if result.names is None else _names_to_proto(result.names),
     )
@@ -104,19 +110,13 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         vocabulary=vocabulary_from_proto(message.vocabulary),
         offsets=offsets,
         index=index,
-        score=decode_column("score", message.score, np.float32, pairs),
-        match_level=decode_column("match_level", message.match_level, np.uint8, pairs),
-        source=decode_column("source", message.source, np.uint8, pairs),
+        **decode_columns("", message, _PAIRS, pairs),
+        **same_fields(message, _ABOUT),
         same_as=_same_as(message, num_candidates),
         statistics=_statistics_from_proto(message.statistics, num_candidates),
         candidate_category=decode_column("candidate_category", message.candidate_category, np.uint64, num_candidates),
         candidate_fields=fields_from_proto("candidate", message.candidate_fields, num_candidates),
         user_fields=fields_from_proto("user", message.user_fields, 1),
-        num_behaviors=message.num_behaviors,
-        num_unknown_items=message.num_unknown_items,
-        store_generation=message.store_generation,
-        index_generation=message.index_generation,
-        index_model=message.index_model,
         behavior_fields=fields_from_proto("behavior", message.behavior_fields, union, lists=False),
         names=_names_from_proto(message.names, union, num_candidates) if message.HasField("names") else None,
     )
@@ -133,14 +133,7 @@ def _same_as(message: pb.SearchResponse, num_candidates: int) -> I32:
 
 def behaviors_to_proto(behaviors: BehaviorColumns) -> pb.Behaviors:
     """Gives the message of behaviors, in the order they come in."""
-    return pb.Behaviors(
-        item=encode_column(behaviors.item),
-        category=encode_column(behaviors.category),
-        timestamp_ms=encode_column(behaviors.timestamp_ms),
-        domain=encode_column(behaviors.domain),
-        action=encode_column(behaviors.action),
-        scene=encode_column(behaviors.scene),
-    )
+    return pb.Behaviors(**encode_columns(behaviors, _BEHAVIORS))
 
 
 def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:
@@ -149,16 +142,7 @@ def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:
     Raises:
         InputError: The columns are not of one length, or of the wrong type; names the field.
     """
-    item = decode_column("behaviors.item", message.item, np.uint64)
-    length = len(item)
-    return BehaviorColumns(
-        item=item,
-        category=decode_column("behaviors.category", message.category, np.uint64, length),
-        timestamp_ms=decode_column("behaviors.timestamp_ms", message.timestamp_ms, np.int64, length),
-        domain=decode_column("behaviors.domain", message.domain, np.uint8, length),
-        action=decode_column("behaviors.action", message.action, np.uint8, length),
-        scene=decode_column("behaviors.scene", message.scene, np.uint16, length),
-    )
+    return BehaviorColumns(**decode_columns("behaviors.", message, _BEHAVIORS))
 
 
 def vocabulary_to_proto(vocabulary: Vocabulary) -> pb.Vocabulary:
@@ -175,10 +159,7 @@ def _statistics_to_proto(statistics: MatchStatistics) -> pb.MatchStatistics:
     return pb.MatchStatistics(
         streams=[pb.Stream(domain=domain, action=action) for domain, action in statistics.streams],
         num_levels=statistics.count.shape[1],
-        count=encode_column(statistics.count),
-        age_ms=encode_column(statistics.age_ms),
-        total_count=encode_column(statistics.total_count),
-        total_age_ms=encode_column(statistics.total_age_ms),
+        **encode_columns(statistics, ("count", "age_ms", "total_count", "total_age_ms")),
     )
 
 
@@ -198,9 +179,7 @@ def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> 
 
 def _names_to_proto(names: Names) -> pb.Names:
     return pb.Names(
-        behavior_items=names.behavior_items,
-        behavior_categories=names.behavior_categories,
-        candidates=names.candidates,
+        **same_fields(names, ("behavior_items", "behavior_categories", "candidates")),
         behavior_fields=[pb.FieldNames(field=field, values=each) for field, each in names.behavior_fields.items()],
     )
 

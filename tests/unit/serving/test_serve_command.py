@@ -53,7 +53,7 @@ def test_a_command_gets_its_own_options_and_the_shared_ones():
         max_running=2,
         max_waiting=0,
         grace_s=1.5,
-        watch_s=None,
+        watch_s=0.0,
     )
 
 
