@@ -14,6 +14,7 @@ import numpy as np
 
 from store.columns import Columns
 from store.errors import InputError
+from store.fields import NUMBER, value_type_of
 from store.lists import check_offsets
 from store.types import NO_ID
 
@@ -196,6 +197,21 @@ class SearchResult:
     missing)."""
     names: Names | None = None
     """Only when the request asked for them."""
+
+    def readable_fields(self) -> dict[str, list[str | float | None]]:
+        """Gives the side-info that was asked for, for people: names of ids, numbers; None = missing. (U,) each.
+
+        For answers with names.
+        """
+        assert self.names is not None, "asked for"
+        columns: dict[str, list[str | float | None]] = {}
+        for name, values in self.behavior_fields.items():
+            # Numbers have no names, and a search stage of an earlier version gives none.
+            unnamed = values.tolist() if NUMBER.fits(values) else map(str, values.tolist())
+            shown = self.names.behavior_fields.get(name, unnamed)
+            given = value_type_of(values).given(values)
+            columns[name] = [value if there else None for value, there in zip(shown, given, strict=True)]
+        return columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

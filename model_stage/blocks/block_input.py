@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from model_stage.blocks.pairs import AttentionInput
     from model_stage.config.targets import Position
 
+    Positions = Sequence[Position]
+    """Positional encodings of one table set."""
+
 NODE = "node"
 """Name of the part of an embedding that is the taxonomy path: item and categories."""
 
@@ -55,7 +58,7 @@ class BlockInput:
     known_buckets: dict[Position, Tensor] = field(default_factory=dict)
     """Buckets already computed; `buckets_of` fills it."""
 
-    def buckets_of(self, positions: Sequence[Position]) -> list[Tensor]:
+    def buckets_of(self, positions: Positions) -> list[Tensor]:
         """Gives the bucket of each pair under each encoding, int64 (M,) each; an encoding is computed once."""
         for position in positions:
             if position not in self.known_buckets:
@@ -67,11 +70,11 @@ class BlockInput:
                 )
         return [self.known_buckets[position] for position in positions]
 
-    def pairs_with(self, positions: Sequence[Position]) -> AttentionInput:
+    def pairs_with(self, positions: Positions) -> AttentionInput:
         """Gives the input of a block over pairs."""
         return replace(self.pairs, buckets=self.buckets_of(positions))
 
-    def lists_with(self, positions: Sequence[Position]) -> tuple[ListInput, DistinctLists]:
+    def lists_with(self, positions: Positions) -> tuple[ListInput, DistinctLists]:
         """Gives the input of a block over lists, made of the representations, and how its lists were found."""
         pairs, buckets = self.pairs, self.buckets_of(positions)
         lists = distinct_lists([pairs.behavior_M, *buckets], pairs.candidate_M, self.request_B)

@@ -31,7 +31,6 @@ from model_stage.blocks.pairs import (
     full_precision,
     pair_scores,
     pair_softmax,
-    pooled_buckets,
     pooled_rows,
     top_k_pairs,
 )
@@ -41,8 +40,7 @@ from model_stage.blocks.registry import BlockConfig, register
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +68,7 @@ class WholeHistories:
 class DARE(nn.Module):
     """One attention over decoupled tables; `search` chooses the pairs that `forward` attends over."""
 
-    def __init__(self, positions: Sequence[Position], representation_dim: int, time_dim: int) -> None:
+    def __init__(self, positions: Positions, representation_dim: int, time_dim: int) -> None:
         super().__init__()
         self.attention_positions = PositionTables(positions, time_dim)
         self.representation_positions = PositionTables(positions, time_dim)
@@ -99,12 +97,11 @@ class DARE(nn.Module):
         tables = self.representation_positions
         weight_M1, mass_B1 = pair_softmax(self.scores(x)[:, None], x.candidate_M, x.num_candidates)
         item_M1R = x.representation_UR.index_select(0, x.behavior_M)[:, None]
-        pooled_BR = pooled_rows(weight_M1, item_M1R, x.candidate_M, x.num_candidates).squeeze(1)
-        time_BP = pooled_BR.new_zeros((x.num_candidates, len(tables.candidate_row)))
-        for table_NP, bucket_M in zip(tables.rows, x.buckets, strict=True):
-            rows_B1P = pooled_buckets(weight_M1, table_NP[:, None], x.candidate_M, bucket_M, x.num_candidates)
-            time_BP = time_BP + rows_B1P.squeeze(1)
-        representation_BR = self._crossed(torch.cat([pooled_BR, time_BP], dim=1), x.representation_BR)
+        items_B1R = pooled_rows(weight_M1, item_M1R, x.candidate_M, x.num_candidates)
+        nothing_B1P = items_B1R.new_zeros((x.num_candidates, 1, len(tables.candidate_row)))
+        times_B1P = x.add_pooled_buckets(nothing_B1P, weight_M1, [table_NP[:, None] for table_NP in tables.rows])
+        pooled_BR = torch.cat([items_B1R, times_B1P], dim=2).squeeze(1)
+        representation_BR = self._crossed(pooled_BR, x.representation_BR)
         return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
 
     def attend_whole(self, x: WholeHistories) -> Tensor:
@@ -142,22 +139,17 @@ class DARE(nn.Module):
         time_MP = self.attention_positions.encode(x.buckets).expand(len(x.behavior_M), len(query_P))
         seen_MP = self.representation_positions.encode(x.buckets).expand(len(x.behavior_M), len(query_P))
         item_MR = torch.cat([x.representation_UR[x.behavior_M], seen_MP], dim=1)
-        outputs, masses, weights = [], [], []
-        for candidate, (query_A, value_R) in enumerate(zip(x.attention_BA, x.representation_BR, strict=True)):
-            mine = x.candidate_M == candidate
+
+        def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            query_A = x.attention_BA[candidate]
             score_K = x.attention_UA[x.behavior_M[mine]] @ query_A / math.sqrt(len(query_A))
             score_K = score_K + time_MP[mine] @ query_P / math.sqrt(len(query_P))
-            weight_K = torch.softmax(score_K, dim=0)
-            pooled_R = (weight_K[:, None] * item_MR[mine]).sum(0)
-            own_R = torch.cat([value_R, self.representation_positions.candidate_row])
-            outputs.append(torch.cat([pooled_R, pooled_R * own_R]))
-            masses.append(torch.log(1 + torch.exp(score_K).sum()))
-            weights.append(weight_K)
-        return Attended(
-            representation_BR=torch.stack(outputs),
-            mass_BW=torch.stack(masses)[:, None],
-            weight_MW=torch.cat(weights)[:, None],
-        )
+            weight_K1 = torch.softmax(score_K, dim=0)[:, None]
+            pooled_R = (weight_K1 * item_MR[mine]).sum(0)
+            own_R = torch.cat([x.representation_BR[candidate], self.representation_positions.candidate_row])
+            return torch.cat([pooled_R, pooled_R * own_R]), weight_K1, score_K[:, None]
+
+        return x.by_candidate(attend)
 
 
 @register

@@ -14,7 +14,6 @@ width, N buckets.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -24,17 +23,16 @@ from torch import Tensor, nn
 
 from model_stage.blocks.block_input import NODE, fuse
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, pair_softmax
+from model_stage.blocks.pairs import Attended, AttentionInput, side_by_side
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
-from model_stage.blocks.tin import temporal_pool, temporal_scores
+from model_stage.blocks.tin import temporal_interest, temporal_reference
 from model_stage.config.schema import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import BlockInput, Positions, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ class DecoupledSideInfoTIN(nn.Module):
         representation_dim: R.
     """
 
-    def __init__(self, positions: Sequence[Position], attention_dims: Sequence[int], representation_dim: int) -> None:
+    def __init__(self, positions: Positions, attention_dims: Sequence[int], representation_dim: int) -> None:
         super().__init__()
         self.subset_positions = nn.ModuleList(PositionTables(positions, dim) for dim in attention_dims)
         self.representation_positions = PositionTables(positions, representation_dim)
@@ -69,44 +67,30 @@ class DecoupledSideInfoTIN(nn.Module):
         """
         item_MR = x.representation_UR.index_select(0, x.behavior_M)
         value_BR = x.representation_BR + self.representation_positions.candidate_row
-        outputs, masses, weights = [], [], []
+        found = []
         for module, subset in zip(self.subset_positions, subsets, strict=True):
             tables = cast("PositionTables", module)
+            query_BA = subset.attention_BA + tables.candidate_row
             key_MA = subset.attention_UA.index_select(0, x.behavior_M)
-            score_M1 = temporal_scores(subset.attention_BA + tables.candidate_row, key_MA, tables, x)
-            weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
-            outputs.append(temporal_pool(weight_M1, item_MR, self.representation_positions, x) * value_BR)
-            masses.append(mass_B1)
-            weights.append(weight_M1)
-        return Attended(
-            representation_BR=torch.cat(outputs, dim=1).to(value_BR.dtype),
-            mass_BW=torch.cat(masses, dim=1),
-            weight_MW=torch.cat(weights, dim=1),
-        )
+            both = tables, self.representation_positions
+            found.append(temporal_interest(query_BA, value_BR, key_MA, item_MR, both, x))
+        return side_by_side(found, value_BR.dtype)
 
     def reference(self, x: AttentionInput, subsets: Sequence[SubsetEmbedding]) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(x.buckets)
-        outputs, masses, weights = [], [], []
-        for candidate, embedded_R in enumerate(x.representation_BR):
-            mine = x.candidate_M == candidate
-            value_R = embedded_R + self.representation_positions.candidate_row
-            found, mass, weight = [], [], []
+
+        def attend(candidate: int, mine: Tensor) -> list[Tensor]:
+            value_R = x.representation_BR[candidate] + self.representation_positions.candidate_row
+            found = []
             for module, subset in zip(self.subset_positions, subsets, strict=True):
                 tables = cast("PositionTables", module)
                 query_A = subset.attention_BA[candidate] + tables.candidate_row
                 key_MA = subset.attention_UA[x.behavior_M] + tables.encode(x.buckets)
-                score_K = key_MA[mine] @ query_A / math.sqrt(len(query_A))
-                weight_K = torch.softmax(score_K, dim=0)
-                found.append((weight_K[:, None] * item_MR[mine] * value_R).sum(0))
-                mass.append(torch.log(1 + torch.exp(score_K).sum()))
-                weight.append(weight_K)
-            outputs.append(torch.cat(found))
-            masses.append(torch.stack(mass))
-            weights.append(torch.stack(weight, dim=1))
-        return Attended(
-            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
-        )
+                found.append(temporal_reference(query_A, value_R, key_MA[mine], item_MR[mine]))
+            return [torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)]
+
+        return x.by_candidate(attend)
 
 
 class SideInfoBlock(PairBlock):

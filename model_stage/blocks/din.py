@@ -64,21 +64,16 @@ class DIN(nn.Module):
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
-        outputs, masses, weights = [], [], []
-        for candidate, value_R in enumerate(x.representation_BR):
-            item_KR = x.representation_UR[x.behavior_M[x.candidate_M == candidate]]
-            value_KR = value_R.expand_as(item_KR)
+
+        def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            item_KR = x.representation_UR[x.behavior_M[mine]]
+            value_KR = x.representation_BR[candidate].expand_as(item_KR)
             seen = torch.cat([value_KR, item_KR, value_KR - item_KR, value_KR * item_KR], dim=1)
-            score_K = self._later(self.first(seen)).squeeze(1) / math.sqrt(len(value_R))
-            weight_K = torch.softmax(score_K, dim=0)
-            outputs.append((weight_K[:, None] * item_KR).sum(0))
-            masses.append(torch.log(1 + torch.exp(score_K).sum()))
-            weights.append(weight_K)
-        return Attended(
-            representation_BR=torch.stack(outputs),
-            mass_BW=torch.stack(masses)[:, None],
-            weight_MW=torch.cat(weights)[:, None],
-        )
+            score_K1 = self._later(self.first(seen)) / math.sqrt(self.out_dim)
+            weight_K1 = torch.softmax(score_K1, dim=0)
+            return (weight_K1 * item_KR).sum(0), weight_K1, score_K1
+
+        return x.by_candidate(attend)
 
     def _later(self, hidden: Tensor) -> Tensor:
         for layer in self.later:

@@ -24,11 +24,8 @@ from model_stage.blocks.sim_attention import SIMAttention
 from model_stage.blocks.simhash import MAX_BITS, SimHash, hamming, hamming_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
+    from model_stage.blocks.block_input import Positions, Shape
     from model_stage.blocks.pairs import Attended, AttentionInput
-    from model_stage.config.targets import Position
 
 
 class ETA(nn.Module):
@@ -75,7 +72,7 @@ class ETAConfig(BlockConfig):
     def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
 
-        def make(positions: Sequence[Position]) -> ETA:
+        def make(positions: Positions) -> ETA:
             dim = shape.representation_dim
             attention = SIMAttention(positions, dim, self.time_dim, self.heads, self.head_dim)
             return ETA(attention, dim, self.bits, self.top_k)

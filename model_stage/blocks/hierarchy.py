@@ -24,13 +24,7 @@ from torch import Tensor, nn
 from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import (
-    buckets_of,
-    lengths_to_offsets,
-    offsets_to_segments,
-    segment_softmax,
-    segment_sum,
-)
+from model_stage.blocks.ragged import buckets_of, lengths_to_offsets, offsets_to_segments, segment_softmax, segment_sum
 from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
     LayerNorm,
@@ -45,10 +39,7 @@ from model_stage.blocks.sequence import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 MINUTE_MS = 60_000
 
@@ -69,7 +60,7 @@ def sessions_of(interval_ms_N: Tensor, offsets: Tensor, gap_minutes: float) -> t
 class Hierarchy(nn.Module):
     """See the module docstring."""
 
-    def __init__(self, positions: Sequence[Position], dim: int, config: HierarchyConfig) -> None:
+    def __init__(self, positions: Positions, dim: int, config: HierarchyConfig) -> None:
         super().__init__()
         self._gap_minutes = config.gap_minutes
         self.out_dim = dim

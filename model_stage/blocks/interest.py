@@ -19,14 +19,13 @@ from torch import nn
 from model_stage.blocks.pairs import full_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch import Tensor
 
-    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.block_input import BlockInput, Positions, Shape
     from model_stage.blocks.pairs import Attended, AttentionInput
     from model_stage.blocks.sequence import ListInterest
-    from model_stage.config.targets import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ class PerTable(InterestBlock):
     """
 
     def __init__(
-        self, shape: Shape, make: Callable[[Sequence[Position]], nn.Module], *, positional: bool, num_masses: int = 0
+        self, shape: Shape, make: Callable[[Positions], nn.Module], *, positional: bool, num_masses: int = 0
     ) -> None:
         tables = shape.tables if positional else ((),)
         instances = [make(positions) for positions in tables]
@@ -85,7 +84,7 @@ class PerTable(InterestBlock):
         instances = zip(self.tables, self._positions, strict=True)
         return [self.read(block, x, positions) for block, positions in instances] * self._repeat
 
-    def read(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> Interest:
+    def read(self, block: nn.Module, x: BlockInput, positions: Positions) -> Interest:
         """Gives the interest that one instance finds."""
         raise NotImplementedError
 
@@ -93,7 +92,7 @@ class PerTable(InterestBlock):
 class PairBlock(PerTable):
     """A block that reads `AttentionInput` and gives `Attended`."""
 
-    def read(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> Interest:
+    def read(self, block: nn.Module, x: BlockInput, positions: Positions) -> Interest:
         """Gives the interest that one instance finds."""
         pairs = x.pairs_with(positions)
         found = self.attend(block, pairs, x)
@@ -115,7 +114,7 @@ class ListBlock(PerTable):
     Candidates of a request that retrieved the same behaviors share a list.
     """
 
-    def read(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> Interest:
+    def read(self, block: nn.Module, x: BlockInput, positions: Positions) -> Interest:
         """Gives the interest that one instance finds."""
         found = self.attend(block, x, positions)
         return Interest(
@@ -125,7 +124,7 @@ class ListBlock(PerTable):
             rest_B=full_precision(found.rest_B),
         )
 
-    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
+    def attend(self, block: nn.Module, x: BlockInput, positions: Positions) -> ListInterest:
         """Runs an instance over the lists."""
         lists, _ = x.lists_with(positions)
         return cast("ListInterest", block(lists))

@@ -38,10 +38,7 @@ from model_stage.blocks.sequence import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 EPS = 1e-6
 
@@ -56,7 +53,7 @@ class LinearAttention(nn.Module):
         layers: At least 1.
     """
 
-    def __init__(self, positions: Sequence[Position], dim: int, heads: int, layers: int) -> None:
+    def __init__(self, positions: Positions, dim: int, heads: int, layers: int) -> None:
         super().__init__()
         self.out_dim = dim
         self.positions = PositionTables(positions, dim)

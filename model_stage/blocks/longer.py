@@ -48,8 +48,7 @@ from model_stage.blocks.sequence import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import BlockInput, Positions, Shape
 
 NUM_GLOBALS = 2
 
@@ -132,11 +131,7 @@ class Longer(nn.Module):
         x_BD = self.to_candidate(candidate_BD)
         weight_M, rest_B = x_BD.new_zeros(0), x_BD.new_zeros(len(list_B))
         for number, (layer, cached) in enumerate(zip(transformer_layers(self.layers), cache.layers, strict=True)):
-            own, shared = layer.keys(x_BD[:, None]), cached.globals.take(list_B)
-            extra = Keys(
-                key_NHE=torch.cat([shared.key_NHE, own.key_NHE], dim=1),
-                value_NHE=torch.cat([shared.value_NHE, own.value_NHE], dim=1),
-            )
+            extra = cached.globals.take(list_B).join(layer.keys(x_BD[:, None]))
             buckets = recent_buckets if number else merged_buckets
             attended_BHE, weights = read_lists(layer.query(x_BD), cached.tokens, extra, buckets)
             if number == 0:
@@ -235,7 +230,7 @@ class LongerBlock(ListBlock):
         super().__init__(shape, lambda positions: Longer(dim, config), positional=False)
         self.user = nn.Linear(shape.user_dim, dim, bias=False) if shape.user_dim else None
 
-    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
+    def attend(self, block: nn.Module, x: BlockInput, positions: Positions) -> ListInterest:
         """Runs an instance over the lists and their users."""
         lists, found = x.lists_with(positions)
         user_LX = x.user_BX.index_select(0, found.candidate_L)

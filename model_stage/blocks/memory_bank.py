@@ -16,7 +16,7 @@ Legend: N rows of L lists, B candidates, D width, S slots, M (candidate, row) pa
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -30,28 +30,30 @@ from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import ListInput, ListInterest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 
 class MemoryBank(nn.Module):
     """Writes lists into slots and reads the slots; see the module docstring."""
 
-    def __init__(self, positions: Sequence[Position], dim: int, num_slots: int) -> None:
+    def __init__(self, positions: Positions, dim: int, num_slots: int) -> None:
         super().__init__()
         self.positions = PositionTables(positions, dim)
         self.slots_SD = nn.Parameter(torch.randn(num_slots, dim))
         self.key, self.value, self.query = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.out_dim = dim
 
-    def forward(self, x: ListInput) -> Tensor:
-        """Gives u of each candidate, zeros where its list is empty. (B, D), in the dtype of the input."""
-        memory_LSD, _ = self.write(x)
+    def forward(self, x: ListInput) -> ListInterest:
+        """Gives u of each candidate, zeros where its list is empty, in the dtype of the input."""
+        memory_LSD, write_NS = self.write(x)
         read_BS = self.read(x, memory_LSD)
         found_BD = (read_BS[:, :, None] * memory_LSD.index_select(0, x.list_B)).sum(1)
-        return found_BD.to(x.candidate_BD.dtype)
+        row_M, candidate_M = list_pairs(x.offsets, x.list_B)
+        return ListInterest(
+            representation_BD=found_BD.to(x.candidate_BD.dtype),
+            weight_M=(write_NS.detach()[row_M] * read_BS.detach()[candidate_M]).sum(1),
+            rest_B=nothing_seen(candidate_M, len(x.list_B)),
+        )
 
     def write(self, x: ListInput) -> tuple[Tensor, Tensor]:
         """Gives the slots of each list (L, S, D) and how they were written, a (N, S); float32 or better."""
@@ -69,16 +71,6 @@ class MemoryBank(nn.Module):
         score_BS = (query_BD[:, None] * memory_LSD.index_select(0, x.list_B)).sum(2) / math.sqrt(self.out_dim)
         return torch.softmax(score_BS, dim=1)
 
-    @torch.no_grad()
-    def weights(self, x: ListInput) -> Tensor:
-        """Gives the weight of each behavior for each candidate, candidate by candidate, oldest row first. (M,).
-
-        For explanations; over the list of a candidate the weights sum to 1.
-        """
-        memory_LSD, write_NS = self.write(x)
-        row_M, candidate_M = list_pairs(x.offsets, x.list_B)
-        return (write_NS[row_M] * self.read(x, memory_LSD)[candidate_M]).sum(1)
-
     def reference(self, x: ListInput) -> Tensor:
         """The formulas, candidate by candidate; same answer as `forward`."""
         row_ND = x.values_ND + self.positions.encode(x.buckets)
@@ -93,19 +85,6 @@ class MemoryBank(nn.Module):
         return torch.stack(outputs)
 
 
-class MemoryBlock(ListBlock):
-    """Adds the weights."""
-
-    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
-        """Runs an instance over the lists."""
-        (lists, _), bank = x.lists_with(positions), cast("MemoryBank", block)
-        return ListInterest(
-            representation_BD=bank(lists),
-            weight_M=bank.weights(lists),
-            rest_B=nothing_seen(x.pairs.candidate_M, len(lists.list_B)),
-        )
-
-
 @register
 class MemoryConfig(BlockConfig):
     """Options of the block in a preset."""
@@ -113,7 +92,7 @@ class MemoryConfig(BlockConfig):
     kind: Literal["memory"]
     slots: int = Field(ge=1, le=1024)
 
-    def build(self, shape: Shape) -> MemoryBlock:
+    def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.slots
-        return MemoryBlock(shape, lambda positions: MemoryBank(positions, *dims), positional=True)
+        return ListBlock(shape, lambda positions: MemoryBank(positions, *dims), positional=True)

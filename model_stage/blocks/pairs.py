@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from model_stage.blocks.ragged import segment_softmax, segment_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,57 @@ class AttentionInput:
             behavior_M=self.behavior_M[kept],
             candidate_M=self.candidate_M[kept],
             buckets=[bucket_M[kept] for bucket_M in self.buckets],
+        )
+
+    def add_bucket_scores(self, score_MW: Tensor, query_BWD: Tensor, tables: Iterable[Tensor]) -> Tensor:
+        """Adds the inner product of each pair's bucket rows with its candidate's query, unscaled. (M, W).
+
+        The product is formed per (candidate, bucket).
+
+        Args:
+            score_MW: What it is added to.
+            query_BWD: One query per attention.
+            tables: Of each encoding, (N, W, D); a middle dimension of 1 = all attentions share the rows.
+        """
+        num_candidates, num_attentions, _ = query_BWD.shape
+        query_WBD = full_precision(query_BWD).transpose(0, 1)
+        for table_NWD, bucket_M in zip(tables, self.buckets, strict=True):
+            table_WDN = full_precision(table_NWD).expand(-1, num_attentions, -1).permute(1, 2, 0)
+            with torch.autocast(query_BWD.device.type, enabled=False):
+                score_WBN = torch.bmm(query_WBD, table_WDN)
+            cell_MW = _cells(self.candidate_M, num_attentions, num_candidates) * len(table_NWD) + bucket_M[:, None]
+            score_MW = score_MW + score_WBN.flatten().index_select(0, cell_MW.flatten()).view_as(cell_MW)
+        return score_MW
+
+    def add_pooled_buckets(self, pooled_BWD: Tensor, weight_MW: Tensor, tables: Iterable[Tensor]) -> Tensor:
+        """Adds the weighted sum of each candidate's bucket rows, without a row per pair. (B, W, D).
+
+        Arguments: as `add_bucket_scores`.
+        """
+        num_candidates, num_attentions = self.num_candidates, weight_MW.shape[1]
+        for table_NWD, bucket_M in zip(tables, self.buckets, strict=True):
+            num_buckets = len(table_NWD)
+            cell_MW = _cells(self.candidate_M, num_attentions, num_candidates) * num_buckets + bucket_M[:, None]
+            share = segment_sum(weight_MW.flatten(), cell_MW.flatten(), num_attentions * num_candidates * num_buckets)
+            share_WBN = share.view(num_attentions, num_candidates, num_buckets)
+            table_WND = full_precision(table_NWD).expand(-1, num_attentions, -1).transpose(0, 1)
+            with torch.autocast(share.device.type, enabled=False):
+                pooled_BWD = pooled_BWD + torch.bmm(share_WBN, table_WND).transpose(0, 1)
+        return pooled_BWD
+
+    def by_candidate(self, attend: Callable[[int, Tensor], Sequence[Tensor]]) -> Attended:
+        """Puts together what a reference twin finds candidate by candidate, and writes the mass out.
+
+        Args:
+            attend: Gives for a candidate, a row of B, and its pairs, bool (M,): the representation, (R,), and weights
+                and scores of the K pairs, (K, W) each.
+        """
+        found = [attend(candidate, self.candidate_M == candidate) for candidate in range(self.num_candidates)]
+        outputs, weights, scores = zip(*found, strict=True)
+        return Attended(
+            representation_BR=torch.stack(outputs),
+            mass_BW=torch.stack([torch.log(1 + torch.exp(score_KW).sum(0)) for score_KW in scores]),
+            weight_MW=torch.cat(weights),
         )
 
 
@@ -100,20 +151,6 @@ def pair_scores(query_BWD: Tensor, key_MWD: Tensor, candidate_M: Tensor) -> Tens
     return (full_precision(key_MWD) * full_precision(query_BWD).index_select(0, candidate_M)).sum(-1)
 
 
-def bucket_scores(query_BWD: Tensor, table_NWD: Tensor, candidate_M: Tensor, bucket_M: Tensor) -> Tensor:
-    """Gives the inner product of each pair's bucket row with its candidate's query, unscaled. (M, W).
-
-    The product is formed per (candidate, bucket); a middle dimension of 1 = all attentions share the row.
-    """
-    num_candidates, num_attentions, _ = query_BWD.shape
-    query_WBD = full_precision(query_BWD).transpose(0, 1)
-    table_WDN = full_precision(table_NWD).expand(-1, num_attentions, -1).permute(1, 2, 0)
-    with torch.autocast(query_BWD.device.type, enabled=False):
-        score_WBN = torch.bmm(query_WBD, table_WDN)
-    cell_MW = _cells(candidate_M, num_attentions, num_candidates) * len(table_NWD) + bucket_M[:, None]
-    return score_WBN.flatten().index_select(0, cell_MW.flatten()).view_as(cell_MW)
-
-
 def pair_softmax(score_MW: Tensor, candidate_M: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
     """Softmax over the pairs of each candidate, in each attention: weights (M, W) and mass (B, W); see `Attended`."""
     num_attentions = score_MW.shape[1]
@@ -128,17 +165,13 @@ def pooled_rows(weight_MW: Tensor, value_MWD: Tensor, candidate_M: Tensor, num_c
     return segment_sum(weight_MW[:, :, None] * full_precision(value_MWD), candidate_M, num_candidates)
 
 
-def pooled_buckets(
-    weight_MW: Tensor, table_NWD: Tensor, candidate_M: Tensor, bucket_M: Tensor, num_candidates: int
-) -> Tensor:
-    """Gives the weighted sum of each candidate's bucket rows, without a row per pair. (B, W, D)."""
-    num_attentions, num_buckets = weight_MW.shape[1], len(table_NWD)
-    cell_MW = _cells(candidate_M, num_attentions, num_candidates) * num_buckets + bucket_M[:, None]
-    share = segment_sum(weight_MW.flatten(), cell_MW.flatten(), num_attentions * num_candidates * num_buckets)
-    share_WBN = share.view(num_attentions, num_candidates, num_buckets)
-    table_WND = full_precision(table_NWD).expand(-1, num_attentions, -1).transpose(0, 1)
-    with torch.autocast(share.device.type, enabled=False):
-        return torch.bmm(share_WBN, table_WND).transpose(0, 1)
+def side_by_side(found: Sequence[Attended], dtype: torch.dtype) -> Attended:
+    """Gives several attentions over the same pairs as one block of all of them, the representation in `dtype`."""
+    return Attended(
+        representation_BR=torch.cat([each.representation_BR for each in found], dim=1).to(dtype),
+        mass_BW=torch.cat([each.mass_BW for each in found], dim=1),
+        weight_MW=torch.cat([each.weight_MW for each in found], dim=1),
+    )
 
 
 def top_k_pairs(score_M: Tensor, candidate_M: Tensor, top_k: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model_stage.blocks.interest import PairBlock
 from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, pair_softmax, pooled_rows
@@ -38,16 +38,14 @@ class MeanPool(nn.Module):
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas, candidate by candidate; same answer as `forward`."""
-        outputs, masses, weights = [], [], []
-        for candidate in range(x.num_candidates):
-            item_KR = x.representation_UR[x.behavior_M[x.candidate_M == candidate]]
+
+        def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            item_KR = x.representation_UR[x.behavior_M[mine]]
             count = len(item_KR)
-            outputs.append(item_KR.sum(0) / max(count, 1))
-            masses.append(torch.log1p(item_KR.new_tensor([float(count)])))
-            weights.append(item_KR.new_full((count, 1), 1 / max(count, 1)))
-        return Attended(
-            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
-        )
+            weight_K1 = item_KR.new_full((count, 1), 1 / max(count, 1))
+            return item_KR.sum(0) / max(count, 1), weight_K1, torch.zeros_like(weight_K1)
+
+        return x.by_candidate(attend)
 
 
 @register

@@ -48,7 +48,7 @@ from model_stage.config.targets import Position
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_stage.blocks.block_input import BlockInput, Shape
+    from model_stage.blocks.block_input import BlockInput, Positions, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class SASRecInterest:
 class _Part(nn.Module):
     """What belongs to one target or group."""
 
-    def __init__(self, positions: Sequence[Position], dim: int, heads: int) -> None:
+    def __init__(self, positions: Positions, dim: int, heads: int) -> None:
         super().__init__()
         self.positions = PositionTables(positions, dim)
         self.layer = TransformerLayer(dim, heads)
@@ -97,8 +97,8 @@ class TargetDecoupledSASRec(nn.Module):
 
     def __init__(
         self,
-        shared: Sequence[Position],
-        tables: Sequence[Sequence[Position]],
+        shared: Positions,
+        tables: Sequence[Positions],
         dim: int,
         heads: int,
         layers: int,

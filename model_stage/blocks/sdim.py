@@ -14,7 +14,7 @@ Legend: N rows of L lists, B candidates, D width, G groups, T bits per group, M 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -28,10 +28,7 @@ from model_stage.blocks.sequence import ListInput, ListInterest
 from model_stage.blocks.simhash import SimHash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Shape
 
 SMALLEST_NORM = 1e-6
 """A shorter sum is divided by this instead of by its length."""
@@ -46,8 +43,11 @@ class SDIM(nn.Module):
         self._groups, self._bits = groups, bits
         self.out_dim = dim
 
-    def forward(self, x: ListInput) -> Tensor:
-        """Gives u of each candidate, zeros where nothing collides. (B, D), in the dtype of the input."""
+    def forward(self, x: ListInput) -> ListInterest:
+        """Gives u of each candidate, zeros where nothing collides, in the dtype of the input.
+
+        The weights are no softmax, so nothing is left for what is no behavior.
+        """
         list_N, num_lists, size = offsets_to_segments(x.offsets), len(x.offsets) - 1, 2**self._bits
         value_ND = full_precision(x.values_ND)
         total_BD = value_ND.new_zeros((len(x.list_B), value_ND.shape[1]))
@@ -56,7 +56,9 @@ class SDIM(nn.Module):
             bucket_ED = segment_sum(value_ND, list_N * size + signature_N, num_lists * size)
             unit_ED = nn.functional.normalize(bucket_ED, dim=1, eps=SMALLEST_NORM)
             total_BD = total_BD + unit_ED.index_select(0, x.list_B * size + signature_B)
-        return (total_BD / self._groups).to(x.values_ND.dtype)
+        representation_BD, weight_M = (total_BD / self._groups).to(x.values_ND.dtype), self.weights(x)
+        rest_B = weight_M.new_zeros(len(x.list_B))
+        return ListInterest(representation_BD=representation_BD, weight_M=weight_M, rest_B=rest_B)
 
     @torch.no_grad()
     def weights(self, x: ListInput) -> Tensor:
@@ -93,18 +95,6 @@ class SDIM(nn.Module):
         return signature
 
 
-class SDIMBlock(ListBlock):
-    """Adds the weights; they are no softmax, so nothing is left for what is no behavior."""
-
-    def attend(self, block: nn.Module, x: BlockInput, positions: Sequence[Position]) -> ListInterest:
-        """Runs an instance over the lists."""
-        (lists, _), sdim = x.lists_with(positions), cast("SDIM", block)
-        weight_M = sdim.weights(lists)
-        return ListInterest(
-            representation_BD=sdim(lists), weight_M=weight_M, rest_B=weight_M.new_zeros(len(lists.list_B))
-        )
-
-
 @register
 class SDIMConfig(BlockConfig):
     """Options of the block in a preset."""
@@ -113,7 +103,7 @@ class SDIMConfig(BlockConfig):
     groups: int = Field(ge=1)
     bits: int = Field(ge=1, le=16)
 
-    def build(self, shape: Shape) -> SDIMBlock:
+    def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.groups, self.bits
-        return SDIMBlock(shape, lambda positions: SDIM(*dims), positional=False)
+        return ListBlock(shape, lambda positions: SDIM(*dims), positional=False)

@@ -69,6 +69,12 @@ class Keys:
         """Gives the keys and values of these tokens, (*index.shape, H, E) each."""
         return Keys(key_NHE=gather(self.key_NHE, index), value_NHE=gather(self.value_NHE, index))
 
+    def join(self, other: Keys) -> Keys:
+        """Gives these tokens of each list, then those of another; all (L, T, H, E)."""
+        both = zip((self.key_NHE, self.value_NHE), (other.key_NHE, other.value_NHE), strict=True)
+        key, value = (torch.cat(pair, dim=1) for pair in both)
+        return Keys(key_NHE=key, value_NHE=value)
+
 
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation with statistics in full precision, in the dtype of its input."""

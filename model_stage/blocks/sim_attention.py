@@ -19,25 +19,14 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import (
-    Attended,
-    AttentionInput,
-    bucket_scores,
-    pair_scores,
-    pair_softmax,
-    pooled_buckets,
-    pooled_rows,
-)
+from model_stage.blocks.pairs import Attended, AttentionInput, pair_scores, pair_softmax, pooled_rows
 from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 
 class SIMAttention(nn.Module):
@@ -47,7 +36,7 @@ class SIMAttention(nn.Module):
     """
 
     def __init__(
-        self, positions: Sequence[Position], representation_dim: int, time_dim: int, num_heads: int, head_dim: int
+        self, positions: Positions, representation_dim: int, time_dim: int, num_heads: int, head_dim: int
     ) -> None:
         super().__init__()
         self.times = nn.ParameterList(nn.Parameter(torch.randn(p.buckets, time_dim) * 0.02) for p in positions)
@@ -63,17 +52,13 @@ class SIMAttention(nn.Module):
         query_BWH = self.query(x.representation_BR).view(-1, *heads)
         key_UWH = nn.functional.linear(x.representation_UR, of_item).view(-1, *heads)
         score_MW = pair_scores(query_BWH, key_UWH.index_select(0, x.behavior_M), x.candidate_M)
-        for table_NP, bucket_M in zip(self.times, x.buckets, strict=True):
-            key_NWH = nn.functional.linear(table_NP, of_time).view(-1, *heads)
-            score_MW = score_MW + bucket_scores(query_BWH, key_NWH, x.candidate_M, bucket_M)
+        times = [nn.functional.linear(table_NP, of_time).view(-1, *heads) for table_NP in self.times]
+        score_MW = x.add_bucket_scores(score_MW, query_BWH, times)
         weight_MW, mass_BW = pair_softmax(score_MW / math.sqrt(self._head_dim), x.candidate_M, x.num_candidates)
         item_M1R = x.representation_UR.index_select(0, x.behavior_M)[:, None]
         items_BWR = pooled_rows(weight_MW, item_M1R, x.candidate_M, x.num_candidates)
-        times_BWP = items_BWR.new_zeros((x.num_candidates, self._heads, self._time_dim))
-        for table_NP, bucket_M in zip(self.times, x.buckets, strict=True):
-            times_BWP = times_BWP + pooled_buckets(
-                weight_MW, table_NP[:, None], x.candidate_M, bucket_M, x.num_candidates
-            )
+        nothing_BWP = items_BWR.new_zeros((x.num_candidates, self._heads, self._time_dim))
+        times_BWP = x.add_pooled_buckets(nothing_BWP, weight_MW, [table_NP[:, None] for table_NP in self.times])
         pooled_BWZ = torch.cat([items_BWR, times_BWP], dim=2)
         representation_BR = pooled_BWZ.flatten(1).to(x.representation_BR.dtype)
         return Attended(representation_BR=representation_BR, mass_BW=mass_BW, weight_MW=weight_MW)
@@ -84,19 +69,16 @@ class SIMAttention(nn.Module):
         for table_NP, bucket_M in zip(self.times, x.buckets, strict=True):
             time_MP = time_MP + table_NP[bucket_M]
         z_MZ = torch.cat([x.representation_UR[x.behavior_M], time_MP], dim=1)
-        outputs, masses, weights = [], [], []
-        for candidate, value_R in enumerate(x.representation_BR):
-            z_KZ = z_MZ[x.candidate_M == candidate]
-            query_WH = self.query(value_R).view(self._heads, self._head_dim)
+
+        def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z_KZ = z_MZ[mine]
+            query_WH = self.query(x.representation_BR[candidate]).view(self._heads, self._head_dim)
             key_KWH = self.key(z_KZ).view(len(z_KZ), self._heads, self._head_dim)
             score_KW = (key_KWH * query_WH).sum(2) / math.sqrt(self._head_dim)
             weight_KW = torch.softmax(score_KW, dim=0)
-            outputs.append((weight_KW.T @ z_KZ).flatten())
-            masses.append(torch.log(1 + torch.exp(score_KW).sum(0)))
-            weights.append(weight_KW)
-        return Attended(
-            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
-        )
+            return (weight_KW.T @ z_KZ).flatten(), weight_KW, score_KW
+
+        return x.by_candidate(attend)
 
 
 @register

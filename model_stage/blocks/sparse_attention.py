@@ -45,16 +45,13 @@ from model_stage.blocks.sequence import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 
 class SparseAttention(nn.Module):
     """Layers of windowed attention with global tokens over every list, and each candidate read behind its own."""
 
-    def __init__(self, positions: Sequence[Position], dim: int, config: SparseConfig) -> None:
+    def __init__(self, positions: Positions, dim: int, config: SparseConfig) -> None:
         super().__init__()
         self.config = config
         self.out_dim = dim
@@ -76,7 +73,7 @@ class SparseAttention(nn.Module):
         weights: list[tuple[Bucket, Tensor]] = []
         for layer in layers:
             rows, tokens, own = layer.keys(row_ND), layer.keys(global_LGD), layer.keys(candidate_BD[:, None])
-            mine = _join(tokens.take(x.list_B), own)
+            mine = tokens.take(x.list_B).join(own)
             attended_BHE, weights = read_lists(layer.query(candidate_BD), rows, mine, buckets)
             candidate_BD = layer.finish(candidate_BD, attended_BHE)
             if layer is not layers[-1]:  # only the candidates are read after the last layer
@@ -141,7 +138,7 @@ class _Chunks:
             return query_NHE
         own = rows.take(self.rows.row_LT)
         before_K = (torch.arange(len(self.list_K), device=self.list_K.device) - 1).clamp(min=0)
-        keys = _join(_join(tokens.take(self.list_K), own.take(before_K)), own)
+        keys = tokens.take(self.list_K).join(own.take(before_K)).join(own)
         window_WW = torch.ones(self.rows.width, self.rows.width, dtype=torch.bool, device=self.list_K.device)
         before_KWW = window_WW.triu(1) & ~self.first_K[:, None, None]
         size = tokens.key_NHE.shape[1]
@@ -149,14 +146,6 @@ class _Chunks:
         visible = nn.functional.pad(both_KWW, (size, 0), value=True)
         out = scaled_dot_product(gather(query_NHE, self.rows.row_LT), keys, visible)
         return from_cells([(self.rows, out)], self.num_rows)
-
-
-def _join(first: Keys, second: Keys) -> Keys:
-    """Puts the tokens (L, T, H, E) of two sides together."""
-    return Keys(
-        key_NHE=torch.cat([first.key_NHE, second.key_NHE], dim=1),
-        value_NHE=torch.cat([first.value_NHE, second.value_NHE], dim=1),
-    )
 
 
 @register

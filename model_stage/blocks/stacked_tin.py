@@ -15,7 +15,6 @@ Legend: M pairs, B candidates, W = L attentions (layers), A attention width, R r
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
@@ -23,16 +22,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, layer_norm, pair_softmax
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, layer_norm, side_by_side
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
-from model_stage.blocks.tin import temporal_pool, temporal_scores
+from model_stage.blocks.tin import temporal_interest, temporal_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 
 class NextQuestion(nn.Module):
@@ -52,9 +48,7 @@ class NextQuestion(nn.Module):
 class StackedTIN(nn.Module):
     """Layers of temporal-interest attention over the same behaviors, positions shared by the layers."""
 
-    def __init__(
-        self, positions: Sequence[Position], attention_dim: int, representation_dim: int, num_layers: int = 3
-    ) -> None:
+    def __init__(self, positions: Positions, attention_dim: int, representation_dim: int, num_layers: int = 3) -> None:
         super().__init__()
         self.attention_positions = PositionTables(positions, attention_dim)
         self.representation_positions = PositionTables(positions, representation_dim)
@@ -69,49 +63,31 @@ class StackedTIN(nn.Module):
         item_MR = x.representation_UR.index_select(0, x.behavior_M)
         query_BA = x.attention_BA + self.attention_positions.candidate_row
         value_BR = x.representation_BR + self.representation_positions.candidate_row
-        outputs: list[Tensor] = []
-        masses, weights = [], []
+        tables, found = (self.attention_positions, self.representation_positions), list[Attended]()
         for layer in range(len(self.attention_next) + 1):
             if layer:
-                query_BA = self.attention_next[layer - 1](query_BA, outputs[-1])
-                value_BR = self.representation_next[layer - 1](value_BR, outputs[-1])
-            score_M1 = temporal_scores(query_BA, key_MA, self.attention_positions, x)
-            weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
-            outputs.append(temporal_pool(weight_M1, item_MR, self.representation_positions, x) * value_BR)
-            masses.append(mass_B1)
-            weights.append(weight_M1)
-        return Attended(
-            representation_BR=torch.cat(outputs, dim=1).to(value_BR.dtype),
-            mass_BW=torch.cat(masses, dim=1),
-            weight_MW=torch.cat(weights, dim=1),
-        )
+                query_BA = self.attention_next[layer - 1](query_BA, found[-1].representation_BR)
+                value_BR = self.representation_next[layer - 1](value_BR, found[-1].representation_BR)
+            found.append(temporal_interest(query_BA, value_BR, key_MA, item_MR, tables, x))
+        return side_by_side(found, value_BR.dtype)
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(x.buckets)
         item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(x.buckets)
-        outputs, masses, weights = [], [], []
-        for candidate in range(x.num_candidates):
-            mine = x.candidate_M == candidate
+
+        def attend(candidate: int, mine: Tensor) -> list[Tensor]:
             query_A = x.attention_BA[candidate] + self.attention_positions.candidate_row
             value_R = x.representation_BR[candidate] + self.representation_positions.candidate_row
-            found: list[Tensor] = []
-            mass, weight = [], []
+            found: list[tuple[Tensor, Tensor, Tensor]] = []
             for layer in range(len(self.attention_next) + 1):
                 if layer:
-                    query_A = _next_reference(self.attention_next[layer - 1], query_A, found[-1])
-                    value_R = _next_reference(self.representation_next[layer - 1], value_R, found[-1])
-                score_K = key_MA[mine] @ query_A / math.sqrt(len(query_A))
-                weight_K = torch.softmax(score_K, dim=0)
-                found.append((weight_K[:, None] * item_MR[mine] * value_R).sum(0))
-                mass.append(torch.log(1 + torch.exp(score_K).sum()))
-                weight.append(weight_K)
-            outputs.append(torch.cat(found))
-            masses.append(torch.stack(mass))
-            weights.append(torch.stack(weight, dim=1))
-        return Attended(
-            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
-        )
+                    query_A = _next_reference(self.attention_next[layer - 1], query_A, found[-1][0])
+                    value_R = _next_reference(self.representation_next[layer - 1], value_R, found[-1][0])
+                found.append(temporal_reference(query_A, value_R, key_MA[mine], item_MR[mine]))
+            return [torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)]
+
+        return x.by_candidate(attend)
 
 
 def _next_reference(module: nn.Module, question_D: Tensor, found_R: Tensor) -> Tensor:

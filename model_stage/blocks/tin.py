@@ -21,23 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import (
-    Attended,
-    AttentionInput,
-    bucket_scores,
-    pair_scores,
-    pair_softmax,
-    pooled_buckets,
-    pooled_rows,
-)
+from model_stage.blocks.pairs import Attended, AttentionInput, pair_scores, pair_softmax, pooled_rows, side_by_side
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import Positions, Shape
 
 
 class TIN(nn.Module):
@@ -47,7 +36,7 @@ class TIN(nn.Module):
     it gathers (M, A) once, and positions cost (B, N) tables instead of (M, A) rows.
     """
 
-    def __init__(self, positions: Sequence[Position], attention_dim: int, representation_dim: int) -> None:
+    def __init__(self, positions: Positions, attention_dim: int, representation_dim: int) -> None:
         super().__init__()
         self.attention_positions = PositionTables(positions, attention_dim)
         self.representation_positions = PositionTables(positions, representation_dim)
@@ -55,14 +44,16 @@ class TIN(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Attends; see the module docstring."""
-        query_BA = x.attention_BA + self.attention_positions.candidate_row
         value_BR = x.representation_BR + self.representation_positions.candidate_row
-        score_M1 = temporal_scores(query_BA, x.attention_UA.index_select(0, x.behavior_M), self.attention_positions, x)
-        weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
-        item_MR = x.representation_UR.index_select(0, x.behavior_M)
-        pooled_BR = temporal_pool(weight_M1, item_MR, self.representation_positions, x)
-        representation_BR = (pooled_BR * value_BR).to(value_BR.dtype)
-        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+        found = temporal_interest(
+            x.attention_BA + self.attention_positions.candidate_row,
+            value_BR,
+            x.attention_UA.index_select(0, x.behavior_M),
+            x.representation_UR.index_select(0, x.behavior_M),
+            (self.attention_positions, self.representation_positions),
+            x,
+        )
+        return side_by_side([found], value_BR.dtype)
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
@@ -70,51 +61,45 @@ class TIN(nn.Module):
         value_BR = x.representation_BR + self.representation_positions.candidate_row
         key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(x.buckets)
         item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(x.buckets)
-        outputs, masses, weights = [], [], []
-        for candidate, (query_A, value_R) in enumerate(zip(query_BA, value_BR, strict=True)):
-            mine = x.candidate_M == candidate
-            score_K = key_MA[mine] @ query_A / math.sqrt(len(query_A))
-            weight_K = torch.softmax(score_K, dim=0)
-            outputs.append((weight_K[:, None] * item_MR[mine] * value_R).sum(0))
-            masses.append(torch.log(1 + torch.exp(score_K).sum()))
-            weights.append(weight_K)
-        return Attended(
-            representation_BR=torch.stack(outputs),
-            mass_BW=torch.stack(masses)[:, None],
-            weight_MW=torch.cat(weights)[:, None],
+        return x.by_candidate(
+            lambda at, mine: temporal_reference(query_BA[at], value_BR[at], key_MA[mine], item_MR[mine])
         )
 
 
-def temporal_scores(query_BA: Tensor, key_MA: Tensor, positions: PositionTables, x: AttentionInput) -> Tensor:
-    """Gives <e~_i, query> / sqrt(d) of each pair, e~_i never formed. (M, 1), float32 or better.
+def temporal_interest(
+    query_BA: Tensor,
+    value_BR: Tensor,
+    key_MA: Tensor,
+    item_MR: Tensor,
+    tables: tuple[PositionTables, PositionTables],
+    x: AttentionInput,
+) -> Attended:
+    """Gives one attention of the module docstring, e~_i never formed; float32 or better.
 
     Args:
-        query_BA: Queries of the candidates.
+        query_BA: v~ of the attention.
+        value_BR: v~ of the representation.
         key_MA: The pairs' gathered attention embeddings, without positions.
-        positions: Tables of p_f.
-        x: The pairs and their buckets.
-    """
-    query_B1A = query_BA[:, None]
-    score_M1 = pair_scores(query_B1A, key_MA[:, None], x.candidate_M)
-    for table_NA, bucket_M in zip(positions.rows, x.buckets, strict=True):
-        score_M1 = score_M1 + bucket_scores(query_B1A, table_NA[:, None], x.candidate_M, bucket_M)
-    return score_M1 / math.sqrt(query_BA.shape[-1])
-
-
-def temporal_pool(weight_M1: Tensor, item_MR: Tensor, positions: PositionTables, x: AttentionInput) -> Tensor:
-    """Gives sum_i a_i e~_i of each candidate, e~_i never formed. (B, R), float32 or better.
-
-    Args:
-        weight_M1: The attention weights.
         item_MR: The pairs' gathered representations, without positions.
-        positions: Tables of p_f.
+        tables: Tables of p_f, of the attention and of the representation.
         x: The pairs and their buckets.
     """
-    pooled_BR = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates).squeeze(1)
-    for table_NR, bucket_M in zip(positions.rows, x.buckets, strict=True):
-        rows_BR = pooled_buckets(weight_M1, table_NR[:, None], x.candidate_M, bucket_M, x.num_candidates)
-        pooled_BR = pooled_BR + rows_BR.squeeze(1)
-    return pooled_BR
+    keys, values = ([table_ND[:, None] for table_ND in each.rows] for each in tables)
+    query_B1A = query_BA[:, None]
+    score_M1 = x.add_bucket_scores(pair_scores(query_B1A, key_MA[:, None], x.candidate_M), query_B1A, keys)
+    weight_M1, mass_B1 = pair_softmax(score_M1 / math.sqrt(query_BA.shape[-1]), x.candidate_M, x.num_candidates)
+    items_B1R = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates)
+    pooled_BR = x.add_pooled_buckets(items_B1R, weight_M1, values).squeeze(1)
+    return Attended(representation_BR=pooled_BR * value_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+
+
+def temporal_reference(
+    query_A: Tensor, value_R: Tensor, key_KA: Tensor, item_KR: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gives u, weights and scores of one candidate over its rows e~_i, for `AttentionInput.by_candidate`."""
+    score_K1 = (key_KA @ query_A / math.sqrt(len(query_A)))[:, None]
+    weight_K1 = torch.softmax(score_K1, dim=0)
+    return (weight_K1 * item_KR * value_R).sum(0), weight_K1, score_K1
 
 
 @register

@@ -31,7 +31,6 @@ from model_stage.blocks.pairs import (
     full_linear,
     pair_scores,
     pair_softmax,
-    pooled_buckets,
     pooled_rows,
     spread,
     top_k_pairs,
@@ -39,17 +38,14 @@ from model_stage.blocks.pairs import (
 from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from model_stage.blocks.block_input import BlockInput, Shape
-    from model_stage.config.targets import Position
+    from model_stage.blocks.block_input import BlockInput, Positions, Shape
 
 
 class TWIN(nn.Module):
     """Multi-head target attention with cross features, on the representation table; `search` uses the same scores."""
 
     def __init__(
-        self, positions: Sequence[Position], representation_dim: int, cross_dim: int, num_heads: int, head_dim: int
+        self, positions: Positions, representation_dim: int, cross_dim: int, num_heads: int, head_dim: int
     ) -> None:
         super().__init__()
         width = num_heads * head_dim
@@ -86,9 +82,9 @@ class TWIN(nn.Module):
         value_UWH = self.value(x.representation_UR).view(-1, *self._heads)
         value_MWH = value_UWH.index_select(0, x.behavior_M)
         pooled_BWH = pooled_rows(weight_MW, value_MWH, x.candidate_M, x.num_candidates)
-        for table_NC, project, bucket_M in zip(self.crosses, self.cross_value, x.buckets, strict=True):
-            value_NWH = project(table_NC).view(-1, *self._heads)
-            pooled_BWH = pooled_BWH + pooled_buckets(weight_MW, value_NWH, x.candidate_M, bucket_M, x.num_candidates)
+        projected = zip(self.crosses, self.cross_value, strict=True)
+        values = [project(table_NC).view(-1, *self._heads) for table_NC, project in projected]
+        pooled_BWH = x.add_pooled_buckets(pooled_BWH, weight_MW, values)
         representation_BR = self.out(pooled_BWH.flatten(1).to(self.out.weight.dtype))
         return Attended(
             representation_BR=representation_BR.to(x.representation_BR.dtype), mass_BW=mass_BW, weight_MW=weight_MW
@@ -97,9 +93,9 @@ class TWIN(nn.Module):
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         scale = math.sqrt(self._heads[1])
-        outputs, masses, weights = [], [], []
-        for candidate, value_R in enumerate(x.representation_BR):
-            mine = x.candidate_M == candidate
+
+        def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            value_R = x.representation_BR[candidate]
             item_KR = x.representation_UR[x.behavior_M[mine]]
             crosses = [table_NC[bucket_M[mine]] for table_NC, bucket_M in zip(self.crosses, x.buckets, strict=True)]
             score_KW = (self.key(item_KR) * self.query(value_R)).view(-1, *self._heads).sum(2) / scale
@@ -108,12 +104,10 @@ class TWIN(nn.Module):
                 score_KW = score_KW + cross_KC @ b_WC.T
                 seen_KV = seen_KV + project(cross_KC)
             weight_KW = torch.softmax(score_KW, dim=0)
-            outputs.append(self.out((weight_KW[:, :, None] * seen_KV.view(-1, *self._heads)).sum(0).flatten()))
-            masses.append(torch.log(1 + torch.exp(score_KW).sum(0)))
-            weights.append(weight_KW)
-        return Attended(
-            representation_BR=torch.stack(outputs), mass_BW=torch.stack(masses), weight_MW=torch.cat(weights)
-        )
+            pooled_WH = (weight_KW[:, :, None] * seen_KV.view(-1, *self._heads)).sum(0)
+            return self.out(pooled_WH.flatten()), weight_KW, score_KW
+
+        return x.by_candidate(attend)
 
 
 class TWINBlock(PairBlock):

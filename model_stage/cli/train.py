@@ -9,15 +9,7 @@ import typer
 
 from model_stage.cli.search import open_searcher
 from model_stage.cli.tables import metrics_table, presets_table
-from store.command import (
-    BundleOption,
-    ConfigOption,
-    IndexOption,
-    JsonOption,
-    StoreOption,
-    config_folder,
-    output_folder,
-)
+from store.command import BundleOption, ConfigOption, IndexOption, JsonOption, StoreOption, config_folder, output_folder
 from store.terminal import say, show_report, steps
 
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]

@@ -61,10 +61,8 @@ class EncodedRequest:
     def take(self, chosen: I64) -> EncodedRequest:
         """Gives the request with these candidates only, in this order."""
         pairs, offsets = spans(self.offsets[chosen], np.diff(self.offsets)[chosen])
-        return EncodedRequest(
-            behavior_node=self.behavior_node,
-            behavior_side=self.behavior_side,
-            interval_ms=self.interval_ms,
+        return replace(
+            self,
             pair_behavior=self.pair_behavior[pairs],
             match_level=self.match_level[pairs],
             source=self.source[pairs],

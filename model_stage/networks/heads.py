@@ -96,7 +96,8 @@ class MixtureOfExperts(nn.Module):
 
     def reference(self, x_BX: Tensor) -> list[Tensor]:
         """The formula, candidate by candidate."""
-        return [torch.stack([_mix_reference(gate, x_X, self.experts, x_X) for x_X in x_BX]) for gate in self.gates]
+        rows = [(x_X, [_expert_reference(expert, x_X) for expert in self.experts]) for x_X in x_BX]
+        return [torch.stack([_mix_reference(gate, *row) for row in rows]) for gate in self.gates]
 
 
 class _ExtractionLayer(nn.Module):
@@ -159,10 +160,10 @@ class ProgressiveExtraction(nn.Module):
                 for experts, mine_X in zip(layer.own, own, strict=True)
             ]
             if layer.shared_gate is not None:
-                every = torch.stack([out for mine in of_own for out in mine] + of_shared)
-                shared_X = torch.softmax(layer.shared_gate(shared_X), dim=0) @ every
+                every = [out for mine in of_own for out in mine] + of_shared
+                shared_X = _mix_reference(layer.shared_gate, shared_X, every)
             own = [
-                torch.softmax(gate(mine_X), dim=0) @ torch.stack(mine + of_shared)
+                _mix_reference(gate, mine_X, mine + of_shared)
                 for gate, mine_X, mine in zip(layer.gates, own, of_own, strict=True)
             ]
         return own
@@ -210,7 +211,7 @@ class TargetHeads(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.experts = _experts(config, shape.own_dim + shape.num_tables * shape.table_dim, len(shape.tables))
         width = shape.own_dim + shape.table_dim if self.experts is None else self.experts.out_dim
-        self.towers = nn.ModuleList(_tower(width, shape.tower) for _ in shape.tables)
+        self.towers = nn.ModuleList(tower(width, shape.tower, 1) for _ in shape.tables)
 
     def forward(self, x: HeadInput) -> Tensor:
         """Gives a logit per candidate and target. (B, T)."""
@@ -218,7 +219,7 @@ class TargetHeads(nn.Module):
             read = [x.of([table], self.dropout) for table in self._tables]
         else:
             read = self.experts(x.of(self._every, self.dropout))
-        logits = [tower(read_BX).view(len(x.dense_BS)) for tower, read_BX in zip(self.towers, read, strict=True)]
+        logits = [each(read_BX).view(len(x.dense_BS)) for each, read_BX in zip(self.towers, read, strict=True)]
         return torch.stack(logits, dim=1)
 
 
@@ -250,10 +251,8 @@ def _mix(gate: nn.Module, x_BX: Tensor, out_BKE: Tensor) -> Tensor:
     return (weight_BK[:, :, None] * out_BKE).sum(1)
 
 
-def _mix_reference(gate: nn.Module, gate_X: Tensor, experts: nn.Module, x_X: Tensor) -> Tensor:
-    weight_K = torch.softmax(gate(gate_X), dim=0)
-    outs = [weight * _expert_reference(expert, x_X) for weight, expert in zip(weight_K, _modules(experts), strict=True)]
-    return torch.stack(outs).sum(0)
+def _mix_reference(gate: nn.Module, x_X: Tensor, outs: Sequence[Tensor]) -> Tensor:
+    return torch.softmax(gate(x_X), dim=0) @ torch.stack(list(outs))
 
 
 def _expert_reference(expert: nn.Module, x_BX: Tensor) -> Tensor:
@@ -267,9 +266,10 @@ def _modules(container: nn.Module) -> list[nn.Module]:
     return list(container.children())
 
 
-def _tower(width: int, hidden: Sequence[int]) -> nn.Sequential:
+def tower(width: int, hidden: Sequence[int], num_outputs: int) -> nn.Sequential:
+    """Gives a perceptron with ReLU between its layers."""
     layers: list[nn.Module] = []
     for out in hidden:
         layers += [nn.Linear(width, out), nn.ReLU()]
         width = out
-    return nn.Sequential(*layers, nn.Linear(width, 1))
+    return nn.Sequential(*layers, nn.Linear(width, num_outputs))

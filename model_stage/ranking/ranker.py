@@ -17,7 +17,6 @@ from model_stage.ranking.compatibility import check_compatible, check_retriever,
 from model_stage.ranking.validate import check_request, columns_of
 from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
 from store.errors import DeadlineExceededError, FieldError, InputError
-from store.fields import NUMBER, value_type_of
 from store.retrieval import BehaviorColumns, SearchResult
 from store.types import Vocabulary
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from model_stage.networks import NetworkOutput
     from model_stage.types import RankRequest, Retriever
     from serving.deadline import Deadline
-    from store.retrieval import Names
     from store.types import F32
 
 RESERVE_S = 0.02
@@ -126,7 +124,7 @@ class Ranker:
         assert found.names is not None
         encoded, encoder, ancestors_reason = self._encode(request, found, deadline, request_id)
         output = self._score(encoded, deadline)
-        side_info = _side_info(found, found.names)
+        side_info = found.readable_fields()
         first, last = int(found.offsets[candidate]), int(found.offsets[candidate + 1])
         behaviors, vocabulary = found.behaviors, found.vocabulary
         explained = tuple(
@@ -222,17 +220,6 @@ class Ranker:
             index_generation=found.index_generation,
             index_model=found.index_model,
         )
-
-
-def _side_info(found: SearchResult, names: Names) -> dict[str, list[str | float | None]]:
-    """Gives the side-info of the behaviors of an answer, for people: names of ids, numbers; None = missing."""
-    columns: dict[str, list[str | float | None]] = {}
-    for field, values in found.behavior_fields.items():
-        # Numbers have no names, and a search stage of an earlier version gives none.
-        shown = names.behavior_fields.get(field, values.tolist() if NUMBER.fits(values) else map(str, values.tolist()))
-        given = value_type_of(values).given(values)
-        columns[field] = [value if there else None for value, there in zip(shown, given, strict=True)]
-    return columns
 
 
 def _deadline_of_search(request: RankRequest, deadline: Deadline | None) -> Deadline | None:

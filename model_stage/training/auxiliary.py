@@ -12,7 +12,6 @@ Legend: B candidates, T targets, H behaviors of whole histories.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.dare import DARE, WholeHistories
 from model_stage.blocks.position import position_buckets
+from model_stage.networks.heads import tower
 from model_stage.networks.network import table_sets
 from model_stage.networks.parameters import ParameterGroup
 from store.retrieval import NO_LEVEL
@@ -56,9 +56,8 @@ class AuxiliaryModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.block = DARE(self._positions, schema.representation_dim, _TIME_DIM)
-            widths = (schema.representation_dim + self.block.out_dim, *config.tower)
-            hidden = [part for wide, narrow in pairwise(widths) for part in (nn.Linear(wide, narrow), nn.ReLU())]
-            self.head = nn.Sequential(*hidden, nn.Linear(widths[-1], len(targets.targets)))
+            width = schema.representation_dim + self.block.out_dim
+            self.head = tower(width, config.tower, len(targets.targets))
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """Gives how its parts are trained: as those of a network."""

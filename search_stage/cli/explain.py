@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from search_stage.searcher import Searcher
 from search_stage.study.coverage import cumulative_matches
 from search_stage.study.rankings import list_everything
-from store.retrieval import NO_LEVEL, SOURCE_NAMES, SearchRequest, TopK
+from store.retrieval import NO_LEVEL, SOURCE_NAMES, TopK
 
 if TYPE_CHECKING:
-    from search_stage.config import HardPolicy, SearchConfig
+    from search_stage.config import SearchConfig
     from search_stage.index.generation import IndexGeneration
     from store.behavior_store import BehaviorStore
-    from store.retrieval import MatchStatistics, SearchResult
+    from store.retrieval import MatchStatistics, SearchRequest, SearchResult
 
 REPEATS = 5
 """Runs of which the fastest counts."""
@@ -123,13 +123,7 @@ def explain(
 
 
 def _fastest_ms(searcher: Searcher, request: SearchRequest, top_k: TopK) -> float:
-    asked = SearchRequest(
-        user=request.user,
-        as_of_ms=request.as_of_ms,
-        candidates=request.candidates,
-        top_k=top_k,
-        behavior_fields=request.behavior_fields,
-    )
+    asked = replace(request, top_k=top_k, with_names=False)
     spent_ms = []
     for _ in range(REPEATS):
         start_s = time.perf_counter()
@@ -146,23 +140,20 @@ def _climbs(
     climbs = []
     for code, name in enumerate(result.vocabulary.domains):
         policy = config.hard.policy(name)
-        found = matches[code, : policy.max_level + 1]
+        found = matches[code, : policy.max_level + 1].tolist()
+        enough = (level for level, count in enumerate(found) if count >= policy.min_matches)
         climbs.append(
             Climb(
                 domain=name,
                 quota=policy.quota,
                 min_matches=policy.min_matches,
                 max_level=policy.max_level,
-                matches=tuple(found.tolist()),
-                stop_level=_stop_level(found.tolist(), policy),
+                matches=tuple(found),
+                stop_level=next(enough, policy.max_level),
                 used=int(np.count_nonzero(domain == code)),
             )
         )
     return tuple(climbs)
-
-
-def _stop_level(matches: list[int], policy: HardPolicy) -> int:
-    return next((level for level, count in enumerate(matches) if count >= policy.min_matches), policy.max_level)
 
 
 def _places(result: SearchResult, candidate: int, config: SearchConfig) -> tuple[Place, ...]:

@@ -20,7 +20,7 @@ from store.terminal import bar, say
 from store.types import parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from search_stage.index.layout import VectorType
     from store.types import AnyArray
@@ -50,7 +50,8 @@ def precompile_kernels(progress: Callable[[float], None]) -> None:
     Raises:
         store.errors.StoreIOError: There is no room for temporary files.
     """
-    configs = tuple(_configs())
+    soft = SoftConfig(top_k=4, time_term=(AgeBonus(max_age_days=1, add=1),))
+    configs = [SearchConfig(soft=soft.model_copy(update={"approximate_from": least})) for least in (None, 1)]
     with tempfile.TemporaryDirectory(prefix="lookback-") as name:
         folder = Path(name)
         _write_dataset(folder / "data")
@@ -63,12 +64,6 @@ def precompile_kernels(progress: Callable[[float], None]) -> None:
                 for config in configs:
                     Searcher(store, IndexGeneration.open(folder / dtype), config)
                 progress((number + 1) / len(DTYPES))
-
-
-def _configs() -> Iterator[SearchConfig]:
-    bonus = (AgeBonus(max_age_days=1, add=1),)
-    for approximate_from in (None, 1):
-        yield SearchConfig(soft=SoftConfig(top_k=4, approximate_from=approximate_from, time_term=bonus))
 
 
 def _write_dataset(folder: Path) -> None:

@@ -71,7 +71,7 @@ def query(
 def _listed(request: SearchRequest, result: SearchResult, candidate: int) -> list[dict[str, Any]]:
     """Gives one candidate's behaviors, newest first."""
     assert result.names is not None, "asked for"
-    behaviors, words = result.behaviors, result.vocabulary
+    behaviors, words, fields = result.behaviors, result.vocabulary, result.readable_fields()
     listed = []
     for at in range(int(result.offsets[candidate + 1]) - 1, int(result.offsets[candidate]) - 1, -1):
         row, level, source = int(result.index[at]), int(result.match_level[at]), int(result.source[at])
@@ -88,22 +88,10 @@ def _listed(request: SearchRequest, result: SearchResult, candidate: int) -> lis
                 "level": None if level == NO_LEVEL else level,
                 "found_by": [name for bit, name in SOURCE_NAMES if source & bit],
                 "score": float(result.score[at]) if result.index_generation else None,
-                **({"fields": _side_info(result, row)} if result.behavior_fields else {}),
+                **({"fields": {name: values[row] for name, values in fields.items()}} if fields else {}),
             }
         )
     return listed
-
-
-def _side_info(result: SearchResult, row: int) -> dict[str, str | float | None]:
-    """Gives the side-info of one behavior that was asked for: names of ids, numbers; None = missing."""
-    assert result.names is not None, "asked for"
-    found: dict[str, str | float | None] = {}
-    for field, values in result.behavior_fields.items():
-        if field in result.names.behavior_fields:
-            found[field] = result.names.behavior_fields[field][row] or None
-        else:
-            found[field] = None if np.isnan(values[row]) else float(values[row])
-    return found
 
 
 def _values(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search_stage.searcher import Searcher
-from store.retrieval import SearchRequest, TopK
+from store.retrieval import TopK
 
 if TYPE_CHECKING:
     from search_stage.config import SearchConfig
     from search_stage.index.generation import IndexGeneration
     from store.behavior_store import BehaviorStore
+    from store.retrieval import SearchRequest
 
 LONG = 500
 """Behaviors of a history from which on the approximate path is tried."""
@@ -42,12 +43,7 @@ class ApproximateMeasure:
 
     def add(self, request: SearchRequest) -> None:
         """Compares the answers to one request."""
-        only_soft = SearchRequest(
-            user=request.user,
-            as_of_ms=request.as_of_ms,
-            candidates=request.candidates,
-            top_k=TopK(hard=0, recent=0),
-        )
+        only_soft = replace(request, top_k=TopK(hard=0, recent=0))
         exact = self._exact.search(only_soft)
         if exact.num_behaviors < LONG or not len(exact.index):
             return

@@ -17,26 +17,29 @@ if TYPE_CHECKING:
 
     from search_stage.config import HardConfig
     from store.retrieval import SearchResult
-    from store.types import F64, Bool
+    from store.types import F64
 
 
-_MEANS = (
-    "behaviors in the list",
-    "found by hard search",
-    "found by soft search",
-    "found by both",
-    "newest ones",
-    "found by hard search alone",
-    "found by soft search alone",
-    "newest ones found by neither",
-)
-_SHARES = (
-    ("both of hard or soft (Jaccard)", "both", "either"),
-    ("hard that soft finds too", "both", "hard"),
-    ("soft that hard finds too", "both", "soft"),
-    ("hard that is among the newest", "hard_recent", "hard"),
-    ("soft that is among the newest", "soft_recent", "soft"),
-)
+_SOURCES = np.arange(8)
+"""Every combination of `SOURCE_HARD`, `SOURCE_SOFT` and `SOURCE_RECENT`."""
+_HARD, _SOFT, _RECENT = (_SOURCES & bit != 0 for bit in (SOURCE_HARD, SOURCE_SOFT, SOURCE_RECENT))
+_MEANS = {
+    "behaviors in the list": _SOURCES >= 0,
+    "found by hard search": _HARD,
+    "found by soft search": _SOFT,
+    "found by both": _HARD & _SOFT,
+    "newest ones": _RECENT,
+    "found by hard search alone": _SOURCES == SOURCE_HARD,
+    "found by soft search alone": _SOURCES == SOURCE_SOFT,
+    "newest ones found by neither": _SOURCES == SOURCE_RECENT,
+}
+_SHARES = {
+    "both of hard or soft (Jaccard)": (_HARD & _SOFT, _HARD | _SOFT),
+    "hard that soft finds too": (_HARD & _SOFT, _HARD),
+    "soft that hard finds too": (_HARD & _SOFT, _SOFT),
+    "hard that is among the newest": (_HARD & _RECENT, _HARD),
+    "soft that is among the newest": (_SOFT & _RECENT, _SOFT),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,31 +103,20 @@ class OverlapMeasure:
             self.num_without_history += num_candidates
             return
         owner = np.repeat(np.arange(num_candidates), np.diff(result.offsets))
-        hard, soft, recent = (result.source & bit != 0 for bit in (SOURCE_HARD, SOURCE_SOFT, SOURCE_RECENT))
-
-        def count(which: Bool) -> npt.NDArray[np.int64]:
-            return np.bincount(owner[which], minlength=num_candidates)
-
-        self.num_without_hard += int(np.count_nonzero(count(hard) == 0))
-        everything = np.ones(len(owner), np.bool_)
-        alone = (hard & ~soft & ~recent, soft & ~hard & ~recent, recent & ~hard & ~soft)
-        parts = (everything, hard, soft, hard & soft, recent, *alone, hard & recent, soft & recent)
-        self._counts.append(np.stack([count(part) for part in parts], axis=1))
+        cells = np.bincount(owner * len(_SOURCES) + result.source, minlength=num_candidates * len(_SOURCES))
+        counts = cells.reshape(num_candidates, len(_SOURCES))
+        self.num_without_hard += int(np.count_nonzero(counts[:, _HARD].sum(axis=1) == 0))
+        self._counts.append(counts)
 
     def result(self) -> Overlap:
         """Sums up."""
-        counts = np.concatenate([np.zeros((0, len(_MEANS) + 2), np.int64), *self._counts])
-        of = {"hard": counts[:, 1], "soft": counts[:, 2], "both": counts[:, 3]}
-        of |= {"either": counts[:, 1] + counts[:, 2] - counts[:, 3]}
-        of |= {"hard_recent": counts[:, 8], "soft_recent": counts[:, 9]}
-        return Overlap(
-            num_candidates=len(counts),
-            means=dict(zip(_MEANS, _mean(counts)[: len(_MEANS)].tolist(), strict=True)),
-            shares={
-                name: float(_mean((of[part][of[whole] > 0] / of[whole][of[whole] > 0])[:, None])[0])
-                for name, part, whole in _SHARES
-            },
-        )
+        counts = np.concatenate([np.zeros((0, len(_SOURCES)), np.int64), *self._counts])
+        shares = {}
+        for name, (part, whole) in _SHARES.items():
+            parts, wholes = counts[:, part].sum(axis=1), counts[:, whole].sum(axis=1)
+            shares[name] = _mean((parts[wholes > 0] / wholes[wholes > 0])[:, None]).item()
+        means = {name: _mean(counts[:, which].sum(axis=1, keepdims=True)).item() for name, which in _MEANS.items()}
+        return Overlap(num_candidates=len(counts), means=means, shares=shares)
 
 
 class ClimbMeasure:

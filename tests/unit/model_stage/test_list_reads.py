@@ -71,7 +71,7 @@ def inputs(draw):
 def test_fast_path_equals_the_formulas_in_outputs_and_gradients(name, x):
     dtype = x.values_ND.dtype
     block = make_block(name).to(dtype)
-    fast, plain = block(x), block.reference(x)
+    fast, plain = block(x).representation_BD, block.reference(x)
     tolerance = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(fast, plain, **tolerance)
     tolerance = {key: 10 * value for key, value in tolerance.items()}
@@ -83,7 +83,7 @@ def test_fast_path_equals_the_formulas_in_outputs_and_gradients(name, x):
 def test_a_candidate_stands_alone(name):
     """I8: other candidates and other lists leave an answer as it is; equal lists, shared or not, answer alike."""
     x, block = make_input([3, 0, 4], [2, 0, 2, 1]), make_block(name)
-    expected = block(x)
+    expected = block(x).representation_BD
     alone = ListInput(
         values_ND=torch.cat([x.values_ND[3:], x.values_ND[3:]]),
         offsets=torch.tensor([0, 4, 8]),
@@ -92,14 +92,15 @@ def test_a_candidate_stands_alone(name):
         interval_ms_N=torch.zeros(8, dtype=torch.int64),
         buckets=[torch.cat([b[3:], b[3:]]) for b in x.buckets],
     )
-    torch.testing.assert_close(block(alone), expected[[2, 0, 2]], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(block(alone).representation_BD, expected[[2, 0, 2]], rtol=1e-5, atol=1e-6)
 
 
 @every_block
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 def test_odd_and_extreme_inputs_stay_sane(name, scale):
     x, block = make_input([0, 1, 5], [0, 1, 2, 0], scale=scale), make_block(name)
-    output, weight = block(x), block.weights(x)
+    found = block(x)
+    output, weight = found.representation_BD, found.weight_M
     assert output.shape == (4, block.out_dim)
     for values in (output, weight, *gradients(output, block, x)):
         assert torch.isfinite(values).all()
@@ -110,8 +111,9 @@ def test_odd_and_extreme_inputs_stay_sane(name, scale):
 @every_block
 def test_nobody_has_any_behavior(name):
     x, block = make_input([0], [0, 0]), make_block(name)
-    assert torch.count_nonzero(block(x)) == 0
-    assert block.weights(x).shape == (0,)
+    found = block(x)
+    assert torch.count_nonzero(found.representation_BD) == 0
+    assert found.weight_M.shape == (0,)
 
 
 @every_block
@@ -120,11 +122,11 @@ def test_bfloat16_stays_near_float32(name):
     x, block = make_input([7, 0, 3], [0, 1, 2, 0], scale=0.5), make_block(name)
     for parameter in block.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).to(torch.float32)
-    expected = block(x)
+    expected = block(x).representation_BD
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = block(x)
+        mixed = block(x).representation_BD
     half = {key: getattr(x, key).detach().to(torch.bfloat16) for key in ("values_ND", "candidate_BD")}
-    got = block.to(torch.bfloat16)(replace(x, **half))
+    got = block.to(torch.bfloat16)(replace(x, **half)).representation_BD
     assert got.dtype == torch.bfloat16
     for ours in (mixed, got.float()):
         assert (ours - expected).abs().max() <= 0.03 * expected.abs().max()
@@ -133,19 +135,21 @@ def test_bfloat16_stays_near_float32(name):
 @settings(max_examples=20)
 @given(x=inputs())
 def test_sdim_weights_are_what_its_sum_is_made_of(x):
-    block = make_block("sdim")
+    found = make_block("sdim")(x)
     row_M, candidate_M = list_pairs(x.offsets, x.list_B)
     expected = torch.zeros_like(x.candidate_BD)
-    expected = expected.index_add(0, candidate_M, block.weights(x)[:, None] * x.values_ND[row_M])
-    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+    expected = expected.index_add(0, candidate_M, found.weight_M[:, None] * x.values_ND[row_M])
+    torch.testing.assert_close(found.representation_BD, expected, rtol=1e-4, atol=1e-5)
+    assert found.rest_B.tolist() == [0.0] * len(x.list_B)
 
 
 def test_sdim_reads_the_behavior_that_equals_the_candidate_and_not_its_opposite():
     x, block = make_input([2], [0]), make_block("sdim")
     candidate = x.candidate_BD.detach()
     x = replace(x, values_ND=torch.cat([candidate, -candidate]))
-    torch.testing.assert_close(block(x), nn.functional.normalize(candidate))
-    torch.testing.assert_close(block.weights(x), torch.tensor([1 / float(candidate.norm()), 0.0]))
+    found = block(x)
+    torch.testing.assert_close(found.representation_BD, nn.functional.normalize(candidate))
+    torch.testing.assert_close(found.weight_M, torch.tensor([1 / float(candidate.norm()), 0.0]))
 
 
 @settings(max_examples=20)
@@ -154,10 +158,13 @@ def test_memory_weights_sum_to_one_and_make_its_answer(x):
     dtype = x.values_ND.dtype
     block = make_block("memory").to(dtype)
     row_M, candidate_M = list_pairs(x.offsets, x.list_B)
-    weight_M = block.weights(x)
+    found = block(x)
+    weight_M = found.weight_M
+    assert not weight_M.requires_grad
     total = torch.zeros(len(x.list_B), dtype=dtype).index_add(0, candidate_M, weight_M)
     length_B = (x.offsets[1:] - x.offsets[:-1])[x.list_B]
     torch.testing.assert_close(total, (length_B > 0).to(dtype), rtol=0, atol=1e-5)
+    assert found.rest_B.tolist() == (length_B == 0).float().tolist()
     value_MD = block.value(x.values_ND + block.positions.encode(x.buckets))[row_M]
     expected = torch.zeros_like(x.candidate_BD).index_add(0, candidate_M, weight_M[:, None] * value_MD)
-    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.representation_BD, expected, rtol=1e-4, atol=1e-5)
