@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.block_input import NODE, fuse
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, side_by_side
+from model_stage.blocks.pairs import Attended, AttentionInput, side_by_side, typed
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.tin import temporal_interest, temporal_reference
@@ -68,8 +68,7 @@ class DecoupledSideInfoTIN(nn.Module):
         item_MR = x.representation_UR.index_select(0, x.behavior_M)
         value_BR = x.representation_BR + self.representation_positions.candidate_row
         found = []
-        for module, subset in zip(self.subset_positions, subsets, strict=True):
-            tables = cast("PositionTables", module)
+        for tables, subset in zip(typed(self.subset_positions, PositionTables), subsets, strict=True):
             query_BA = subset.attention_BA + tables.candidate_row
             key_MA = subset.attention_UA.index_select(0, x.behavior_M)
             both = tables, self.representation_positions
@@ -83,8 +82,7 @@ class DecoupledSideInfoTIN(nn.Module):
         def attend(candidate: int, mine: Tensor) -> list[Tensor]:
             value_R = x.representation_BR[candidate] + self.representation_positions.candidate_row
             found = []
-            for module, subset in zip(self.subset_positions, subsets, strict=True):
-                tables = cast("PositionTables", module)
+            for tables, subset in zip(typed(self.subset_positions, PositionTables), subsets, strict=True):
                 query_A = subset.attention_BA[candidate] + tables.candidate_row
                 key_MA = subset.attention_UA[x.behavior_M] + tables.encode(x.buckets)
                 found.append(temporal_reference(query_A, value_R, key_MA[mine], item_MR[mine]))

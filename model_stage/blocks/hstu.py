@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from model_stage.blocks.interest import ListBlock
-from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.pairs import full_precision, typed
 from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather
 from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import Keys, LayerNorm, ListInput, ListInterest, contract, lists_of, weights_of
@@ -141,7 +141,7 @@ class HSTU(nn.Module):
             x_TD = torch.cat([rows[number], candidate_D[None]])
             time_T = -torch.cat([intervals[number], intervals[number].new_zeros(1)])
             place_T, weight_TT = torch.arange(len(x_TD)), x_TD.new_zeros(0)
-            for layer in _typed(self.layers):
+            for layer in typed(self.layers, _Layer):
                 parts = layer.parts(x_TD)
                 rab_TTH = layer.bias(place_T[:, None] - place_T, time_T[:, None] - time_T)
                 attended, weight_TT = [], x_TD.new_zeros(len(x_TD), len(x_TD))
@@ -161,7 +161,7 @@ class HSTU(nn.Module):
     def rows(self, x: ListInput, bucket: Bucket) -> list[Parts]:
         """Runs lists of one size and gives what each layer's candidates read of them, (L, T, H, E)."""
         row_LTD, interval_LT = gather(x.values_ND, bucket.rows.row_LT), gather(x.interval_ms_N, bucket.rows.row_LT)
-        layers, parts = _typed(self.layers), []
+        layers, parts = typed(self.layers, _Layer), []
         for layer in layers:
             parts.append(layer.parts(row_LTD))
             if layer is not layers[-1]:  # what the rows become in the last layer is never read
@@ -175,7 +175,7 @@ class HSTU(nn.Module):
         place_T = torch.arange(bucket.rows.width, device=x.offsets.device)
         apart_LT = bucket.rows.valid_LT.sum(1, keepdim=True) - place_T
         zero, weight = interval_LT.new_zeros(1), candidate_LCD.new_zeros(0)
-        for layer, parts in zip(_typed(self.layers), rows, strict=True):
+        for layer, parts in zip(typed(self.layers, _Layer), rows, strict=True):
             keys = Keys(key_NHE=parts.key, value_NHE=parts.value)
             own = layer.parts(candidate_LCD)
             rab_LH1T = layer.bias(apart_LT, interval_LT).mT[:, :, None]
@@ -205,10 +205,6 @@ def _attend(layer: _Layer, query_LQHE: Tensor, keys: Keys, rab: Tensor, visible:
     logit_LHQT = contract("lqhe,lthe->lhqt", query_LQHE, keys.key_NHE) + rab
     weight_LHQT = layer.weight(logit_LHQT).where(visible, 0.0)
     return torch.einsum("lhqt,lthe->lqhe", weight_LHQT.to(query_LQHE.dtype), keys.value_NHE), weight_LHQT
-
-
-def _typed(layers: nn.ModuleList) -> list[_Layer]:
-    return [layer for layer in layers if isinstance(layer, _Layer)]
 
 
 @register

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import ListBlock
-from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.pairs import full_precision, typed
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import buckets_of, from_cells, gather
 from model_stage.blocks.registry import BlockConfig, register
@@ -33,7 +33,6 @@ from model_stage.blocks.sequence import (
     TransformerLayer,
     contract,
     lists_of,
-    transformer_layers,
     weights_of,
 )
 
@@ -83,7 +82,7 @@ class LinearAttention(nn.Module):
             visible_TT = torch.ones(len(x_TD), len(x_TD), dtype=torch.bool)
             visible_TT[:-1, -1] = False
             weight_TT = x_TD.new_zeros(0)
-            for layer in transformer_layers(self.layers):
+            for layer in typed(self.layers, TransformerLayer):
                 keys, query_TF, attended, weight_TT = layer.keys(x_TD), feature(layer.query(x_TD)), [], torch.zeros(())
                 for head in range(layer.heads):
                     part_TT = contract("qe,te->qt", query_TF[:, head], feature(keys.key_NHE[:, head]))
@@ -101,7 +100,7 @@ class LinearAttention(nn.Module):
 
     def _states(self, row_LTD: Tensor, valid_LT: Tensor) -> list[_State]:
         """Runs lists of one size and gives what each layer's candidates read of them."""
-        layers, states = transformer_layers(self.layers), []
+        layers, states = typed(self.layers, TransformerLayer), []
         for layer in layers:
             keys = layer.keys(row_LTD)
             key_LTHE = feature(keys.key_NHE).where(valid_LT[:, :, None, None], 0.0)
@@ -115,7 +114,7 @@ class LinearAttention(nn.Module):
     def _candidates(self, candidate_LCD: Tensor, states: list[_State]) -> tuple[Tensor, Tensor]:
         """Runs the candidates of lists of one size; (L, C, D) and the last layer's weights (L, C, T + 1)."""
         weight = candidate_LCD.new_zeros(0)
-        for layer, state in zip(transformer_layers(self.layers), states, strict=True):
+        for layer, state in zip(typed(self.layers, TransformerLayer), states, strict=True):
             query_LCHE, own = feature(layer.query(candidate_LCD)), layer.keys(candidate_LCD)
             out_LCHF, total_LCH = state.read(query_LCHE)
             itself_LCH = (query_LCHE * feature(own.key_NHE)).sum(-1)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.interest import ListBlock
 from model_stage.blocks.longer_tokens import Tokens
+from model_stage.blocks.pairs import typed
 from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, lengths_to_offsets
 from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.sequence import (
@@ -41,7 +42,6 @@ from model_stage.blocks.sequence import (
     TransformerLayer,
     read_lists,
     scaled_dot_product,
-    transformer_layers,
     weights_of,
 )
 
@@ -130,7 +130,7 @@ class Longer(nn.Module):
         recent_buckets = buckets_of(cache.layers[-1].token_offsets, list_B)
         x_BD = self.to_candidate(candidate_BD)
         weight_M, rest_B = x_BD.new_zeros(0), x_BD.new_zeros(len(list_B))
-        for number, (layer, cached) in enumerate(zip(transformer_layers(self.layers), cache.layers, strict=True)):
+        for number, (layer, cached) in enumerate(zip(typed(self.layers, TransformerLayer), cache.layers, strict=True)):
             extra = cached.globals.take(list_B).join(layer.keys(x_BD[:, None]))
             buckets = recent_buckets if number else merged_buckets
             attended_BHE, weights = read_lists(layer.query(x_BD), cached.tokens, extra, buckets)
@@ -154,7 +154,7 @@ class Longer(nn.Module):
             visible_QT[NUM_GLOBALS:last, :NUM_GLOBALS] = False
             kept = [0, 1, *range(NUM_GLOBALS, last)[-self._recent :], last]
             weight_T = x_QD.new_zeros(0)
-            for depth, layer in enumerate(transformer_layers(self.layers)):
+            for depth, layer in enumerate(typed(self.layers, TransformerLayer)):
                 context_TD = x_QD
                 if depth == 0:
                     x_QD = x_QD[kept]
@@ -175,7 +175,7 @@ class Longer(nn.Module):
         """Runs lists of one size through the layers and gives the keys of each; `kept` are the k newest of T."""
         place_LQ = nn.functional.pad(kept.row_LT, (NUM_GLOBALS, 0), value=-1)
         visible_LQT = _visible(place_LQ, valid_LT)
-        for number, layer in enumerate(transformer_layers(self.layers)):
+        for number, layer in enumerate(typed(self.layers, TransformerLayer)):
             keys = layer.keys(x_LQD)
             yield keys
             if number == self._num_later:

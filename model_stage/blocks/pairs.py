@@ -15,7 +15,7 @@ A attention width, R representation width, N buckets.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from model_stage.blocks.ragged import segment_softmax, segment_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+K = TypeVar("K", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,11 @@ class Attended:
     """log(1 + sum exp(score)) of each attention: how much there was to attend to; 0 where there was nothing."""
     weight_MW: Tensor
     """Weights; over the pairs of a candidate that has any, each column sums to 1."""
+
+
+def typed(modules: nn.ModuleList, kind: type[K]) -> list[K]:
+    """Gives the modules with their type, which a module list forgets."""
+    return [module for module in modules if isinstance(module, kind)]
 
 
 def full_precision(values: Tensor) -> Tensor:

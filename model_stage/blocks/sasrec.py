@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import Interest, InterestBlock, nothing_seen
-from model_stage.blocks.pairs import full_precision, list_pairs
+from model_stage.blocks.pairs import full_precision, list_pairs, typed
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import buckets_of
 from model_stage.blocks.registry import BlockConfig, register
@@ -127,8 +127,7 @@ class TargetDecoupledSASRec(nn.Module):
             lower_TD = causal_reference(self.layers, rows_TD)
             visible_TT = torch.ones(len(rows_TD), len(rows_TD), dtype=torch.bool).tril()
             vector_JD, weight_TJ = [], []
-            for part, buckets in zip(self.parts, table_buckets, strict=True):
-                assert isinstance(part, _Part)
+            for part, buckets in zip(typed(self.parts, _Part), table_buckets, strict=True):
                 if len(rows_TD):
                     part_TD = lower_TD + part.positions.encode([b[mine] for b in buckets])
                     last_TD, weight_TT = part.layer.reference(part_TD, part_TD, visible_TT)
@@ -153,8 +152,7 @@ class TargetDecoupledSASRec(nn.Module):
         newest_K = offsets[1:][filled_K] - 1
         groups = buckets_of(offsets, filled_K)
         vectors, weights = [], []
-        for part, own in zip(self.parts, table_buckets, strict=True):
-            assert isinstance(part, _Part)
+        for part, own in zip(typed(self.parts, _Part), table_buckets, strict=True):
             part_ND = lower_ND + part.positions.encode(own)
             vector_LD = values_ND.new_zeros(len(offsets) - 1, values_ND.shape[1])
             weight_N = values_ND.new_zeros(0)
@@ -175,8 +173,7 @@ class TargetDecoupledSASRec(nn.Module):
         product per list and target; same answer as `SASRecInterest.score_BJ`.
         """
         scores = []
-        for part, vector_LD in zip(self.parts, users.vector_LJD.unbind(1), strict=True):
-            assert isinstance(part, _Part)
+        for part, vector_LD in zip(typed(self.parts, _Part), users.vector_LJD.unbind(1), strict=True):
             query_LD = vector_LD @ part.readout.weight
             start_D = self.positions.candidate_row + part.positions.candidate_row
             constant_L = query_LD @ start_D + vector_LD @ part.readout.bias
@@ -186,8 +183,7 @@ class TargetDecoupledSASRec(nn.Module):
     def _interest(self, users: UserVectors, x: ListInput) -> SASRecInterest:
         """Reads the candidates out against the vectors of their lists."""
         read = []
-        for part, vector_LD in zip(self.parts, users.vector_LJD.unbind(1), strict=True):
-            assert isinstance(part, _Part)
+        for part, vector_LD in zip(typed(self.parts, _Part), users.vector_LJD.unbind(1), strict=True):
             start_BD = x.candidate_BD + self.positions.candidate_row + part.positions.candidate_row
             read.append(vector_LD.index_select(0, x.list_B) * part.readout(start_BD))
         product_BJD = torch.stack(read, dim=1)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from model_stage.blocks.pairs import full_precision, layer_norm
+from model_stage.blocks.pairs import full_precision, layer_norm, typed
 from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather, lengths_to_offsets
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def causal_layers(layers: nn.ModuleList, values_ND: Tensor, offsets: Tensor) -> 
     for bucket in buckets_of(offsets, torch.arange(len(offsets) - 1, device=offsets.device)):
         if bucket.rows.width:
             x_LTD = gather(values_ND, bucket.rows.row_LT)
-            for layer in transformer_layers(layers):
+            for layer in typed(layers, TransformerLayer):
                 x_LTD = layer.causal(x_LTD)
             pieces.append((bucket.rows, x_LTD))
     return from_cells(pieces, len(values_ND))
@@ -172,7 +172,7 @@ def causal_layers(layers: nn.ModuleList, values_ND: Tensor, offsets: Tensor) -> 
 def causal_reference(layers: nn.ModuleList, x_TD: Tensor) -> Tensor:
     """The same for one list, by the formula."""
     visible_TT = torch.ones(len(x_TD), len(x_TD), dtype=torch.bool).tril()
-    for layer in transformer_layers(layers) if len(x_TD) else ():
+    for layer in typed(layers, TransformerLayer) if len(x_TD) else ():
         x_TD, _ = layer.reference(x_TD, x_TD, visible_TT)
     return x_TD
 
@@ -233,8 +233,3 @@ def lists_of(values_ND: Tensor, offsets: Tensor) -> list[Tensor]:
     """Gives the rows of each list, (T, D) each: what reference twins walk over."""
     bounds = itertools.pairwise(offsets.tolist())
     return [values_ND[start:end] for start, end in bounds]
-
-
-def transformer_layers(layers: nn.ModuleList) -> list[TransformerLayer]:
-    """Gives the layers with their type, which a module list forgets."""
-    return [layer for layer in layers if isinstance(layer, TransformerLayer)]

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.pairs import typed
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, offsets_to_segments
 from model_stage.blocks.registry import BlockConfig, register
@@ -40,7 +41,6 @@ from model_stage.blocks.sequence import (
     lists_of,
     read_lists,
     scaled_dot_product,
-    transformer_layers,
     weights_of,
 )
 
@@ -69,7 +69,7 @@ class SparseAttention(nn.Module):
         list_of_G = torch.arange(num_lists, device=x.offsets.device).repeat_interleave(size)
         global_buckets, buckets = buckets_of(x.offsets, list_of_G), buckets_of(x.offsets, x.list_B)
         chunks = _Chunks.of(x.offsets, self.config.window)
-        layers = transformer_layers(self.layers)
+        layers = typed(self.layers, TransformerLayer)
         weights: list[tuple[Bucket, Tensor]] = []
         for layer in layers:
             rows, tokens, own = layer.keys(row_ND), layer.keys(global_LGD), layer.keys(candidate_BD[:, None])
@@ -99,7 +99,7 @@ class SparseAttention(nn.Module):
             for row in range(first, last):
                 visible_TT[row, max(first, row - self.config.window + 1) : row + 1] = True
             weight_TT = x_TD.new_zeros(0)
-            for layer in transformer_layers(self.layers):
+            for layer in typed(self.layers, TransformerLayer):
                 x_TD, weight_TT = layer.reference(x_TD, x_TD, visible_TT)
             weight_T = weight_TT[-1].detach()
             outputs.append(self.norm(x_TD[-1]))

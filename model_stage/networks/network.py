@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.block_input import BlockInput, Shape, fuse
 from model_stage.blocks.interest import Interest, InterestBlock
-from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights
+from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights, typed
 from model_stage.errors import ConfigError
 from model_stage.networks.conditional import joint_logits
 from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table
@@ -102,7 +102,7 @@ class RankingNetwork(nn.Module):
 
     @property
     def _blocks(self) -> list[InterestBlock]:
-        return [block for block in self.interest if isinstance(block, InterestBlock)]
+        return typed(self.interest, InterestBlock)
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """Gives how the parts of the network are trained; every parameter is in one of them."""
