@@ -31,12 +31,13 @@ layers: .venv/dev.stamp ; $(BIN)/lint-imports
 protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.generate_protos
 check-protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.protos
 check-wheel: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.wheel
-bench: .venv/dev.stamp ; $(BIN)/python -m scripts.bench request --json work/bench_request.json
-bench-search: .venv/dev.stamp ; $(BIN)/python -m scripts.bench search --json work/bench_search.json
-bench-store: .venv/dev.stamp ; $(BIN)/python -m scripts.bench store --json work/bench_store.json
-bench-index: .venv/dev.stamp ; $(BIN)/python -m scripts.bench index --json work/bench_index.json
-bench-train: .venv/dev.stamp ; $(BIN)/python -m scripts.bench train --json work/bench_train.json
-bench-cost: .venv/dev.stamp ; $(BIN)/python -m scripts.bench cost --json work/cost.json
+bench: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench request --json work/bench_request.json
+bench-search: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench search --json work/bench_search.json
+bench-store: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench store --json work/bench_store.json
+bench-index: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench index --json work/bench_index.json
+bench-train: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench train --json work/bench_train.json
+bench-cost: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench cost --json work/cost.json
+work: ; mkdir -p $@
 dist: .venv/dev.stamp ; $(BIN)/python -m build
 install: .venv/dev.stamp
 clean: ; rm -rf .venv .venv-protos work build dist *.egg-info

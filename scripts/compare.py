@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent import futures
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,7 @@ from model_stage.evaluation.metrics import paired_bootstrap
 from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
 from scripts.pipeline import build, score_test
-from store.command import command_line, output_file, run
+from store.command import JsonOption, command_line, run
 from store.terminal import show_report, steps
 
 if TYPE_CHECKING:
@@ -34,18 +33,17 @@ METRICS = ("auc", "gauc")
 def main(
     data: Annotated[Path, typer.Option(help="Dataset directory with impressions and splits.json.")],
     config: Annotated[Path, typer.Option(help="Directory of schema, targets, train and search.yaml.")],
-    json_file: Annotated[Path, output_file("--json", "Write the numbers here; - = standard output.")],
     work: Annotated[Path, typer.Option(help="Where stores, indexes and bundles are written.")] = Path("work/compare"),
     seeds: Annotated[int, typer.Option(help="Number of paired seeds.")] = 5,
     jobs: Annotated[int, typer.Option(help="Seeds that run side by side.")] = 2,
+    json_file: JsonOption = None,
 ) -> None:
     """Trains and measures the network and the baselines with the same seeds on the same split."""
-    one_seed = partial(run_seed, data, config, work)
     with (
         steps() as progress,
         futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        waiting = [pool.submit(one_seed, seed) for seed in range(seeds)]
+        waiting = [pool.submit(run_seed, data, config, work, seed) for seed in range(seeds)]
         fitting = pool.submit(run_baselines, data, Recipe.load(config).targets.names, range(seeds))
         everything: list[futures.Future[Any]] = [*waiting, fitting]
         for done, _ in enumerate(futures.as_completed(everything), start=1):
@@ -57,11 +55,8 @@ def main(
 
 def run_seed(data: Path, config: Path, work: Path, seed: int) -> Scored:
     """Runs the whole job with one seed and scores the test split."""
-
-    def quiet(what: str, done: int, total: int) -> None:
-        pass
-
-    return score_test(data, build(data, config, work / f"seed-{seed}", quiet, seed=seed), quiet)
+    roots = build(data, config, work / f"seed-{seed}", lambda what, done, total: None, seed=seed)
+    return score_test(data, roots, lambda what, done, total: None)
 
 
 def compare(scored: list[Scored], baselines: list[Result]) -> dict[str, Any]:

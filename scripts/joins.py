@@ -10,12 +10,7 @@ from store.lists import spans
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from store.types import I64
-
-    F64 = npt.NDArray[np.float64]
-
+    from store.types import F64, I64
 
 NEVER = -1
 """Time of the newest event where there is none."""

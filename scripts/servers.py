@@ -31,14 +31,6 @@ class Roots:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where the services listen."""
-
-    search: str
-    ranking: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """A service in a process of its own."""
 
@@ -48,8 +40,8 @@ class Server:
 
 
 @contextmanager
-def running(roots: Roots, logs: Path) -> Iterator[Addresses]:
-    """Serves both stages on free loopback ports for the time of the block; ends them with SIGTERM.
+def running(roots: Roots, logs: Path) -> Iterator[tuple[Server, Server]]:
+    """Serves search and ranking on free loopback ports for the time of the block; ends them with SIGTERM.
 
     Args:
         roots: What to serve.
@@ -64,7 +56,7 @@ def running(roots: Roots, logs: Path) -> Iterator[Addresses]:
         started("search_stage", logs, *store) as search,
         started("model_stage", logs, "--bundle", roots.bundle, "--search", search.address) as ranking,
     ):
-        yield Addresses(search=search.address, ranking=ranking.address)
+        yield search, ranking
 
 
 @contextmanager

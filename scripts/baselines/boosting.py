@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from scripts.baselines.data import F64
+    from store.types import F64, Bool
 
 
-def fit_and_score(train: F64, label: npt.NDArray[np.bool_], test: F64, seed: int) -> F64:
+def fit_and_score(train: F64, label: Bool, test: F64, seed: int) -> F64:
     """Gives the probability of every test row after fitting the training rows.
 
     Args:

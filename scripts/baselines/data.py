@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from model_stage.config.schema import load_yaml
 from model_stage.training.pipeline import Splits
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I64, U32, U64, AnyArray, Bool
-
-F64 = npt.NDArray[np.float64]
 
 ADS = "ad"
 RESPONSES = ("redeem", "click")

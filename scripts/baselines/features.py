@@ -10,8 +10,8 @@ from scripts.joins import count_before, equal_pairs, per_100_days
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
-    from scripts.baselines.data import F64, Dataset, Events
-    from store.types import I64
+    from scripts.baselines.data import Dataset, Events
+    from store.types import F64, I64
 
 LEVELS = 3
 """Levels of the tree from the candidate's category upwards; level 0 is the items it covers."""

@@ -10,16 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from scripts.baselines.data import F64
+    from store.types import F64, Bool
 
 EPOCHS = 8
 BATCH_SIZE = 256
 LEARNING_RATE = 2e-3
 
 
-def fit_and_score(train: F64, label: npt.NDArray[np.bool_], test: F64, seed: int) -> F64:
+def fit_and_score(train: F64, label: Bool, test: F64, seed: int) -> F64:
     """Gives the probability of every test row after fitting the training rows with AdamW.
 
     Numbers become log(1 + x), standardised with the training rows' mean and deviation. A missing age becomes 0: the

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.evaluation.metrics import auc, gauc, logloss
-from scripts.baselines import boosting, perceptron, popularity
+from scripts.baselines import boosting, perceptron
 from scripts.baselines.data import load_dataset
-from scripts.baselines.features import fourteen_numbers
+from scripts.baselines.features import NAMES, fourteen_numbers
 from store.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from scripts.baselines.data import F64, Dataset
-    from store.types import I64
+    from scripts.baselines.data import Dataset
+    from store.types import F64, I64
 
 FITTED = {"boosting": boosting.fit_and_score, "perceptron": perceptron.fit_and_score}
 
@@ -72,7 +72,7 @@ def run_baselines(
     for target in targets or tuple(dataset.labels):
         train, test = _split_rows(dataset, target)
         label = dataset.labels[target] == 1.0
-        scores = popularity.score(numbers)[test]
+        scores = popularity(numbers)[test]
         results.append(_measured("popularity", target, 0, dataset, test, scores, probabilities=False))
         for name, fit_and_score in FITTED.items():
             for seed in seeds:
@@ -80,6 +80,19 @@ def run_baselines(
                 scores = fit_and_score(numbers[train], label[train], numbers[test], seed)
                 results.append(_measured(name, target, seed, dataset, test, scores, probabilities=True))
     return results
+
+
+def popularity(numbers: F64) -> F64:
+    """Scores the ad answered most often so far highest, equal ads by the popularity of their category. (R,).
+
+    The scores are no probabilities.
+
+    Args:
+        numbers: The fourteen numbers. (R, 14)
+    """
+    item, category = (numbers[:, NAMES.index(name)] for name in ("item_popularity", "category_popularity"))
+    below_one: F64 = category / (category.max(initial=0.0) + 1.0)
+    return item + below_one
 
 
 def _split_rows(data: Dataset, target: str) -> tuple[I64, I64]:

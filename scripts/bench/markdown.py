@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _WIDTH = 120
 
@@ -18,10 +18,16 @@ def paragraph(*sentences: str, indent: str = "") -> str:
     )
 
 
-def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """Gives a table with a head line."""
-    lines = [names, ("---",) * len(names), *rows]
+    head = tuple(names)
+    lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def formatted(columns: Mapping[str, str], rows: Iterable[object]) -> list[list[str]]:
+    """Gives the cells of rows, by the format of each column, in which `row` is the row."""
+    return [[form.format(row=row) for form in columns.values()] for row in rows]
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> str:

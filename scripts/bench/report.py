@@ -6,17 +6,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from scripts.bench.machine import describe_machine
 from scripts.bench.markdown import markdown_table, paragraph
-from store.terminal import console, table, warn, write_json, write_text
+from store.command import output_file
+from store.terminal import STDOUT, console, table, warn, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-JsonFile = Annotated[Path, typer.Option("--json", help="Write the numbers here; - = standard output.")]
-ReportFile = Annotated[Path | None, typer.Option("--report", help="Write a dated report here, as Markdown.")]
+    from rich.table import Table
+
+ReportFile = Annotated[Path | None, output_file("--report", "Write a dated report here, as Markdown.")]
 Target = dict[str, Any]
 """What was to be reached, and what was: `what`, `measured`, `bar` and `met`."""
 
@@ -44,12 +44,25 @@ def target(what: str, measured: float, sign: str, bar: float) -> Target:
     return {"what": what, "measured": measured, "bar": f"{sign} {bar:,}", "met": met}
 
 
-def save(facts: Mapping[str, Any], json_file: Path, report_file: Path | None, *sections: str) -> None:
-    """Writes the numbers as JSON, and the sections of the report where one is wanted; makes the folders for them."""
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(json_file, facts)
+def finish(
+    facts: Mapping[str, Any],
+    sections: Iterable[str],
+    json_file: Path | None,
+    report_file: Path | None,
+    *tables: Table,
+) -> None:
+    """Prints tables, and writes the numbers as JSON and the sections as a report where a file is given for them.
+
+    With `-` for the JSON nothing else is printed.
+    """
+    if json_file != STDOUT:
+        wide = console()
+        wide.width = max(wide.width, _WIDTH)
+        for each in tables:
+            wide.print(each)
+    if json_file is not None:
+        write_json(json_file, facts)
     if report_file is not None:
-        report_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(report_file, "\n\n".join(sections) + "\n")
 
 
@@ -85,9 +98,9 @@ def targets_section(targets: Sequence[Target]) -> str:
     return "## Targets\n\n" + markdown_table(_TARGET_NAMES, [_target_cells(each, "**no**") for each in targets])
 
 
-def print_targets(targets: Sequence[Target]) -> None:
-    """Prints what was to be reached, and what was."""
-    print_table(_TARGET_NAMES, [_target_cells(each, "no") for each in targets])
+def targets_table(targets: Sequence[Target]) -> Table:
+    """Gives what was to be reached, and what was, to print."""
+    return table(*_TARGET_NAMES, rows=[_target_cells(each, "no") for each in targets])
 
 
 _WIDTH = 200
@@ -99,10 +112,3 @@ def _target_cells(each: Target, no: str) -> tuple[str, ...]:
     measured = each["measured"]
     number = f"{measured:,.3g}" if measured < 100 else f"{measured:,.0f}"
     return each["what"], number, each["bar"], "yes" if each["met"] else no
-
-
-def print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table of cells."""
-    wide = console()
-    wide.width = max(wide.width, _WIDTH)
-    wide.print(table(*names, rows=rows))

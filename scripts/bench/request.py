@@ -24,7 +24,7 @@ from model_stage.serving.search_client import SearchClient
 from model_stage.training.impressions import load_impressions
 from model_stage.types import RankRequest
 from scripts.bench.markdown import cells, rows_table
-from scripts.bench.report import JsonFile, ReportFile, head, new_facts, print_table, save
+from scripts.bench.report import ReportFile, finish, head, new_facts
 from scripts.bench.timing import elapsed_ms
 from scripts.generate.dataset import Settings, generate
 from scripts.pipeline import CONFIGS, build
@@ -34,12 +34,11 @@ from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from serving.deadline import Deadline
 from store.behavior_store import BehaviorStore
+from store.command import JsonOption
 from store.retrieval import Candidates
-from store.terminal import steps
+from store.terminal import steps, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from store.types import U64
 
 LENGTHS = (100, 1_000, 10_000)
@@ -60,8 +59,8 @@ class Stages:
 
 
 def request(
-    json_file: JsonFile,
     calls: Annotated[int, typer.Option(help="Timed calls per row and measure, after three that are not.")] = 40,
+    json_file: JsonOption = None,
     report: ReportFile = None,
 ) -> None:
     """Builds a generated world, serves it, and times one request per length of history and number of candidates."""
@@ -75,9 +74,9 @@ def request(
         ads = np.unique(load_impressions(work / "data", bundle.schema, bundle.targets.names).item)
         with (
             BehaviorStore.open(roots.store) as store,
-            running(roots, work / "logs") as addresses,
-            SearchClient(addresses.search) as search,
-            RankClient(addresses.ranking) as rank,
+            running(roots, work / "logs") as servers,
+            SearchClient(servers[0].address) as search,
+            RankClient(servers[1].address) as rank,
         ):
             index = IndexGeneration.open(roots.index)
             searcher = Searcher(store, index, SearchConfig.load(roots.config))
@@ -89,8 +88,8 @@ def request(
                 for count in CANDIDATES
             ]
     about = "Generated users and ads, medians in milliseconds. *control*: `faiss.knn` over ready-gathered vectors."
-    save(facts, json_file, report, head("A request, stage by stage", facts, about), rows_table(rows))
-    print_table(tuple(rows[0]), [cells(row) for row in rows])
+    sections = head("A request, stage by stage", facts, about), rows_table(rows)
+    finish(facts, sections, json_file, report, table(*rows[0], rows=map(cells, rows)))
 
 
 def nearest_user(store: BehaviorStore, length: int) -> int:
@@ -122,7 +121,7 @@ def measure(stages: Stages, user: int, ads: U64, count: int, calls: int) -> dict
         "rank": partial(ranker.rank, request),
         "rank_rpc": lambda: stages.rank.rank(request, Deadline.after(10.0)),
     }
-    took_ms = {name: _times_ms(call, calls) for name, call in timed.items()}
+    took_ms = {name: [elapsed_ms(call) for _ in range(3 + calls)][3:] for name, call in timed.items()}
     median = {f"{name}_ms": float(np.median(times)) for name, times in took_ms.items()}
     return {
         "behaviors": num_behaviors,
@@ -132,9 +131,3 @@ def measure(stages: Stages, user: int, ads: U64, count: int, calls: int) -> dict
         "search_over_control": median["search_ms"] / median["control_ms"],
         "rank_rpc_p95_ms": float(np.percentile(took_ms["rank_rpc"], 95)),
     }
-
-
-def _times_ms(call: Callable[[], object], calls: int) -> list[float]:
-    for _ in range(3):
-        call()
-    return [elapsed_ms(call) for _ in range(calls)]

@@ -18,11 +18,6 @@ PINS = ("grpcio-tools==1.71.2", "protobuf==5.29.6", "mypy-protobuf==3.6.0", "set
 """grpcio-tools 1.71.2 imports pkg_resources, which later setuptools no longer have."""
 
 
-def proto_files(root: Path = ROOT) -> list[Path]:
-    """Gives the .proto files of a checkout, relative to its root and in a fixed order."""
-    return sorted(path.relative_to(root) for path in (root / "protos").rglob("*.proto"))
-
-
 def install_tools() -> Path:
     """Gives the Python of the tools' environment, which is made or mended first when the pins ask for it."""
     python = TOOLS / "bin" / "python"
@@ -48,7 +43,7 @@ def generate(target: Path) -> list[Path]:
     plugins = (f"--plugin=protoc-gen-{name}={TOOLS / 'bin' / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc"))
     outputs = (f"--{name}_out={target}" for name in ("python", "grpc_python"))
     stubs = (f"--{name}_out=quiet:{target}" for name in ("mypy", "mypy_grpc"))
-    sources = proto_files()
+    sources = sorted(path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*.proto"))
     subprocess.run(
         [python, "-m", "grpc_tools.protoc", "-I.", *plugins, *outputs, *stubs, *map(str, sources)],
         check=True,

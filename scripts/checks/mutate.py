@@ -8,8 +8,8 @@ goes away.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
-import queue
 import shutil
 import signal
 import subprocess
@@ -20,7 +20,7 @@ import tomllib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,17 +67,6 @@ class Mutation:
         return text.replace(self.find, self.replace)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the tests said to a change."""
-
-    mutation: Mutation
-    outcome: str
-    """red, green (the tests miss it), or broken (they could not run)."""
-    duration_s: float
-    output: str
-
-
 def load_mutations(root: Path) -> list[Mutation]:
     """Reads the list and checks that every change can still be made.
 
@@ -87,46 +76,43 @@ def load_mutations(root: Path) -> list[Mutation]:
     mutations = []
     for path in sorted(root.glob(_LISTS)):
         for row in tomllib.loads(path.read_text(encoding="utf-8"))["mutation"]:
-            unknown = set(row) - {field.name for field in fields(Mutation)}
             try:
                 mutations.append(Mutation(**{**row, "tests": tuple(row["tests"])}))
             except (KeyError, TypeError) as exc:
-                raise MutationListError(f"{path}: {row.get('id')}: {exc}; unknown keys: {sorted(unknown)}") from exc
-    problems = _find_problems(mutations, root)
+                raise MutationListError(f"{path}: {row.get('id')}: {exc}") from exc
+    counts = Counter(mutation.id for mutation in mutations)
+    problems = [f"{name}: this id stands there {count} times" for name, count in counts.items() if count > 1]
+    problems += [problem for mutation in mutations for problem in _find_problems(mutation, root)]
     if problems:
         raise MutationListError("\n".join(problems))
     return mutations
 
 
-def _find_problems(mutations: Sequence[Mutation], root: Path) -> list[str]:
-    counts = Counter(mutation.id for mutation in mutations)
-    problems = [f"{name}: this id stands there {count} times" for name, count in counts.items() if count > 1]
-    for mutation in mutations:
-        try:
-            mutation.apply((root / mutation.file).read_text(encoding="utf-8"))
-        except (OSError, MutationListError) as exc:
-            problems.append(str(exc))
-        missing = [test for test in mutation.tests if not (root / test.partition("::")[0]).exists()]
-        problems += [f"{mutation.id}: {test}: there is no such test file" for test in missing]
-        if not mutation.tests:
-            problems.append(f"{mutation.id}: names no test")
-    return problems
+def _find_problems(mutation: Mutation, root: Path) -> Iterator[str]:
+    try:
+        mutation.apply((root / mutation.file).read_text(encoding="utf-8"))
+    except (OSError, MutationListError) as exc:
+        yield str(exc)
+    for test in mutation.tests:
+        if not (root / test.partition("::")[0]).exists():
+            yield f"{mutation.id}: {test}: there is no such test file"
+    if not mutation.tests:
+        yield f"{mutation.id}: names no test"
 
 
-def copy_checkout(source: Path, folder: Path) -> None:
+@contextmanager
+def copy_of(source: Path) -> Iterator[Path]:
     """Copies what git knows or would take, and compiled kernels; times of files too, by which these are told valid."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source,
-        capture_output=True,
-        check=True,
-    )
-    paths = [Path(name) for name in listed.stdout.decode().split("\0") if name]
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=source, capture_output=True, check=True).stdout.decode()
     kernels = [path.relative_to(source) for path in (source / "search_stage").rglob("__pycache__/*.nb[ic]")]
-    for path in (*paths, *kernels):
-        if (source / path).is_file():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / path, folder / path)
+    with tempfile.TemporaryDirectory(prefix="lookback-mutate-") as name:
+        folder = Path(name)
+        for path in (*listed.split("\0"), *kernels):
+            if (source / path).is_file():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / path, folder / path)
+        yield folder
 
 
 def run_tests(
@@ -154,72 +140,43 @@ def run_tests(
         except subprocess.TimeoutExpired:
             status = _PYTEST_FAILED
         finally:
-            _end_session(process)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and whatever servers a killed test left behind
+            process.wait()
         output.seek(0)
         return status, output.read().decode(errors="replace")
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
-    """Ends the run and whatever servers a killed test left behind."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def judge(mutation: Mutation, source: Path) -> tuple[str, str]:
+    """Makes a change in a copy of the checkout and runs its tests there.
 
-
-def judge(mutation: Mutation, folder: Path) -> Verdict:
-    """Makes a change in a copy, runs its tests, and takes the change back."""
-    path = folder / mutation.file
-    kept = path.with_name(f"{path.name}.kept")
+    Returns:
+        red, green (the tests miss it), or broken (they could not run); and what to print.
+    """
     started = time.monotonic()
-    path.rename(kept)
-    try:
-        path.write_text(mutation.apply(kept.read_text(encoding="utf-8")), encoding="utf-8")
+    with copy_of(source) as folder:
+        path = folder / mutation.file
+        path.write_text(mutation.apply(path.read_text(encoding="utf-8")), encoding="utf-8")
         status, output = run_tests(folder, mutation.tests, interpreted=mutation.interpreted)
-    finally:
-        kept.replace(path)  # with the time it had
     outcome = {_PYTEST_PASSED: "green", _PYTEST_FAILED: "red"}.get(status, "broken")
-    return Verdict(mutation=mutation, outcome=outcome, duration_s=time.monotonic() - started, output=output)
+    text = f"{outcome:<6}  {time.monotonic() - started:5.1f} s  {mutation.id}: {mutation.why}"
+    return outcome, f"{text}\n{output[-3000:]}" if outcome == "broken" else text
 
 
-@contextmanager
-def _copies(count: int) -> Iterator[queue.Queue[Path]]:
-    with tempfile.TemporaryDirectory(prefix="lookback-mutate-") as name:
-        folders: queue.Queue[Path] = queue.Queue()
-        for number in range(count):
-            folder = Path(name) / f"copy{number}"
-            copy_checkout(ROOT, folder)
-            folders.put(folder)
-        yield folders
-
-
-def judge_all(mutations: Sequence[Mutation], lanes: int) -> list[Verdict]:
-    """Checks that the named tests are green as things are, then makes every change; prints a line for each.
+def check_unchanged(mutations: Sequence[Mutation], lanes: int) -> None:
+    """Checks that the named tests are green as things are.
 
     Raises:
         MutationListError: A test is red without any change.
     """
-    with _copies(lanes) as folders, ThreadPoolExecutor(lanes) as pool:
-        folder = folders.get()
+    with copy_of(ROOT) as folder:
         for interpreted in (False, True):
             tests = sorted({test for one in mutations if one.interpreted == interpreted for test in one.tests})
-            status, output = (
-                run_tests(folder, tests, interpreted=interpreted, side_by_side=lanes) if tests else (_PYTEST_PASSED, "")
-            )
-            if status != _PYTEST_PASSED:
-                raise MutationListError(f"{output}\nthe named tests are not green without any change")
-        folders.put(folder)
-        print(f"the named tests are green without any change; {len(mutations)} changes", flush=True)
-
-        def work(mutation: Mutation) -> Verdict:
-            folder = folders.get()
-            try:
-                verdict = judge(mutation, folder)
-            finally:
-                folders.put(folder)
-            print(f"{verdict.outcome:<6}  {verdict.duration_s:5.1f} s  {mutation.id}: {mutation.why}", flush=True)
-            return verdict
-
-        return list(pool.map(work, mutations))
+            if tests:
+                status, output = run_tests(folder, tests, interpreted=interpreted, side_by_side=lanes)
+                if status != _PYTEST_PASSED:
+                    raise MutationListError(f"{output}\nthe named tests are not green without any change")
+    print(f"the named tests are green without any change; {len(mutations)} changes", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,7 +184,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.checks.mutate", description=__doc__)
     parser.add_argument("ids", nargs="*", help="only these changes")
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="changes tried side by side")
-    parser.add_argument("--verbose", action="store_true", help="print what the tests of a change that is not red said")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
@@ -235,16 +191,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unknown = set(options.ids) - {mutation.id for mutation in mutations}
         if unknown:
             raise MutationListError(f"no such change: {', '.join(sorted(unknown))}")
-        verdicts = judge_all([one for one in mutations if not options.ids or one.id in options.ids], options.lanes)
+        mutations = [one for one in mutations if not options.ids or one.id in options.ids]
+        check_unchanged(mutations, options.lanes)
     except MutationListError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
-    missed = [verdict for verdict in verdicts if verdict.outcome != "red"]
-    for verdict in missed:
-        print(f"\n{verdict.outcome}: {verdict.mutation.id} ({verdict.mutation.file})")
-        if options.verbose or verdict.outcome == "broken":
-            print(verdict.output[-3000:])
-    print(f"{len(verdicts) - len(missed)} of {len(verdicts)} changes red, {time.monotonic() - started:.0f} s")
+    missed = []
+    with ThreadPoolExecutor(options.lanes) as pool:
+        for outcome, text in pool.map(judge, mutations, itertools.repeat(ROOT)):
+            print(text, flush=True)
+            if outcome != "red":
+                missed.append(text)
+    print("\n".join(missed))
+    print(f"{len(mutations) - len(missed)} of {len(mutations)} changes red, {time.monotonic() - started:.0f} s")
     return 1 if missed else 0
 
 

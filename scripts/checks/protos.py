@@ -32,16 +32,10 @@ def check_compatible(before: Path) -> list[str]:
     return [f"buf breaking:\n{output}"] if status else []
 
 
-def last_release() -> str | None:
-    """Gives the newest release tag (v*) that HEAD descends from; None before the first release."""
-    status, tag = _run("git", "describe", "--tags", "--abbrev=0", "--match", "v*")
-    return tag if status == 0 else None
-
-
 def check_against_release() -> list[str]:
-    """Gives the changes that break clients of the last release; says so when there is no release to compare with."""
-    tag = last_release()
-    if tag is None:
+    """Gives the changes that break clients of the newest release HEAD descends from; says so where there is none."""
+    status, tag = _run("git", "describe", "--tags", "--abbrev=0", "--match", "v*")
+    if status:
         print("buf breaking: skipped, there is no release tag (v*) yet")
         return []
     archive = subprocess.run(["git", "archive", tag, "protos"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout

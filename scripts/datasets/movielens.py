@@ -58,12 +58,10 @@ def behaviors_table(ratings: pa.Table, tags: pa.Table) -> pa.Table:
 
     A user may give one movie several tags in one second, so a tag has an event id; a rating needs none.
     """
-    parts = (ratings, tags)
-    both = {name: pa.concat_arrays([part[name].combine_chunks() for part in parts]) for name in ("userId", "movieId")}
-    seconds = np.concatenate([part["timestamp"].to_numpy() for part in parts])
     events = [f"{movie} {tag}" for movie, tag in zip(tags["movieId"].to_pylist(), tags["tag"].to_pylist(), strict=True)]
-    no_tag = pa.nulls(ratings.num_rows, pa.string())
-    order = np.argsort(seconds, kind="stable")
+    tags = tags.append_column("event_id", pa.array(events, pa.string()))
+    both = pa.concat_tables([ratings, tags], promote_options="default").combine_chunks()
+    seconds = both["timestamp"].to_numpy()
     table = pa.table(
         {
             "user": both["userId"],
@@ -72,14 +70,12 @@ def behaviors_table(ratings: pa.Table, tags: pa.Table) -> pa.Table:
             "domain": pa.array(["content"] * len(seconds)),
             "action": pa.array(["rate"] * ratings.num_rows + ["tag"] * tags.num_rows),
             "timestamp_ms": seconds * _SECOND_MS,
-            "event_id": pa.concat_arrays([no_tag, pa.array(events, pa.string())]),
-            "rating": pa.concat_arrays(
-                [ratings["rating"].combine_chunks().cast(pa.float32()), pa.nulls(tags.num_rows, pa.float32())]
-            ),
-            "tag": pa.concat_arrays([no_tag, tags["tag"].combine_chunks()]),
+            "event_id": both["event_id"],
+            "rating": both["rating"].cast(pa.float32()),
+            "tag": both["tag"],
         }
     )
-    return table.take(order)
+    return table.take(np.argsort(seconds, kind="stable"))
 
 
 def taxonomy_table(genres: list[tuple[str, ...]]) -> pa.Table:

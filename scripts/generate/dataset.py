@@ -34,9 +34,7 @@ from store.terminal import say, table
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    F64 = npt.NDArray[np.float64]
+    from store.types import F64, I64
 
 VALIDATION_DAY = FIRST_REQUEST_DAY + 0.70 * (DAYS - FIRST_REQUEST_DAY)
 TEST_DAY = FIRST_REQUEST_DAY + 0.85 * (DAYS - FIRST_REQUEST_DAY)
@@ -86,7 +84,9 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
         "users": tables.users_table(traits),
         "impressions": tables.impressions_table(world, behaviors, shown, labels),
     }
-    written["truth"] = _truth_table(written["impressions"], truth)
+    written["truth"] = written["impressions"].select(["user", "item", "timestamp_ms"])
+    for name, p in truth.items():
+        written["truth"] = written["truth"].append_column(f"p_{name}", pa.array(p))
     report = _report(shown, labels, truth, short_sighted)
     num_rows = {name: table.num_rows for name, table in written.items()}
     write_dataset(out, written, num_rows, splits=_splits(), truth=report)
@@ -110,18 +110,8 @@ def _splits() -> dict[str, int]:
     return {name: START_MS + int(day * DAY_MS) for name, day in days.items()}
 
 
-def _truth_table(impressions: pa.Table, truth: dict[str, F64]) -> pa.Table:
-    """Gives the true probabilities, row by row as the impressions."""
-    return pa.table(
-        {
-            **{name: impressions[name] for name in ("user", "item", "timestamp_ms")},
-            **{f"p_{name}": p for name, p in truth.items()},
-        }
-    )
-
-
 def _report(
-    shown: Impressions, labels: dict[str, npt.NDArray[np.int64]], truth: dict[str, F64], short_sighted: dict[str, F64]
+    shown: Impressions, labels: dict[str, I64], truth: dict[str, F64], short_sighted: dict[str, F64]
 ) -> dict[str, float]:
     """Gives AUC and GAUC that the true probabilities reach on the test split: nothing can do better on average."""
     test = shown.timestamp_ms >= _splits()["test_from_ms"]

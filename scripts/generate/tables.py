@@ -12,14 +12,10 @@ from scripts.generate.users import START_MS, STREAMS
 from scripts.joins import count_before, per_100_days
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from scripts.generate.truth import Impressions
     from scripts.generate.users import Behaviors
     from scripts.generate.world import World
-    from store.types import I64
-
-    F64 = npt.NDArray[np.float64]
+    from store.types import F64, I64
 
 AGE_BANDS = ("18-24", "25-34", "35-49", "50-64", "65+")
 PRICE_BANDS = ("low", "middle", "high")

@@ -23,13 +23,9 @@ from store.types import DAY_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from scripts.generate.users import Behaviors, Interests
     from scripts.generate.world import World
-    from store.types import I64
-
-    F64 = npt.NDArray[np.float64]
+    from store.types import F64, I64
 
 FIRST_REQUEST_DAY = 430
 RELATED_CANDIDATES = 0.5
@@ -106,33 +102,29 @@ class Matcher:
     def __init__(self, world: World, behaviors: Behaviors, impressions: Impressions) -> None:
         self._world, self._behaviors, self._impressions = world, behaviors, impressions
         self._num_nodes = len(world.trees["ad"].names)
-        worth = np.array([stream[3] for stream in STREAMS])
-        self._worth = worth[behaviors.stream]
-        self._leaf, self._group, self._key = self._places()
-        self._no_key = 3 * max(len(items.leaf) for items in world.items.values())
-        self._exact_keys = self._keys_of_ads()
+        self._worth = np.array([stream[3] for stream in STREAMS])[behaviors.stream]
+        # Items of all domains are numbered one domain after another.
+        sizes = [len(items.leaf) for items in world.items.values()]
+        self._first = dict(zip(world.items, np.cumsum([0, *sizes]).tolist(), strict=False))
+        self._num_items = sum(sizes)
+        self._item = behaviors.item + np.array([self._first[domain] for domain, *_ in STREAMS])[behaviors.stream]
+        self._leaf, self._group = self._places("leaf"), self._places("group")
+        self._exact_items = self._items_of_ads()
 
-    def _keys_of_ads(self) -> I64:
+    def _items_of_ads(self) -> I64:
         """Gives the numbers of each ad and of the articles it covers, filled up with a number no item has."""
         sizes = np.diff(self._world.covers_offsets)
-        keys = np.full((len(sizes), 1 + int(sizes.max())), self._no_key, dtype=np.int64)
-        keys[:, 0] = item_key("ad", np.arange(len(sizes)))
+        found = np.full((len(sizes), 1 + int(sizes.max())), self._num_items, dtype=np.int64)
+        found[:, 0] = self._first["ad"] + np.arange(len(sizes))
         ad = np.repeat(np.arange(len(sizes)), sizes)
         column = np.arange(len(ad)) - self._world.covers_offsets[ad] + 1
-        keys[ad, column] = item_key("content", self._world.covers)
-        return keys
+        found[ad, column] = self._first["content"] + self._world.covers
+        return found
 
-    def _places(self) -> tuple[I64, I64, I64]:
-        """Gives leaf and group (one more than the last node = none) of every behavior, and a number for its item."""
-        leaf, group, key = (np.empty(len(self._behaviors.user), dtype=np.int64) for _ in range(3))
-        domain_of_stream = np.array([domain for domain, *_ in STREAMS])[self._behaviors.stream]
-        for domain, items in self._world.items.items():
-            rows = np.flatnonzero(domain_of_stream == domain)
-            at = self._behaviors.item[rows]
-            leaf[rows], group[rows] = items.leaf[at], items.group[at]
-            key[rows] = item_key(domain, at)
-        none = self._num_nodes
-        return np.where(leaf < 0, none, leaf), np.where(group < 0, none, group), key
+    def _places(self, kind: str) -> I64:
+        """Gives the `leaf` or `group` of every behavior, one more than the last node = none."""
+        of_items = np.concatenate([getattr(items, kind) for items in self._world.items.values()])
+        return np.where(of_items < 0, self._num_nodes, of_items)[self._item]
 
     def match(self, memory_days: float, newest: int | None = None) -> F64:
         """Gives `match` of every impression; with `newest`, of that many newest behaviors before it only; (R,)."""
@@ -154,14 +146,9 @@ class Matcher:
         by_leaf = np.bincount(self._leaf[rows], weight, self._num_nodes + 1)
         by_group = np.bincount(self._group[rows], weight, self._num_nodes + 1)
         total = (LEAF - GROUP) * by_leaf[items.leaf[ads]] + GROUP * by_group[items.group[ads]]
-        by_item = np.bincount(self._key[rows], weight, self._no_key + 1)
-        exact: F64 = by_item[self._exact_keys[ads]].sum(axis=1)
+        by_item = np.bincount(self._item[rows], weight, self._num_items + 1)
+        exact: F64 = by_item[self._exact_items[ads]].sum(axis=1)
         return total + (EXACT - LEAF) * exact
-
-
-def item_key(domain: str, item: I64) -> I64:
-    """Gives a number that no item of another domain has."""
-    return item * 3 + ("ad", "content", "live").index(domain)
 
 
 def probability(target: Target, match: F64, reference: F64, effects: F64, signal: float) -> F64:

@@ -10,10 +10,8 @@ import numpy as np
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from scripts.generate.world import World
-    from store.types import I64
+    from store.types import F64, I64
 
 START_MS = 1_672_531_200_000
 """2023-01-01 UTC: day 0."""
@@ -43,9 +41,9 @@ class Interests:
 
     user: I64
     leaf: I64
-    weight: npt.NDArray[np.float64]
-    from_day: npt.NDArray[np.float64]
-    to_day: npt.NDArray[np.float64]
+    weight: F64
+    from_day: F64
+    to_day: F64
     offsets: I64
     """First interest of each user. (users + 1,)"""
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 import faiss
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from scripts.bench.store.world import CATEGORIES, World
-from scripts.bench.timing import in_child, peak_rss_mib
+from scripts.bench.store.world import CATEGORIES, World, write_export
+from scripts.bench.timing import StepTimes, peak_rss_mib
 from search_stage.index.build import BuildOptions, build_index
 from search_stage.index.export import EXPORT_FILE
 from search_stage.index.kmeans import ITERATIONS, POINTS_PER_CENTROID, SEED, num_centroids
@@ -58,31 +58,13 @@ def make_roots(work: Path, items: int, more: int, dim: int) -> None:
     draw = np.random.default_rng(0)
     known = items + more // 2
     categories = draw.standard_normal((CATEGORIES + 1, dim), np.float32)
-    vectors = categories[next_world.category_of[:known]]
+    vectors = categories[next_world.catalogue.category_of[:known]]
     vectors += np.float32(NOISE) * draw.standard_normal((known, dim), np.float32)
-    (work / "model").mkdir()
-    save_file(
-        {
-            "category_ids": np.arange(1, CATEGORIES + 1, dtype=np.int64),
-            "category_vectors": categories[1:],
-            "item_ids": np.arange(1, known + 1, dtype=np.int64),
-            "item_vectors": vectors,
-        },
-        work / "model" / EXPORT_FILE,
-    )
+    write_export(work / "model", categories[1:], vectors)
 
 
 def rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
     """Builds and publishes an index, as the offline job does."""
-    return in_child(_rebuild, work, store, dtype, full)
-
-
-def control(work: Path, dim: int) -> Spent:
-    """Does the same k-means, assignment, gather and `np.save` on vectors that are in memory already."""
-    return in_child(_control, work, dim)
-
-
-def _rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
     parts: dict[str, float] = {}
 
     def on_progress(step: str, done: float) -> None:
@@ -117,40 +99,34 @@ def _rebuild(work: Path, store: str, dtype: VectorType, full: bool) -> Spent:
     )
 
 
-def _control(work: Path, dim: int) -> Spent:
+def control(work: Path, dim: int) -> Spent:
+    """Does the same k-means, assignment, gather and `np.save` on vectors that are in memory already."""
     vectors = load_file(work / "model" / EXPORT_FILE)["item_vectors"]
     with BehaviorStore.open(work / "store") as opened, opened.snapshot() as snapshot:
         taxonomy = snapshot.taxonomy
         source = np.random.default_rng(0).permutation(len(vectors))[: taxonomy.num_nodes + 1]
         ids, is_item = np.array(taxonomy.id), np.array(taxonomy.is_item)
     before = peak_rss_mib()
-    parts: dict[str, float] = {}
-    started_s = at_s = time.perf_counter()
-    started_cpu_s = time.process_time()
-
-    def mark(step: str) -> None:
-        nonlocal at_s
-        parts[step], at_s = time.perf_counter() - at_s, time.perf_counter()
-
+    started_s, started_cpu_s, steps = time.perf_counter(), time.process_time(), StepTimes()
     table = vectors.take(source, axis=0)
-    mark("gather")
+    steps("gather", 1.0)
     count = num_centroids(len(table))
     kmeans = faiss.Kmeans(dim, count, niter=ITERATIONS, seed=SEED, max_points_per_centroid=POINTS_PER_CENTROID)
     kmeans.train(table)
-    mark("k-means")
+    steps("k-means", 1.0)
     index = faiss.IndexFlatL2(dim)
     index.add(kmeans.centroids)
     cluster = index.search(table, 1)[1][:, 0].astype(np.uint16)
-    mark("assign")
+    steps("assign", 1.0)
     with TemporaryDirectory(dir=work) as folder:
         for number, array in enumerate((table, source.astype(np.uint32), cluster, kmeans.centroids, ids, is_item)):
             np.save(Path(folder) / f"{number}.npy", array)
-        mark("save")
+        steps("save", 1.0)
         seconds, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
     return Spent(
         seconds=seconds,
         cpu_s=cpu_s,
-        parts=parts,
+        parts=steps.seconds(),
         peak_rss_mib=peak_rss_mib(),
         before_rss_mib=before,
         facts={},

@@ -10,22 +10,29 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scripts.bench.markdown import cells
-from scripts.bench.report import JsonFile, ReportFile, new_facts, print_table, print_targets, save
+from scripts.bench.markdown import cells, paragraph, rows_table
+from scripts.bench.report import ReportFile, finish, head, new_facts, target, targets_section, targets_table
 from scripts.bench.search.measure import CATEGORIES, CONFIG, bench_lengths, bench_workers
-from scripts.bench.search.report import sections, targets
 from scripts.bench.search.world import build_world
+from store.command import JsonOption
+from store.terminal import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scripts.bench.report import Target
 
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 CANDIDATES = (1, 10, 100, 500)
+_COUNT = 100
+"""Candidates of a request where a target does not say."""
 
 
 def search(
-    json_file: JsonFile,
     items: Annotated[int, typer.Option(min=100_000, help="Items of the catalogue.")] = 1_000_000,
     skew: Annotated[
         float, typer.Option(min=0, help="Popularity of the n-th item is n to the power of minus this.")
@@ -33,6 +40,7 @@ def search(
     longest: Annotated[int, typer.Option(min=1_000, help="Leave out longer histories.")] = LENGTHS[-1],
     calls: Annotated[int, typer.Option(min=1, help="Timed calls of each measure, of the quick ones more.")] = 15,
     workers: Annotated[bool, typer.Option(help="Also measure the throughput of two worker processes.")] = True,
+    json_file: JsonOption = None,
     report: ReportFile = None,
     work: Annotated[Path | None, typer.Option(help="Folder to work in; default: a temporary one.")] = None,
 ) -> None:
@@ -53,7 +61,81 @@ def search(
         facts["rows"] = bench_lengths(world, lengths, CANDIDATES, folder / "logs", calls)
         if workers:
             facts["workers"] = [bench_workers(world, length, folder / "logs") for length in lengths[1:3] or lengths]
-    facts["targets"] = targets(facts)
-    save(facts, json_file, report, *sections(facts))
-    print_table(tuple(facts["rows"][0]), [cells(row) for row in facts["rows"]])
-    print_targets(facts["targets"])
+    rows, facts["targets"] = facts["rows"], _targets(facts)
+    tables = table(*rows[0], rows=map(cells, rows)), targets_table(facts["targets"])
+    finish(facts, _sections(facts), json_file, report, *tables)
+
+
+def _targets(facts: dict[str, Any]) -> list[Target]:
+    """Gives what is to be reached, and what was."""
+    rows = facts["rows"]
+
+    def worst(value: Callable[[dict[str, Any]], float], *, length: int | None = None) -> float:
+        return max(value(row) for row in rows if row["C"] == _COUNT and length in {None, row["L"]})
+
+    found = [_target("hard_ms at every L", worst(lambda row: row["hard_ms"]), 0.15)]
+    for length, bar in ((10_000, 1.5), (100_000, 1.0), (1_000_000, 0.5)):
+        if any(row["L"] == length for row in rows):
+            ratio = worst(lambda row: row["total_over_control"], length=length)
+            found.append(_target(f"total_over_control at L = {length:,}", ratio, bar))
+    found.append(_target("rpc_total_ms less total_ms", worst(lambda row: row["rpc_total_ms"] - row["total_ms"]), 1.0))
+    found.append(target("recall_at_50", min(row["recall_at_50"] for row in rows), ">=", 0.99))
+    for workers in facts.get("workers", ()):
+        what = f"two workers over one at L = {workers['L']:,}, C = {_COUNT}"
+        found.append(target(what, workers["ratio"], ">=", 1.8))
+    return found
+
+
+def _target(what: str, measured: float, bar: float) -> Target:
+    return target(f"{what}, C = {_COUNT}", measured, "<=", bar)
+
+
+def _sections(facts: dict[str, Any]) -> list[str]:
+    """Gives the sections of a report from what the JSON file holds."""
+    top = head(
+        "Search",
+        facts,
+        "Generated users with exactly L behaviors in 2 domains x 2 actions over generated items of 2,000 categories,",
+        "float32 vectors of 32 dimensions around their categories' (`scripts/bench/search/world.py`). Candidates:",
+        f"items of {facts['categories']} categories, each with a vector of its own. k = 50 hard a domain and 50 soft.",
+        "One thread. The control: `faiss.knn` with the calibrated threshold over the ready-gathered vectors of all L",
+        "behaviors, alternating with what it is compared to; what takes under 20 ms is called eleven times in a row",
+        "and the first call is left out. Medians, milliseconds.",
+        **facts["versions"],
+    )
+    workers = [_workers(each) for each in facts.get("workers", ())]
+    return [top, targets_section(facts["targets"]), _rows(facts["rows"]), *workers]
+
+
+def _rows(rows: Sequence[dict[str, Any]]) -> str:
+    note = paragraph(
+        "*keys*: distinct vectors behind the behaviors. *hard*: level matches and hard search. *soft*: keys and exact",
+        "soft search. *approximate*: the same within the clusters nearest to the query, one in `soft.probe_one_in` of",
+        "them, and its recall. *total*: a whole `Searcher.search`. *rested*: the same after a pause of 2 ms, when",
+        "others have had the caches of this machine. *rpc*: the same through gRPC and back as arrays, one caller,",
+        "which gives the server such pauses. *echo*: a bare gRPC method in Python that gets and answers as many bytes",
+        "and does nothing; what *rpc* takes beyond *rested* and *echo* is codec and edge (deadline, queue, metrics,",
+        "log).",
+        "*recall*: of the k best scores over all behaviors, by score. *entries*: of the answer.",
+    )
+    return "\n\n".join(("## By length and candidates", note, rows_table(rows)))
+
+
+def _workers(facts: dict[str, Any]) -> str:
+    note = paragraph(
+        "Two client processes with eight connections each ask in closed loops, from the same cores; a worker has one",
+        "core, two have two. Of each number of workers the best of some rounds.",
+        f"{facts['cores']} cores: with what a request costs server and clients,",
+        f"two workers can give at most {facts['ceiling']:.2f} times what one gives; they gave",
+        f"{facts['ratio']:.2f} times.",
+        f"The attention table has {facts['table_mib']:,.0f} MiB and is mapped: *table PSS* is a worker's share of it.",
+    )
+    return "\n\n".join(
+        (
+            f"## Workers behind one port, L = {facts['L']:,}",
+            note,
+            rows_table(facts["rows"]),
+            "Memory of each of the workers, MiB:",
+            rows_table(facts["memory"]),
+        )
+    )

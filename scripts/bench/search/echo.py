@@ -20,13 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MODULE = "scripts.bench.search.echo"
-_METHOD = "/lookback.bench.Echo/Answer"
+_SERVICE, _METHOD = "lookback.bench.Echo", "Answer"
 _SIZE_BYTES = 8
-
-
-class _Handler(grpc.GenericRpcHandler):
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        return grpc.unary_unary_rpc_method_handler(_answer)
 
 
 def _answer(data: bytes, context: grpc.ServicerContext) -> bytes:
@@ -48,13 +43,15 @@ def echo(folder: Path) -> Iterator[Callable[[int, int], bytes]]:
         listening((_MODULE, port_file), port_file, folder / "echo.log") as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        ask = channel.unary_unary(_METHOD)
+        ask = channel.unary_unary(f"/{_SERVICE}/{_METHOD}")
         yield lambda sent, answered: ask(answered.to_bytes(_SIZE_BYTES, "little") + bytes(max(sent - 8, 0)))
 
 
 def main() -> None:
     """Serves."""
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[_Handler()])
+    methods = {_METHOD: grpc.unary_unary_rpc_method_handler(_answer)}
+    handler = grpc.method_handlers_generic_handler(_SERVICE, methods)
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     write_whole(Path(sys.argv[1]), f"{port}\n")

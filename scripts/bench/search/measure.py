@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scripts.bench.search.world import World
+    from search_stage.soft.base import KeySearch
     from store.retrieval import SearchRequest, SearchResult
     from store.types import F32, I64
 
@@ -121,20 +121,11 @@ def _measure(
         clusters = ClusterKeySearch(index, serving.key_search, 0, config.soft.probe_one_in)
         key_search, taxonomy, policies = serving.key_search, snapshot.taxonomy, serving.policies
 
+        def soft(keys: KeySearch) -> tuple[I64, I64]:
+            return soft_search(keys, queries, Keys.of(history, index.representative), history, TOP_K)
+
         def hard() -> object:
             return hard_search(match_levels(resolved, history, taxonomy, levels), policies, request.as_of_ms)
-
-        def soft() -> object:
-            return soft_search(key_search, queries, Keys.of(history, index.representative), history, TOP_K)
-
-        def approximate() -> tuple[I64, I64]:
-            return soft_search(clusters, queries, Keys.of(history, index.representative), history, TOP_K)
-
-        def control() -> object:
-            return faiss.knn(queries, vectors, TOP_K, metric=faiss.METRIC_INNER_PRODUCT)
-
-        def rpc() -> object:
-            return client.search(request, Deadline.after(60.0))
 
         calibrate(faiss, index.dim)
         found = searcher.search(request)
@@ -142,21 +133,20 @@ def _measure(
         took = timed(
             {
                 "hard": hard,
-                "soft": soft,
-                "approximate": approximate,
+                "soft": lambda: soft(key_search),
+                "approximate": lambda: soft(clusters),
                 "total": lambda: searcher.search(request),
-                "control": control,
-                "rpc": rpc,
+                "control": lambda: faiss.knn(queries, vectors, TOP_K, metric=faiss.METRIC_INNER_PRODUCT),
+                "rpc": lambda: client.search(request, Deadline.after(60.0)),
                 "echo": lambda: answer(sent, answered),
             },
             calls,
         )
         rested_ms = _rested(lambda: searcher.search(request), 2 * calls)
         recall = _recall(_soft_scores(found), queries, vectors)
-        start, rank = approximate()
-        rows = history.order[rank]
-        ends = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
-        approximately = [vectors[rows[first:end]] @ query for (first, end), query in zip(ends, queries, strict=True)]
+        start, rank = soft(clusters)
+        parts = np.split(history.order[rank], start[1:-1])
+        approximately = [vectors[rows] @ query for rows, query in zip(parts, queries, strict=True)]
     return {
         "L": history.cut,
         "C": len(request.candidates),
@@ -203,9 +193,8 @@ def _rested(call: Callable[[], object], count: int) -> float:
 
 def _soft_scores(found: SearchResult) -> list[F32]:
     """Gives the scores of what soft search found, by candidate."""
-    is_soft = (found.source & SOURCE_SOFT) > 0
-    parts = [slice(int(start), int(end)) for start, end in itertools.pairwise(found.offsets)]
-    return [found.score[part][is_soft[part]] for part in parts]
+    scores, sources = (np.split(column, found.offsets[1:-1]) for column in (found.score, found.source))
+    return [score[(source & SOURCE_SOFT) > 0] for score, source in zip(scores, sources, strict=True)]
 
 
 def _recall(found: Sequence[F32], queries: F32, vectors: F32) -> float:

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import numpy as np
 
-from scripts.servers import CHECKOUT, started
+from scripts.servers import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_METHOD = "/lookback.search.v1.SearchService/Search"
 CLIENTS = 2
 CONNECTIONS = 8
 """Of each client: the kernel spreads connections over workers by chance, so there have to be some."""
@@ -88,12 +91,10 @@ def measure_workers(
     best: dict[int, Row] = {}
     memory: list[Memory] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "requests").write_text("\n".join(request.hex() for request in requests), encoding="ascii")
         for _ in range(rounds):
             for count in counts:
-                with _serving(folder, count, arguments) as (address, pids):
-                    row = _measure(address, pids, folder / "requests", seconds)
+                with _serving(Path(name), count, arguments) as (address, pids):
+                    row = _measure(address, pids, requests, seconds)
                     memory = [_memory(number, pid, table) for number, pid in enumerate(pids, start=1)]
                 if count not in best or row.requests_per_s > best[count].requests_per_s:
                     best[count] = row
@@ -125,31 +126,60 @@ def _keep_on(pids: Sequence[int], cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
-def _measure(address: str, pids: Sequence[int], requests: Path, seconds: float) -> Row:
+def _measure(address: str, pids: Sequence[int], requests: Sequence[bytes], seconds: float) -> Row:
     start_s = time.time() + _LEAD_S
-    command = [sys.executable, "-m", "scripts.bench.search.caller", address, str(CONNECTIONS)]
-    clients = [
-        subprocess.Popen(
-            [*command, str(start_s), str(start_s + seconds), str(requests)], cwd=CHECKOUT, stdout=subprocess.PIPE
-        )
-        for _ in range(CLIENTS)
-    ]
-    time.sleep(max(0.0, start_s - time.time()))
-    before_s = [_cpu_s(pid) for pid in pids]
-    outputs = [json.loads(client.communicate()[0]) for client in clients]
-    spent_s = [_cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
-    durations = np.concatenate([output["durations_s"] for output in outputs])
+    with ProcessPoolExecutor(CLIENTS, mp_context=get_context("spawn")) as pool:
+        clients = [pool.submit(_ask, address, start_s, start_s + seconds, requests) for _ in range(CLIENTS)]
+        _sleep_until(start_s)
+        before_s = [_cpu_s(pid) for pid in pids]
+        outputs = [client.result() for client in clients]
+        spent_s = [_cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
+    durations = np.concatenate([durations_s for durations_s, _ in outputs])
     count = len(durations)
     return Row(
         workers=len(pids),
         requests_per_s=count / seconds,
         requests_per_server_cpu_s=count / sum(spent_s),
         server_cpu_ms=1000 * sum(spent_s) / count,
-        client_cpu_ms=1000 * sum(output["cpu_s"] for output in outputs) / count,
+        client_cpu_ms=1000 * sum(cpu_s for _, cpu_s in outputs) / count,
         p50_ms=float(np.percentile(durations, 50) * 1000),
         p99_ms=float(np.percentile(durations, 99) * 1000),
         smallest_share=min(spent_s) / sum(spent_s),
     )
+
+
+def _ask(address: str, start_s: float, end_s: float, requests: Sequence[bytes]) -> tuple[list[float], float]:
+    """Sends requests in closed loops from one time (`time.time`) to another; gives how long they took, and CPU seconds.
+
+    Requests are sent and answers taken as bytes, so that the client itself costs as little as possible.
+    """
+    durations_s: list[float] = []
+
+    def ask(first: int) -> None:
+        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
+        with grpc.insecure_channel(address, options=options) as channel:
+            search = channel.unary_unary(_METHOD)
+            search(requests[first % len(requests)], timeout=60, wait_for_ready=True)
+            _sleep_until(start_s)
+            number = first
+            while time.time() < end_s:
+                started_s = time.perf_counter()
+                search(requests[number % len(requests)], timeout=60)
+                durations_s.append(time.perf_counter() - started_s)
+                number += 1
+
+    threads = [threading.Thread(target=ask, args=(7 * number,)) for number in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    _sleep_until(start_s)
+    spent_s = time.process_time()
+    for thread in threads:
+        thread.join()
+    return durations_s, time.process_time() - spent_s
+
+
+def _sleep_until(time_s: float) -> None:
+    time.sleep(max(0.0, time_s - time.time()))
 
 
 def _cpu_s(pid: int) -> float:
@@ -165,31 +195,15 @@ def _workers(log: Path) -> list[int]:
 
 
 def _memory(worker: int, pid: int, table: Path) -> Memory:
-    whole = _sizes(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines())
-    lines = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines()
-    # A head line names the file; the lines of sizes follow it.
-    heads = [at for at, line in enumerate(lines) if "-" in line.split(" ", 1)[0]]
-    of_table = [
-        line
-        for head, end in zip(heads, [*heads[1:], len(lines)], strict=True)
-        if lines[head].endswith(str(table.resolve()))
-        for line in lines[head + 1 : end]
-    ]
-    mapped = _sizes(of_table)
-    return Memory(
-        worker=worker,
-        rss=whole["Rss"],
-        pss=whole["Pss"],
-        table_rss=mapped.get("Rss", 0.0),
-        table_pss=mapped.get("Pss", 0.0),
-    )
-
-
-def _sizes(lines: Sequence[str]) -> dict[str, float]:
-    """Adds up sizes by what they are, MiB."""
-    sizes: dict[str, float] = {}
-    for line in lines:
+    """Adds up the sizes of everything that is mapped, and of what is mapped of the table."""
+    sizes = dict.fromkeys(("rss", "pss", "table_rss", "table_pss"), 0.0)
+    of_table = False
+    for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
         name, _, rest = line.partition(":")
-        if rest.endswith(" kB"):
-            sizes[name] = sizes.get(name, 0.0) + int(rest.split()[0]) / 1024
-    return sizes
+        if name in ("Rss", "Pss"):
+            for key in (name.lower(), f"table_{name.lower()}") if of_table else (name.lower(),):
+                sizes[key] += int(rest.split()[0]) / 1024
+        elif "-" in line.split(" ", 1)[0]:
+            # A head line names the file; the lines of sizes follow it.
+            of_table = line.endswith(str(table.resolve()))
+    return Memory(worker=worker, **sizes)

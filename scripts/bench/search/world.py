@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import save_file
 
-from scripts.bench.store.world import CATEGORIES, FIRST_MS, TOP_CATEGORIES, YEAR_MS, draw_parents, write_catalogue
+from scripts.bench.store.world import CATEGORIES, FIRST_MS, TOP_CATEGORIES, YEAR_MS, Catalogue, write_export
 from search_stage.index.build import build_index
-from search_stage.index.export import EXPORT_FILE
 from store.behavior_store import BehaviorStore
 from store.building.ingest import ingest
 from store.retrieval import Candidates, SearchRequest
@@ -44,20 +42,16 @@ class World:
     """Category of each item, whose id is the position and one more. (items,)"""
 
     def request(self, length: int, num_candidates: int, num_categories: int, seed: int = 0) -> SearchRequest:
-        """Gives a request of the user with that many behaviors; see `candidates`."""
-        return SearchRequest(
-            user=FIRST_USER + length,
-            as_of_ms=AS_OF_MS,
-            candidates=self.candidates(num_candidates, num_categories, seed),
-        )
+        """Gives a request of the user with that many behaviors.
 
-    def candidates(self, count: int, num_categories: int, seed: int = 0) -> Candidates:
-        """Gives `count` distinct items of `num_categories` categories, each with a vector of its own."""
+        The candidates are distinct items of `num_categories` categories, each with a vector of its own.
+        """
         draw = np.random.default_rng([seed, 7])
-        categories = draw.permutation(np.unique(self.category_of))[: min(num_categories, count)]
-        of_each = -(-count // len(categories))
+        categories = draw.permutation(np.unique(self.category_of))[: min(num_categories, num_candidates)]
+        of_each = -(-num_candidates // len(categories))
         items = [draw.choice(np.flatnonzero(self.category_of == at), of_each, replace=False) + 1 for at in categories]
-        return Candidates.by_id(np.stack(items, axis=1).ravel()[:count].astype(np.uint64))
+        candidates = Candidates.by_id(np.stack(items, axis=1).ravel()[:num_candidates].astype(np.uint64))
+        return SearchRequest(user=FIRST_USER + length, as_of_ms=AS_OF_MS, candidates=candidates)
 
 
 def build_world(folder: Path, lengths: Sequence[int], num_items: int, skew: float, seed: int = 0) -> World:
@@ -73,47 +67,39 @@ def build_world(folder: Path, lengths: Sequence[int], num_items: int, skew: floa
     draw = np.random.default_rng(seed)
     data = folder / "data"
     data.mkdir(parents=True)
-    parent = draw_parents(draw)
-    category_of = draw.integers(1, CATEGORIES + 1, num_items)
-    write_catalogue(data, parent, category_of)
+    catalogue = Catalogue(num_items, draw)
+    catalogue.write(data)
     popularity = np.cumsum(np.arange(1, num_items + 1, dtype=np.float64) ** -skew)
     ranked = draw.permutation(num_items)
     for length in lengths:
         item = ranked[np.searchsorted(popularity, draw.random(length) * popularity[-1])]
-        _write_user(data, length, item, category_of, draw)
-    _write_export(folder, parent, category_of, draw)
+        _write_user(data, length, item, catalogue.category_of[item], draw)
+    _write_export(folder, catalogue, draw)
     ingest(data, folder / "store")
     with BehaviorStore.open(folder / "store") as store:
         build_index(folder / "model", store, folder / "index")
-    return World(store=folder / "store", index=folder / "index", category_of=category_of)
+    return World(store=folder / "store", index=folder / "index", category_of=catalogue.category_of)
 
 
-def _write_user(data: Path, length: int, item: I64, category_of: I64, draw: np.random.Generator) -> None:
+def _write_user(data: Path, length: int, item: I64, category: I64, draw: np.random.Generator) -> None:
     stream = draw.integers(0, len(_STREAMS), length)
     names = {name: [pair[at] for pair in _STREAMS] for at, name in enumerate(("domain", "action"))}
     columns = {
         "user": np.full(length, FIRST_USER + length),
         "item": item + 1,
-        "category": category_of[item],
+        "category": category,
         "timestamp_ms": np.sort(draw.integers(FIRST_MS, FIRST_MS + YEAR_MS, length)),
         **{name: pa.DictionaryArray.from_arrays(stream.astype(np.int8), pa.array(names[name])) for name in names},
     }
     pq.write_table(pa.table(columns), data / f"behaviors-{length:08d}.parquet")
 
 
-def _write_export(folder: Path, parent: I64, category_of: I64, draw: np.random.Generator) -> None:
+def _write_export(folder: Path, catalogue: Catalogue, draw: np.random.Generator) -> None:
     def noise(count: int) -> F32:
         return draw.standard_normal((count, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
 
     categories = noise(CATEGORIES)
     for at in range(TOP_CATEGORIES, CATEGORIES):  # a parent has a smaller number than its children
-        categories[at] += categories[parent[at]]
-    items = categories[category_of - 1] + np.float32(_ITEM_NOISE) * noise(len(category_of))
-    (folder / "model").mkdir()
-    tensors = {
-        "category_ids": np.arange(1, CATEGORIES + 1, dtype=np.int64),
-        "category_vectors": categories,
-        "item_ids": np.arange(1, len(category_of) + 1, dtype=np.int64),
-        "item_vectors": items,
-    }
-    save_file(tensors, folder / "model" / EXPORT_FILE)
+        categories[at] += categories[catalogue.parent[at]]
+    items = categories[catalogue.category_of - 1] + np.float32(_ITEM_NOISE) * noise(len(catalogue.category_of))
+    write_export(folder / "model", categories, items)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from scripts.bench.machine import load_average
-from scripts.bench.report import JsonFile, ReportFile, new_facts, note, print_targets, save
+from scripts.bench.report import ReportFile, finish, new_facts, note, targets_table
 from scripts.bench.store.report import sections
 from scripts.bench.store.run import Settings, run
 from scripts.bench.store.summary import summarise
+from store.command import JsonOption
 
 _DEFAULTS = Settings()
 
 
 def store(
-    json_file: JsonFile,
     events: Annotated[int, typer.Option(min=1_000, help="Generated events to ingest.")] = _DEFAULTS.events,
     large: Annotated[int, typer.Option(min=0, help="Ingest as many once, for the memory; 0 = no.")] = _DEFAULTS.large,
     appends: Annotated[int, typer.Option(min=1, help="Events to append in batches.")] = _DEFAULTS.appends,
@@ -32,19 +32,19 @@ def store(
     clicks: Annotated[
         Path, typer.Option("--globo", help="Folder of the original click log; left out where it is not there.")
     ] = Path("../shared/data/globo_news"),
+    json_file: JsonOption = None,
     report: ReportFile = None,
     work: Annotated[Path, typer.Option(help="Folder to work in, on the disk to measure; needs 10 GB.")] = Path(
         "work/bench_store"
     ),
 ) -> None:
     """Measures the store, prints what was to be reached and what was, and writes all numbers as JSON."""
-    settings = Settings(events=events, large=large, appends=appends, repeats=repeats, clicks=clicks)
     if not clicks.is_dir():
         note(f"{clicks} is not there: the click log is left out")
-        settings = replace(settings, clicks=None)
+    originals = clicks if clicks.is_dir() else None
+    settings = Settings(events=events, large=large, appends=appends, repeats=repeats, clicks=originals)
     facts, text = bench(work, settings)
-    save(facts, json_file, report, *text)
-    print_targets(facts["targets"])
+    finish(facts, text, json_file, report, targets_table(facts["targets"]))
 
 
 def bench(work: Path, settings: Settings) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -61,17 +61,17 @@ def measure_reads(
         for _ in range(repeats):
             taken.append(mean_us(lambda: store.snapshot().close(), calls))
             for length in lengths:
-                for kind in kinds:
-                    call = _call(kind, store, snapshot, FIRST_EXACT_USER + length)
-                    times = calls if kind in steady else max(min(calls, 20), min(calls, _BUDGET_ROWS // length))
-                    found[kind][str(length)].append(mean_us(call, times))
+                few = max(min(calls, 20), min(calls, _BUDGET_ROWS // length))
+                for kind, call in _calls(store, snapshot, FIRST_EXACT_USER + length).items():
+                    if kind in kinds:
+                        found[kind][str(length)].append(mean_us(call, calls if kind in steady else few))
     return Reads(
         snapshot_us=Spread.of(taken),
         us={kind: {key: Spread.of(values) for key, values in by.items()} for kind, by in found.items()},
     )
 
 
-def _call(kind: str, store: BehaviorStore, snapshot: Snapshot, user: int) -> Callable[[], object]:
+def _calls(store: BehaviorStore, snapshot: Snapshot, user: int) -> dict[str, Callable[[], object]]:
     columns = snapshot.user(user).columns
     as_of_ms = int(columns.timestamp_ms[columns.order[columns.num_behaviors // 2]])
 
@@ -79,11 +79,10 @@ def _call(kind: str, store: BehaviorStore, snapshot: Snapshot, user: int) -> Cal
         with store.snapshot() as mine:
             mine.user(user).columns.num_before(as_of_ms)
 
-    calls: dict[str, Callable[[], object]] = {
+    return {
         "read": lambda: snapshot.user(user, check=True).columns,
         "views": lambda: snapshot.user(user).columns,
         "cut": lambda: snapshot.user(user).columns.num_before(as_of_ms),
         "first": first,
         "newest": lambda: snapshot.user(user).history(as_of_ms=as_of_ms, limit=50),
     }
-    return calls[kind]

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scripts.bench.markdown import markdown_table, paragraph
+from scripts.bench.markdown import formatted, markdown_table, paragraph
 from scripts.bench.report import head, targets_section
 from scripts.bench.store.appends import CALLERS
 from scripts.bench.store.reads import KINDS
 from scripts.bench.store.world import EVENTS_PER_USER, RAW_BYTES
 
 if TYPE_CHECKING:
-    from scripts.bench.store.appends import Commits
-    from scripts.bench.store.bulk import Build
     from scripts.bench.store.reads import Reads
     from scripts.bench.store.run import Results, Settings
     from scripts.bench.timing import Spread
+
+_BUILD_COLUMNS = {
+    "events": "{row.events:,}",
+    "s": "{row.seconds:.1f}",
+    "of CPU": "{row.cpu_s:.1f}",
+    "events a second": "{row.events_per_s:,.0f}",
+    "peak memory, MiB": "{row.peak_rss_mib:,.0f}",
+}
+_COMMITS_COLUMNS = {
+    "": "{row[0]}",
+    "commits": "{row[1].commits:,}",
+    "events": "{row[1].events:,}",
+    "p50 / p95 ms": "{row[1].p50_ms:.2f} / {row[1].p95_ms:.2f}",
+    "LMDB alone, ms": "{row[1].control_p50_ms:.2f} / {row[1].control_p95_ms:.2f}",
+    "events/s": "{row[1].events_per_s:,.0f}",
+    "LMDB alone": "{row[1].control_events_per_s:,.0f}",
+    "share of LMDB": "{row[1].share_of_lmdb:.0%}",
+}
 
 
 def sections(facts: dict[str, Any], results: Results, settings: Settings) -> tuple[str, ...]:
@@ -51,8 +67,6 @@ def _head(facts: dict[str, Any], settings: Settings) -> str:
 
 def _ingest(facts: dict[str, Any], results: Results) -> str:
     first, rebuild = results.ingests[0], results.rebuild
-    builds = [*results.ingests, *([results.large] if results.large else [])]
-    names = ("events", "s", "of CPU", "events a second", "peak memory, MiB")
     raw = facts["controls"]["raw_lmdb_events_per_s"]
     shares = ", ".join(f"{step} {share:.0%}" for step, share in facts["share_of_time"]["ingest"].items())
     control = paragraph(
@@ -70,17 +84,12 @@ def _ingest(facts: dict[str, Any], results: Results) -> str:
     return "\n\n".join(
         (
             "## Ingest",
-            markdown_table(names, [_build_row(build) for build in builds]),
+            markdown_table(_BUILD_COLUMNS, formatted(_BUILD_COLUMNS, results.all_ingests)),
             control,
             disk,
             markdown_table(("part of the generation", "MiB", "bytes an event"), parts),
         )
     )
-
-
-def _build_row(build: Build) -> tuple[str, ...]:
-    rate, memory = f"{build.events_per_s:,.0f}", f"{build.peak_rss_mib:,.0f}"
-    return f"{build.events:,}", f"{build.seconds:.1f}", f"{build.cpu_s:.1f}", rate, memory
 
 
 def _reads(results: Results) -> str:
@@ -103,29 +112,15 @@ def _reads_table(reads: Reads) -> str:
 
 def _appends(results: Results) -> str:
     appends = results.appends
-    names = ("", "commits", "events", "p50 / p95 ms", "LMDB alone, ms", "events/s", "LMDB alone", "share of LMDB")
     text = paragraph(
         "One caller; a call returns when its events are durable. LMDB alone: the same keys and values in the same",
         "transactions, just as durable, in an environment of its own on the same disk, alternating with ours.",
     )
-    rows = [_commits_row("one by one", appends.singles), _commits_row("in batches", appends.batches)]
+    rows = formatted(_COMMITS_COLUMNS, [("one by one", appends.singles), ("in batches", appends.batches)])
     further = f"The delta takes {appends.delta_bytes_per_event:.0f} bytes an event."
     if appends.crowd_events_per_s is not None:
         further += f" {CALLERS} callers at once, one by one: {appends.crowd_events_per_s:,.0f} events a second."
-    return "\n\n".join(("## Appends", text, markdown_table(names, rows), further))
-
-
-def _commits_row(name: str, commits: Commits) -> tuple[str, ...]:
-    return (
-        name,
-        f"{commits.commits:,}",
-        f"{commits.events:,}",
-        f"{commits.p50_ms:.2f} / {commits.p95_ms:.2f}",
-        f"{commits.control_p50_ms:.2f} / {commits.control_p95_ms:.2f}",
-        f"{commits.events_per_s:,.0f}",
-        f"{commits.control_events_per_s:,.0f}",
-        f"{commits.share_of_lmdb:.0%}",
-    )
+    return "\n\n".join(("## Appends", text, markdown_table(_COMMITS_COLUMNS, rows), further))
 
 
 def _live(results: Results) -> str:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from scripts.bench.report import note
 from scripts.bench.store.appends import Appends, measure_appends
 from scripts.bench.store.bulk import Build, disk_by_part, put_raw, run_ingest, run_rebuild
-from scripts.bench.store.clicks import append_clicks, read_content, split_clicks
+from scripts.bench.store.clicks import Clicks, measure_clicks
 from scripts.bench.store.reads import STEADY, Reads, measure_reads
 from scripts.bench.store.world import FIRST_EXACT_USER, World
 from scripts.bench.timing import in_child
-from scripts.datasets.globo_news import convert
 from store.behavior_store import BehaviorStore
 from store.live_writer import LiveWriter
 
@@ -46,21 +45,6 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clicks:
-    """The real click log."""
-
-    counts: dict[str, int]
-    """Of the converter."""
-    ingest: Build
-    base: Build
-    """Ingest of what is not appended."""
-    appends: Appends
-    digest: str
-    is_same: bool
-    """Whether base and appends hold just what the ingest of everything holds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """Everything that was measured."""
 
@@ -79,6 +63,11 @@ class Results:
     rebuild: Build
     clicks: Clicks | None
 
+    @property
+    def all_ingests(self) -> tuple[Build, ...]:
+        """Those of generated events."""
+        return self.ingests if self.large is None else (*self.ingests, self.large)
+
 
 def run(work: Path, settings: Settings) -> Results:
     """Measures everything.
@@ -87,92 +76,60 @@ def run(work: Path, settings: Settings) -> Results:
         work: Empty folder; what is in it afterwards may be removed.
         settings: How much.
     """
-    return _Run(work, settings).run()
+    store = work / "store"
+    parquet_bytes, ingests, raw_s = _bulk(work, settings)
+    disk = disk_by_part(store)
+    note("read users of known lengths")
+    reads, appends, live_reads = in_child(measure_live, store, work, settings)
+    note("rebuild")
+    rebuild = in_child(run_rebuild, store)
+    shutil.rmtree(store)
+    return Results(
+        parquet_bytes=parquet_bytes,
+        ingests=tuple(ingests),
+        raw_s=tuple(raw_s),
+        disk=disk,
+        large=_large(work, settings) if settings.large else None,
+        reads=reads,
+        appends=appends,
+        live_reads=live_reads,
+        rebuild=rebuild,
+        clicks=None if settings.clicks is None else measure_clicks(settings.clicks, work, settings),
+    )
 
 
-class _Run:
-    """One run, its folders."""
+def _bulk(work: Path, settings: Settings) -> tuple[int, list[Build], list[float]]:
+    """Ingests generated events again and again; gives the size of their files, the ingests, and their control's times.
 
-    def __init__(self, work: Path, settings: Settings) -> None:
-        self._work = work
-        self._settings = settings
-        self._store = work / "store"
+    The store of the last one stays.
+    """
+    size = _generate(work, settings, settings.events)
+    ingests, raw_s = [], []
+    for repeat in range(settings.repeats):
+        note(f"ingest {settings.events:,} events, {repeat + 1} of {settings.repeats}")
+        shutil.rmtree(work / "store", ignore_errors=True)
+        ingests.append(in_child(run_ingest, work / "dataset", work / "store"))
+        raw_s.append(in_child(put_raw, work / "store", work / "raw"))
+    shutil.rmtree(work / "dataset")
+    return size, ingests, raw_s
 
-    def run(self) -> Results:
-        settings = self._settings
-        parquet_bytes, ingests, raw_s, disk = self._bulk()
-        note("read users of known lengths")
-        reads, appends, live_reads = in_child(measure_live, self._store, self._work, settings)
-        note("rebuild")
-        rebuild = in_child(run_rebuild, self._store)
-        shutil.rmtree(self._store)
-        large = self._large() if settings.large else None
-        clicks = None if settings.clicks is None else self._clicks(settings.clicks)
-        return Results(
-            parquet_bytes=parquet_bytes,
-            ingests=ingests,
-            raw_s=raw_s,
-            disk=disk,
-            large=large,
-            reads=reads,
-            appends=appends,
-            live_reads=live_reads,
-            rebuild=rebuild,
-            clicks=clicks,
-        )
 
-    def _bulk(self) -> tuple[int, tuple[Build, ...], tuple[float, ...], dict[str, int]]:
-        settings, dataset = self._settings, self._work / "dataset"
-        note(f"generate {settings.events:,} events")
-        size = in_child(_write_world, dataset, settings, settings.events)
-        ingests, raw_s = [], []
-        for repeat in range(settings.repeats):
-            note(f"ingest {settings.events:,} events, {repeat + 1} of {settings.repeats}")
-            shutil.rmtree(self._store, ignore_errors=True)
-            ingests.append(in_child(run_ingest, dataset, self._store))
-            raw_s.append(in_child(put_raw, self._store, self._work / "raw"))
-        disk = disk_by_part(self._store)
-        shutil.rmtree(dataset)
-        return size, tuple(ingests), tuple(raw_s), disk
+def _large(work: Path, settings: Settings) -> Build:
+    _generate(work, settings, settings.large)
+    note(f"ingest {settings.large:,} events")
+    build = in_child(run_ingest, work / "dataset", work / "store")
+    shutil.rmtree(work / "dataset")
+    shutil.rmtree(work / "store")
+    return build
 
-    def _large(self) -> Build:
-        large = self._settings.large
-        note(f"generate {large:,} events")
-        in_child(_write_world, self._work / "dataset", self._settings, large)
-        note(f"ingest {large:,} events")
-        build = in_child(run_ingest, self._work / "dataset", self._store)
-        shutil.rmtree(self._work / "dataset")
-        shutil.rmtree(self._store)
-        return build
 
-    def _clicks(self, originals: Path) -> Clicks:
-        settings, work = self._settings, self._work
-        note("convert the click log")
-        counts = in_child(convert, originals, work / "clicks")
-        note("ingest the click log")
-        ingest = in_child(run_ingest, work / "clicks", self._store)
-        num_newest = in_child(split_clicks, work / "clicks", work / "earlier", settings.appends + settings.singles)
-        base = in_child(run_ingest, work / "earlier", work / "live")
-        note(f"append {num_newest:,} clicks")
-        appends = in_child(
-            append_clicks,
-            work / "clicks",
-            work / "live",
-            work / "control",
-            num_newest,
-            settings.batch_rows,
-            settings.singles,
-        )
-        note("compare what both hold")
-        ingested, appended = (in_child(read_content, root) for root in (self._store, work / "live"))
-        return Clicks(
-            counts=counts,
-            ingest=ingest,
-            base=base,
-            appends=appends,
-            digest=ingested[-1],
-            is_same=ingested == appended,
-        )
+def _generate(work: Path, settings: Settings, num_events: int) -> int:
+    note(f"generate {num_events:,} events")
+    return in_child(_write_world, work / "dataset", settings, num_events)
+
+
+def _write_world(folder: Path, settings: Settings, num_events: int) -> int:
+    return World(num_events, settings.items).write(folder)
 
 
 def measure_live(root: Path, work: Path, settings: Settings) -> tuple[Reads, Appends, dict[str, Reads]]:
@@ -213,7 +170,3 @@ def _append_to_each(store: BehaviorStore, world: World, settings: Settings, held
         for length in settings.lengths:
             user = FIRST_EXACT_USER + length
             writer.append(world.newer_of(user, rows - held, last_ms + 1 + 1_000 * held))
-
-
-def _write_world(folder: Path, settings: Settings, num_events: int) -> int:
-    return World(num_events, settings.items).write(folder)

@@ -14,7 +14,8 @@ from scripts.bench.timing import Spread
 if TYPE_CHECKING:
     from scripts.bench.store.appends import Commits
     from scripts.bench.store.bulk import Build
-    from scripts.bench.store.run import Clicks, Results
+    from scripts.bench.store.clicks import Clicks
+    from scripts.bench.store.run import Results
 
 DEFINITIONS = {
     "ingest_events_per_s": "events / seconds of the whole ingest, Parquet to published and synced base; one process on "
@@ -37,7 +38,7 @@ DEFINITIONS = {
 def summarise(results: Results) -> dict[str, Any]:
     """Gives the numbers that have a name and a target first, then where they come from."""
     facts = _headline(results)
-    reads, appends = results.reads, results.appends
+    appends = results.appends
     return {
         **facts,
         "targets": _targets(facts),
@@ -47,9 +48,7 @@ def summarise(results: Results) -> dict[str, Any]:
             "ingest_vs_raw_lmdb": asdict(Spread.of(_ratios(results))),
             "append_durable_p50_ms": asdict(appends.singles.p50_ms_by_round),
             "append_batch_events_per_s": asdict(appends.batches.events_per_s_by_round),
-            "read_user_us": {length: asdict(spread) for length, spread in reads.us["read"].items()},
-            "cut_user_us": {length: asdict(spread) for length, spread in reads.us["cut"].items()},
-            "cut_user_first_us": {length: asdict(spread) for length, spread in reads.us["first"].items()},
+            **{name: {length: asdict(spread) for length, spread in by.items()} for name, by in _reads(results)},
         },
         "controls": {
             "raw_lmdb_events_per_s": asdict(Spread.of(_raw_rates(results))),
@@ -64,7 +63,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "peak_rss_mib_by_events": {
             # Ascending, so that of equal numbers of events the largest stays.
             str(build.events): build.peak_rss_mib
-            for build in sorted(_all_ingests(results), key=lambda build: build.peak_rss_mib)
+            for build in sorted(results.all_ingests, key=lambda build: build.peak_rss_mib)
         },
         "disk_bytes_by_part": results.disk,
         "globo_news": _clicks(results.clicks),
@@ -72,17 +71,15 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def _headline(results: Results) -> dict[str, Any]:
-    builds, appends, reads = results.ingests, results.appends, results.reads
+    builds, appends = results.ingests, results.appends
     return {
         "ingest_events_per_s": float(np.median([build.events_per_s for build in builds])),
         "ingest_vs_raw_lmdb": float(np.median(_ratios(results))),
         "append_durable_p50_ms": appends.singles.p50_ms,
         "append_batch_events_per_s": appends.batches.events_per_s,
-        "read_user_us": {length: spread.median for length, spread in reads.us["read"].items()},
-        "cut_user_us": {length: spread.median for length, spread in reads.us["cut"].items()},
-        "cut_user_first_us": {length: spread.median for length, spread in reads.us["first"].items()},
+        **{name: {length: spread.median for length, spread in by.items()} for name, by in _reads(results)},
         "disk_over_raw": sum(results.disk.values()) / (RAW_BYTES * builds[0].held),
-        "ingest_peak_rss_mib": max(build.peak_rss_mib for build in _all_ingests(results)),
+        "ingest_peak_rss_mib": max(build.peak_rss_mib for build in results.all_ingests),
     }
 
 
@@ -103,8 +100,10 @@ def _targets(facts: dict[str, Any]) -> list[dict[str, Any]]:
     return [target(what, value, sign, bar) for what, value, sign, bar in rows if value is not None]
 
 
-def _all_ingests(results: Results) -> list[Build]:
-    return [*results.ingests, *([results.large] if results.large else [])]
+def _reads(results: Results) -> list[tuple[str, dict[str, Spread]]]:
+    """Gives the kinds of reads that have a name, each by number of behaviors."""
+    names = {"read_user_us": "read", "cut_user_us": "cut", "cut_user_first_us": "first"}
+    return [(name, results.reads.us[kind]) for name, kind in names.items()]
 
 
 def _raw_rates(results: Results) -> list[float]:
@@ -116,11 +115,7 @@ def _ratios(results: Results) -> list[float]:
 
 
 def _control(commits: Commits) -> dict[str, float]:
-    return {
-        "p50_ms": commits.control_p50_ms,
-        "p95_ms": commits.control_p95_ms,
-        "events_per_s": commits.control_events_per_s,
-    }
+    return {name: getattr(commits, f"control_{name}") for name in ("p50_ms", "p95_ms", "events_per_s")}
 
 
 def _shares(builds: tuple[Build, ...]) -> dict[str, float]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import save_file
 
+from search_stage.index.export import EXPORT_FILE
 from store.events import EventBatch
 from store.fields import ID
 from store.types import DAY_MS
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from store.types import I64, AnyArray
+    from store.types import F32, AnyArray
 
 RAW_BYTES = 28
 """Of an event: item 8, category 8, time 8, domain 1, action 1, scene 2. The user is the key."""
@@ -36,26 +39,39 @@ _NEWER_MS = 30 * DAY_MS
 _FILE_ROWS = 2_000_000
 
 
-def draw_parents(draw: np.random.Generator) -> I64:
-    """Gives the position of each category's parent: few at the top, four levels or so. (CATEGORIES,)."""
-    number = np.arange(CATEGORIES)
-    # The parents of the k-th category are among the first k / 8; those of the top ones do not count.
-    return draw.integers(0, np.minimum(np.maximum(number // 8, TOP_CATEGORIES), np.maximum(number, 1)))
+class Catalogue:
+    """Items with the ids 1 and up, each of one of `CATEGORIES` categories."""
+
+    def __init__(self, num_items: int, draw: np.random.Generator) -> None:
+        number = np.arange(CATEGORIES)
+        # The parents of the k-th category are among the first k / 8; those of the top ones do not count.
+        highest = np.minimum(np.maximum(number // 8, TOP_CATEGORIES), np.maximum(number, 1))
+        self.parent = draw.integers(0, highest)
+        """Position of each category's parent: few at the top, four levels or so. (CATEGORIES,)"""
+        self.category_of = draw.integers(1, CATEGORIES + 1, num_items)
+        """Id of each item's category. (items,)"""
+
+    def write(self, folder: Path) -> None:
+        """Writes the taxonomy and the items of a dataset folder."""
+        number = np.arange(CATEGORIES)
+        taxonomy = {"category": number + 1, "parent": pa.array(self.parent + 1, mask=number < TOP_CATEGORIES)}
+        pq.write_table(pa.table(taxonomy), folder / "taxonomy.parquet")
+        items = {"item": np.arange(1, len(self.category_of) + 1), "category": self.category_of}
+        pq.write_table(pa.table(items), folder / "items.parquet")
 
 
-def write_catalogue(folder: Path, parent: I64, category_of: I64) -> None:
-    """Writes the taxonomy and the items of a dataset folder.
+def write_export(folder: Path, categories: F32, items: F32) -> None:
+    """Writes vectors of all categories and of the first items as an attention export.
 
     Args:
-        folder: Where to.
-        parent: See `draw_parents`.
-        category_of: Id of each item's category; the items' ids are 1 and up. (items,)
+        folder: To make.
+        categories: (CATEGORIES, d)
+        items: Of the items 1 and up. (I, d)
     """
-    number = np.arange(CATEGORIES)
-    taxonomy = {"category": number + 1, "parent": pa.array(parent + 1, mask=number < TOP_CATEGORIES)}
-    pq.write_table(pa.table(taxonomy), folder / "taxonomy.parquet")
-    items = {"item": np.arange(1, len(category_of) + 1), "category": category_of}
-    pq.write_table(pa.table(items), folder / "items.parquet")
+    folder.mkdir()
+    tensors: dict[str, AnyArray] = {"category_vectors": categories, "item_vectors": items}
+    ids = {"category_ids": np.arange(1, len(categories) + 1), "item_ids": np.arange(1, len(items) + 1)}
+    save_file({**tensors, **ids}, folder / EXPORT_FILE)
 
 
 class World:
@@ -69,8 +85,7 @@ class World:
         self.num_events = num_events
         weight = draw.lognormal(0.0, 1.2, max(1, num_events // EVENTS_PER_USER))
         self._share = np.cumsum(weight) / weight.sum()
-        self._parent = draw_parents(draw)
-        self.category_of = draw.integers(1, CATEGORIES + 1, num_items)
+        self.catalogue = Catalogue(num_items, draw)
 
     def write(self, folder: Path) -> int:
         """Writes a dataset folder, and gives the size of its behaviors files in bytes.
@@ -78,7 +93,7 @@ class World:
         Each file of at most 2,000,000 rows is in time order and spans the whole year, so that all of them interleave.
         """
         folder.mkdir(parents=True)
-        write_catalogue(folder, self._parent, self.category_of)
+        self.catalogue.write(folder)
         size = 0
         for number, start in enumerate(range(0, self.num_events, _FILE_ROWS)):
             draw = np.random.default_rng([self._seed, 1, number])
@@ -116,7 +131,7 @@ class World:
 
     def _items(self, rows: int, draw: np.random.Generator) -> tuple[AnyArray, AnyArray]:
         at = draw.integers(0, self._num_items, rows)
-        return at + 1, self.category_of[at]
+        return at + 1, self.catalogue.category_of[at]
 
     def _table(self, users: AnyArray, draw: np.random.Generator) -> pa.Table:
         item, category = self._items(len(users), draw)
@@ -153,15 +168,6 @@ class World:
 
 def cut(batch: EventBatch, start: int, stop: int) -> EventBatch:
     """Gives some rows of a batch."""
-    rows = slice(start, stop)
-    return EventBatch(
-        user=batch.user[rows],
-        item=batch.item[rows],
-        category=batch.category[rows],
-        timestamp_ms=batch.timestamp_ms[rows],
-        domain=batch.domain[rows],
-        action=batch.action[rows],
-        scene=batch.scene[rows],
-        key=batch.key[rows],
-        fields={name: column[rows] for name, column in batch.fields.items()},
-    )
+    columns = ("user", "item", "category", "timestamp_ms", "domain", "action", "scene", "key")
+    fields = {name: column[start:stop] for name, column in batch.fields.items()}
+    return replace(batch, **{name: getattr(batch, name)[start:stop] for name in columns}, fields=fields)

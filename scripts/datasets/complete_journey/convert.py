@@ -54,9 +54,11 @@ def convert(data: Path, out: Path) -> dict[str, int]:
 def behaviors_table(journey: Journey) -> pa.Table:
     """Gives purchases, campaigns received and coupons redeemed as one behaviors table, in time order."""
     buys, received, redeemed = journey.purchases, journey.received, journey.redemptions
+    # A word, so that a campaign is no product's and no coupon's id.
+    campaigns = np.char.add("campaign ", received.campaign.astype(str))
     parts = [
         (buys.household, buys.product.astype(str), buys.timestamp_ms, "content", "purchase"),
-        (received.household, received.names(), journey.start_ms[received.campaign], "ad", "receive"),
+        (received.household, campaigns, journey.start_ms[received.campaign], "ad", "receive"),
         (redeemed.household, redeemed.coupon.astype(str), redeemed.day_ms, "ad", "redeem"),
     ]
     sizes = [len(part[0]) for part in parts]

@@ -44,10 +44,6 @@ class Received:
     household: I64
     campaign: I64
 
-    def names(self) -> AnyArray:
-        """Gives the item id of each row's campaign; a word, so that it is no product's and no coupon's."""
-        return np.char.add("campaign ", self.campaign.astype(str))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coupons:

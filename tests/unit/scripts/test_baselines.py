@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.baselines import boosting, perceptron, popularity
+from scripts.baselines import boosting, perceptron
 from scripts.baselines.data import load_dataset
 from scripts.baselines.features import NAMES, fourteen_numbers
-from scripts.baselines.run import run_baselines
+from scripts.baselines.run import popularity, run_baselines
 from scripts.generate.dataset import Settings, generate
 from store.errors import InputError
 from store.terminal import write_json
@@ -107,7 +107,7 @@ def test_popularity_orders_by_ad_and_then_by_category() -> None:
     numbers[:, NAMES.index("item_popularity")] = [1, 0, 0, 1]
     numbers[:, NAMES.index("category_popularity")] = [0, 9, 5, 1]
 
-    assert np.argsort(-popularity.score(numbers)).tolist() == [3, 0, 1, 2]
+    assert np.argsort(-popularity(numbers)).tolist() == [3, 0, 1, 2]
 
 
 @pytest.mark.parametrize("baseline", [boosting, perceptron])

@@ -13,11 +13,11 @@ from scripts.bench.index import work
 @pytest.fixture
 def in_process(monkeypatch):
     monkeypatch.setattr(work, "EVENTS", 20_000)
-    monkeypatch.setattr(work, "in_child", lambda call, *arguments: call(*arguments))
+    monkeypatch.setattr(bench_index, "in_child", lambda call, *arguments: call(*arguments))
 
 
 def test_every_row_has_its_numbers(in_process, tmp_path, capsys):
-    bench_index.index(tmp_path / "out.json", items=4_000, more=40, dim=8, repeats=1)
+    bench_index.index(4_000, 40, 8, 1, tmp_path / "out.json", tmp_path / "out.md")
     facts = json.loads((tmp_path / "out.json").read_text())
     full, half, brain, grown = facts["rows"]
     assert full["rows"] == 4_000 + 2_000 + 1
@@ -30,4 +30,5 @@ def test_every_row_has_its_numbers(in_process, tmp_path, capsys):
         assert row["peak_rss_mib"] > 0
     assert facts["control"][0]["parts"].keys() == {"gather", "k-means", "assign", "save"}
     assert facts["data"] == "generated"
+    assert f"| float32, from nothing | {full['rebuild_s']:.2f} |" in (tmp_path / "out.md").read_text()
     assert "float32, from nothing" in capsys.readouterr().out

@@ -59,7 +59,8 @@ def write_clicks(folder: Path, num_clicks: int = 50) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scripts.bench.store.run.in_child", lambda call, *arguments: call(*arguments))
+        for module in ("run", "clicks"):
+            patch.setattr(f"scripts.bench.store.{module}.in_child", lambda call, *arguments: call(*arguments))
         yield
 
 
