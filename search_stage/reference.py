@@ -243,7 +243,9 @@ def _assemble(
         index_model=index.model if index is not None else "",
         behavior_fields={
             name: values[np.array(union, np.int64)]
-            for name, values in snapshot.user(request.user).events().fields.items()
+            for (name, _), values in zip(
+                snapshot.meta.behavior_fields, snapshot.user(request.user).events().fields, strict=True
+            )
             if name in request.behavior_fields
         },
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from store.closing import Closing
 from store.delta.delta import Delta
 from store.errors import MissingGenerationError, StoreClosedError
 from store.publishing.generation import current_name, open_generation
@@ -16,14 +17,13 @@ from store.reading.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from store.retrieval import BehaviorColumns
 
 __all__ = ["BehaviorStore", "Snapshot"]
 
 
-class BehaviorStore:
+class BehaviorStore(Closing):
     """A store root, read: the current generation and the delta behind it. Thread-safe: every thread takes snapshots.
 
     Example::
@@ -56,14 +56,6 @@ class BehaviorStore:
                 file and what to run.
         """
         return cls(root, LoadedGeneration(open_generation(root, "store", generation)), Delta.open(root))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Gives up the current generation; snapshots already taken go on. Closing twice does nothing."""
@@ -109,11 +101,8 @@ class BehaviorStore:
             StoreClosedError: The store was closed.
         """
         loaded = self._loaded()
-        base = loaded.base.begin()
-        try:
+        with loaded.base.begin() as base:
             yield GenerationView(loaded, base)
-        finally:
-            base.close()
 
     def reload(self) -> bool:
         """Follows `CURRENT`: opens the generation it names, if it is another one, and serves it from now on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,18 +40,14 @@ class EventRows(Columns):
     """Side-info fields, in the order of the `FieldKinds` they come with."""
 
 
+ROW_TYPES = {"user": "u8", "item": "u8", "category": "u8", "timestamp_ms": "i8", "stream": "u2", "scene": "u2"}
+"""Element types of the columns that all `EventRows` have, in their order."""
+
+
 def empty_rows(kinds: FieldKinds) -> EventRows:
     """Gives no rows."""
-    return EventRows(
-        user=np.empty(0, np.uint64),
-        item=np.empty(0, np.uint64),
-        category=np.empty(0, np.uint64),
-        timestamp_ms=np.empty(0, np.int64),
-        stream=np.empty(0, np.uint16),
-        scene=np.empty(0, np.uint16),
-        key=None,
-        fields=tuple(VALUE_TYPES[kind].missing(0) for _, kind in kinds),
-    )
+    columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in ROW_TYPES.items()}
+    return EventRows(**columns, key=None, fields=tuple(VALUE_TYPES[kind].missing(0) for _, kind in kinds))
 
 
 _DTYPES = {"user": "uint64", "item": "uint64", "category": "uint64", "timestamp_ms": "int64", "key": "uint64"}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from store.base.sequence import smallest_sequence
+from store.closing import Closing
 from store.delta.group_commit import Appender
 from store.delta.writer import MAX_SKEW_MS, DeltaWriter, system_time_ms
 from store.errors import OutdatedGenerationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from store.behavior_store import BehaviorStore
     from store.delta.batch import AppendResult
     from store.events import EventBatch
 
 
-class LiveWriter:
+class LiveWriter(Closing):
     """Appends events to a store and deletes users, as the one process that may; a context manager. Thread-safe.
 
     Example::
@@ -49,14 +49,6 @@ class LiveWriter:
         self._store = store
         self._writer = DeltaWriter(store.root, now_ms=now_ms, max_skew_ms=max_skew_ms)
         self._appender = Appender(self._commit)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Commits what waits, then releases the lock; twice does nothing."""

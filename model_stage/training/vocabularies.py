@@ -82,8 +82,9 @@ def _seen_behaviors(schema: Schema, snapshot: Snapshot, until_ms: int) -> dict[s
     parts: dict[str, list[AnyArray]] = {name: [] for name in schema.side_info}
     for user in snapshot.user_ids() if parts else ():
         events = snapshot.user(user).events()
+        fields = dict(zip(types, events.fields, strict=True))
         for name, values in parts.items():
-            values.append(events.fields[name][events.timestamp_ms < until_ms])
+            values.append(fields[name][events.timestamp_ms < until_ms])
     return {name: types[name].join([types[name].missing(0), *values]) for name, values in parts.items()}
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from store.closing import Closing
 from store.errors import MissingGenerationError, StoreIOError
 from store.files.environment import DATA_FILE, create, open_shared, translate
 from store.keys import unmix_one, user_key
@@ -25,13 +26,10 @@ from store.keys import unmix_one, user_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from store.files.environment import Database, Environment
-    from store.records.codec import EncodedBlock
+    from store.records.block_codec import EncodedBlock
     from store.types import NameKind
-
-__all__ = ["DATA_FILE", "FILES", "RECORDS_FILE", "BaseReader", "BaseTransaction", "BaseWriter"]
 
 RECORDS_FILE = "records.bin"
 FILES = (DATA_FILE, RECORDS_FILE)
@@ -63,9 +61,7 @@ class BaseWriter:
         self._end = 0
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: object, *_: object) -> None:
         try:
             with translate(self._folder), self._records:
                 if exc_type is None:
@@ -135,8 +131,8 @@ class BaseReader:
             return BaseTransaction(self._environment, self._users, self._names, self._records)
 
 
-class BaseTransaction:
-    """Reads of one base, for one thread at a time."""
+class BaseTransaction(Closing):
+    """Reads of one base, for one thread at a time; a context manager."""
 
     def __init__(self, environment: Environment, users: Database, names: Database, records: memoryview) -> None:
         self._environment = environment

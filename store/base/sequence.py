@@ -13,18 +13,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def smallest_sequence(root: Path) -> int:
-    """Gives the delta sequence up to which every kept generation has merged: no event up to it will be read again.
+def merged_sequence(root: Path, name: str) -> int:
+    """Gives the delta sequence up to which a generation has merged; 0 where it cannot be read."""
+    try:
+        return read_meta(open_generation(root, "store", name, check_content=False)).delta_sequence
+    except GenerationError:
+        return 0
 
-    A generation that cannot be read counts as one that merged nothing.
-    """
-    sequences = []
-    for name in kept_generations(root):
-        try:
-            sequences.append(read_meta(open_generation(root, "store", name, check_content=False)).delta_sequence)
-        except GenerationError:
-            return 0
-    return min(sequences, default=0)
+
+def smallest_sequence(root: Path) -> int:
+    """Gives the delta sequence up to which every kept generation has merged: no event up to it will be read again."""
+    return min((merged_sequence(root, name) for name in kept_generations(root)), default=0)
 
 
 def roll_back_store(root: Path, name: str | None = None) -> str:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from store.building.partition import Counts
     from store.building.spill import SpillPart
     from store.dataset.bad_rows import BadRows
-    from store.delta.delta import DeltaTransaction, Tombstone
+    from store.delta.layout import Tombstone
+    from store.delta.transaction import DeltaTransaction
     from store.fields import FieldKinds
     from store.publishing.generation import OpenedGeneration
     from store.taxonomy.taxonomy import Taxonomy
@@ -93,8 +94,7 @@ class _Build:
         self._files = options.files or _NO_FILES
 
     def run(self) -> BuildReport:
-        transaction = open_delta(self._root).begin()
-        try:
+        with open_delta(self._root).begin() as transaction:
             kinds = self._kinds(transaction)
             bits = partition_bits(
                 self._files.estimated_rows + transaction.num_events + (self._base.num_behaviors if self._base else 0),
@@ -103,8 +103,6 @@ class _Build:
             work = Work.for_input(self._root, self._files, kinds, bits)
             remove_leftovers(self._root, spare=frozenset({work.folder.name}))
             return self._build(transaction, work, kinds)
-        finally:
-            transaction.close()
 
     def _build(self, transaction: DeltaTransaction, work: Work, kinds: FieldKinds) -> BuildReport:
         deleted = dict(transaction.deleted())

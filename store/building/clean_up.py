@@ -5,18 +5,16 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from store.base.meta import read_meta
-from store.base.sequence import smallest_sequence
+from store.base.sequence import merged_sequence, smallest_sequence
 from store.delta.writer import DeltaWriter
-from store.errors import GenerationError, LockedError, StoreError
-from store.publishing.generation import open_generation
+from store.errors import LockedError, StoreError
 from store.publishing.kept import kept_generations, remove_generations
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from store.delta.delta import Tombstone
+    from store.delta.layout import Tombstone
 
 
 def clean_up(root: Path, work: Path, keep: int, tombstones: Collection[Tombstone]) -> tuple[list[str], str]:
@@ -42,7 +40,7 @@ def clean_up(root: Path, work: Path, keep: int, tombstones: Collection[Tombstone
 
 def _remove_and_trim(root: Path, keep: int, newest_deletion: int) -> list[str]:
     # A deletion is for good: an older generation that may still hold a deleted user goes, whatever `keep` says.
-    outdated = frozenset(name for name in kept_generations(root) if _sequence_of(root, name) < newest_deletion)
+    outdated = frozenset(name for name in kept_generations(root) if merged_sequence(root, name) < newest_deletion)
     removed = remove_generations(root, keep, outdated)
     try:
         with DeltaWriter(root) as delta:
@@ -50,10 +48,3 @@ def _remove_and_trim(root: Path, keep: int, newest_deletion: int) -> list[str]:
     except LockedError:
         pass  # its holder trims it when it follows the new generation
     return removed
-
-
-def _sequence_of(root: Path, name: str) -> int:
-    try:
-        return read_meta(open_generation(root, "store", name, check_content=False)).delta_sequence
-    except GenerationError:
-        return 0

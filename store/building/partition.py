@@ -13,7 +13,7 @@ from store.building.spill import SpillReader
 from store.events import STREAMS_PER_DOMAIN, EventRows, empty_rows
 from store.fields import FieldKinds
 from store.records.base_rows import base_rows
-from store.records.codec import encode_block
+from store.records.block_codec import encode_block
 from store.taxonomy.resolve import NodeResolver
 from store.taxonomy.taxonomy import Taxonomy
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from store.building.retention import Retention
     from store.building.spill import SpillPart
     from store.building.widths import Widths
-    from store.records.codec import EncodedBlock
+    from store.records.block_codec import EncodedBlock
     from store.records.rows import UserBlock
     from store.types import I64, Bool, Vocabulary
     from store.vocabulary import Recode
@@ -145,11 +145,8 @@ class PartitionBuilder:
         source = self._plan.base
         assert source is not None
         first, end = key_range(partition, self._plan.bits)
-        transaction = base.begin()
-        try:
+        with base.begin() as transaction:
             rows = base_rows(transaction.records(first, end), source.kinds, self._plan.kinds, source.left_out)
-        finally:
-            transaction.close()
         return source.recode.apply(rows)
 
     def _deleted(self, rows: EventRows) -> Bool:

@@ -20,7 +20,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from store.errors import BadRow, translate_os_errors
-from store.events import STREAMS_PER_DOMAIN, EventRows
+from store.events import ROW_TYPES, STREAMS_PER_DOMAIN, EventRows
 from store.fields import ID, VALUE_TYPES, FieldKinds, value_type_of
 from store.files.arrays import write_npy
 from store.keys import mix
@@ -29,7 +29,6 @@ from store.types import NO_ID, Vocabulary
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from store.types import I64, AnyArray
 
@@ -99,9 +98,7 @@ class SpillWriter:
             self._file = self._stack.enter_context((self._folder / _ROWS_FILE).open("wb", buffering=0))
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def write(self, rows: EventRows) -> None:
@@ -250,27 +247,18 @@ def _pread(descriptor: int, length: int, offset: int) -> bytes:
 
 
 def _columns(rows: EventRows) -> list[AnyArray]:
-    keys = [] if rows.key is None else [rows.key]
-    return [rows.user, rows.item, rows.category, rows.timestamp_ms, rows.stream, rows.scene, *keys, *rows.fields]
+    return [*(getattr(rows, name) for name in ROW_TYPES), *([] if rows.key is None else [rows.key]), *rows.fields]
 
 
 def _dtypes(part: SpillPart) -> list[np.dtype[Any]]:
-    names = ["u8", "u8", "u8", "i8", "u2", "u2", *(["u8"] if part.keyed else [])]
-    return [*(np.dtype(name) for name in names), *(VALUE_TYPES[kind].dtype for _, kind in part.kinds)]
+    names = [*ROW_TYPES.values(), *(["u8"] if part.keyed else [])]
+    return [*map(np.dtype, names), *(VALUE_TYPES[kind].dtype for _, kind in part.kinds)]
 
 
 def _rows(columns: list[AnyArray], *, keyed: bool) -> EventRows:
-    user, item, category, timestamp_ms, stream, scene, *rest = columns
-    return EventRows(
-        user=user,
-        item=item,
-        category=category,
-        timestamp_ms=timestamp_ms,
-        stream=stream,
-        scene=scene,
-        key=rest[0] if keyed else None,
-        fields=tuple(rest[1 if keyed else 0 :]),
-    )
+    common: dict[str, Any] = dict(zip(ROW_TYPES, columns, strict=False))
+    key, fields = (columns[len(common)], columns[len(common) + 1 :]) if keyed else (None, columns[len(common) :])
+    return EventRows(**common, key=key, fields=tuple(fields))
 
 
 def used_words(part: SpillPart) -> Vocabulary:

@@ -18,7 +18,7 @@ import numpy as np
 from store.building.event_files import spill_piece
 from store.building.partition import Counts, PartitionBuilder
 from store.errors import StoreIOError, TooManyBadRowsError
-from store.records.codec import EncodedBlock
+from store.records.block_codec import EncodedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

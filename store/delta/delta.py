@@ -30,7 +30,6 @@ from store.delta.layout import (
     NUMBER,
     DeltaDatabases,
     DeltaWords,
-    Tombstone,
 )
 from store.delta.transaction import DeltaTransaction
 from store.errors import CorruptGenerationError, StoreIOError
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.files.environment import Environment
-
-__all__ = ["Delta", "DeltaTransaction", "DeltaWords", "Tombstone"]
 
 
 class Delta:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
+from store.closing import Closing
 from store.errors import StoreClosedError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from store.delta.batch import AppendResult
     from store.events import EventBatch
@@ -27,7 +27,7 @@ class Commit(Protocol):
         ...
 
 
-class Appender:
+class Appender(Closing):
     """Takes batches from any number of threads and commits what waits together; a context manager. Thread-safe.
 
     There is no thread of its own: of the callers that wait, one commits for all while the others sleep. So a single
@@ -47,14 +47,6 @@ class Appender:
         self._committing = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def append(self, batch: EventBatch, offsets: Mapping[str, bytes] | None = None) -> AppendResult:
         """Writes a batch, and returns when it is durable.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from store.fields import FieldKind, FieldKinds
-    from store.files.environment import Database, Environment
+    from store.files.environment import Database, Environment, Transaction
     from store.types import U64, NameKind
 
 DELTA_FOLDER = "delta"
@@ -72,6 +72,11 @@ class DeltaDatabases:
         return DeltaDatabases(
             *(environment.open_db(field.name.encode(), create=create) for field in fields(DeltaDatabases))
         )
+
+    def number(self, transaction: Transaction[bytes], name: bytes) -> int:
+        """Gives a number of `meta`, 0 where it is not there."""
+        value = transaction.get(name, db=self.meta)
+        return 0 if value is None else int(NUMBER.unpack(value)[0])
 
 
 NUM_DATABASES = len(fields(DeltaDatabases))

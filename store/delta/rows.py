@@ -11,13 +11,14 @@ import numpy as np
 
 from store.columns import Columns
 from store.errors import CorruptRecordError
+from store.events import STREAMS_PER_DOMAIN, EventRows
 from store.fields import VALUE_TYPES, value_type_of
 from store.lists import positions_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.fields import FieldKind
+    from store.fields import FieldKind, FieldKinds
     from store.types import F32, I64, U8, U16, U64
 
 ROW_BYTES = 48
@@ -53,6 +54,31 @@ class DeltaRows(Columns):
     fields: Mapping[int, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
     """Side-info by its code in the delta's own words; only fields of which some row has a value. uint64 ids, `NO_ID` =
     missing, or float32, NaN = missing."""
+
+    @property
+    def stream(self) -> U16:
+        """Stream of each row, in the delta's own codes. (N,)."""
+        return self.domain * np.uint16(STREAMS_PER_DOMAIN) + self.action
+
+    def to_events(self, users: U64, codes: Mapping[str, int], kinds: FieldKinds) -> EventRows:
+        """Gives the rows with their users, in the delta's own codes.
+
+        Args:
+            users: User ids. (N,)
+            codes: Code of each side-info field.
+            kinds: Side-info fields to give.
+        """
+        found = [(self.fields.get(codes.get(name, -1)), VALUE_TYPES[kind]) for name, kind in kinds]
+        return EventRows(
+            user=users,
+            item=self.item,
+            category=self.category,
+            timestamp_ms=self.timestamp_ms,
+            stream=self.stream,
+            scene=self.scene,
+            key=self.key,
+            fields=tuple(values.missing(len(self)) if column is None else column for column, values in found),
+        )
 
 
 NO_ROWS = DeltaRows(

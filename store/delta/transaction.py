@@ -5,10 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import islice, pairwise, takewhile
 from operator import itemgetter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.closing import Closing
 from store.delta.checksum import unseal
 from store.delta.layout import (
     ADVICE,
@@ -18,7 +19,6 @@ from store.delta.layout import (
     META_WORDS,
     NAME_BYTES,
     NO_WORDS,
-    NUMBER,
     SEGMENT_BITS,
     Tombstone,
     decode_words,
@@ -34,7 +34,6 @@ from store.keys import mix_one, unmix, unmix_one
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from store.delta.delta import Delta
     from store.delta.layout import DeltaWords
@@ -49,7 +48,7 @@ _BLOCK_ROWS = 65_536
 _LAST_NUMBER = 2**64 - 1
 
 
-class DeltaTransaction:
+class DeltaTransaction(Closing):
     """The delta at one moment, for one thread at a time; a context manager. It never waits for the writer."""
 
     def __init__(self, delta: Delta) -> None:
@@ -61,14 +60,6 @@ class DeltaTransaction:
         self._cursor: Cursor[bytes] | None = None
         self._first: int | None = None
         self._last: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the transaction; twice does nothing. What it gave stays valid."""
@@ -266,8 +257,7 @@ class DeltaTransaction:
 
     def _number(self, name: bytes) -> int:
         with self._guard:
-            value = self._transaction.get(name, db=self._databases.meta)
-        return 0 if value is None else int(NUMBER.unpack(value)[0])
+            return self._databases.number(self._transaction, name)
 
     def _entries(self, database: Database) -> int:
         return int(self._transaction.stat(database)["entries"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.delta.layout import META_SEQUENCE, NUMBER, SEGMENT_BITS, segment_prefix, split_event_keys
+from store.delta.layout import META_SEQUENCE, SEGMENT_BITS, segment_prefix, split_event_keys
 
 if TYPE_CHECKING:
     from store.delta.layout import DeltaDatabases
@@ -23,7 +23,7 @@ def remove_user(transaction: Transaction[bytes], databases: DeltaDatabases, user
     cursor = transaction.cursor(databases.events)
     if not cursor.first():
         return values
-    last = number_of(transaction, databases, META_SEQUENCE) >> SEGMENT_BITS
+    last = databases.number(transaction, META_SEQUENCE) >> SEGMENT_BITS
     for segment in range(int.from_bytes(cursor.key()[:6], "big"), last + 1):
         prefix = segment_prefix(segment, user_key)
         cursor.set_range(prefix)
@@ -70,9 +70,3 @@ def trim_some(
     # Segments ascend: behind the one of the last number there is nothing to remove.
     is_done = len(keys) < _TRIM_ROWS or keys[-1] >= segment_prefix((up_to >> SEGMENT_BITS) + 1)
     return len(expired), None if is_done else keys[-1] + b"\0"
-
-
-def number_of(transaction: Transaction[bytes], databases: DeltaDatabases, name: bytes) -> int:
-    """Gives a number of `meta`, 0 where it is not there."""
-    value = transaction.get(name, db=databases.meta)
-    return 0 if value is None else int(NUMBER.unpack(value)[0])

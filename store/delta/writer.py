@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from store.closing import Closing
 from store.delta.checksum import seal
 from store.delta.commit import Append
 from store.delta.dedupe import SeenEvents
@@ -25,7 +26,7 @@ from store.delta.layout import (
     Tombstone,
 )
 from store.delta.rows import peek_rows
-from store.delta.trim import drop_events, number_of, remove_user, trim_some
+from store.delta.trim import drop_events, remove_user, trim_some
 from store.delta.validate import take_in
 from store.delta.vocabulary import WriterWords
 from store.errors import OutdatedGenerationError, StoreClosedError
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import TracebackType
 
     from store.delta.batch import AppendResult, BaseView
     from store.events import EventBatch
@@ -55,7 +55,7 @@ def system_time_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class DeltaWriter:
+class DeltaWriter(Closing):
     """The one writer of a store's delta; a context manager. Thread-safe: its transactions take turns.
 
     Nothing it wrote is lost once a call has returned, and nothing of a call that raised stays.
@@ -105,14 +105,6 @@ class DeltaWriter:
             self._lock.release()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Lets another one write; twice does nothing."""
         with self._turn:
@@ -158,7 +150,7 @@ class DeltaWriter:
             try:
                 with self._guard(), self._begin() as transaction:
                     self._check_base(transaction, base)
-                    last = number_of(transaction, databases, META_SEQUENCE)
+                    last = databases.number(transaction, META_SEQUENCE)
                     append = Append(transaction, databases, self._words, self._seen_events(transaction), intake, base)
                     last, version = append.run(last)
                     for source, offset in (offsets or {}).items():
@@ -194,7 +186,7 @@ class DeltaWriter:
                 deleted_ms = max(self._now_ms(), newest_ms, newest)
                 if before is not None:
                     deleted_ms = max(deleted_ms, Tombstone.unpack(key, before).deleted_ms)
-                sequence = number_of(transaction, databases, META_SEQUENCE) + 1
+                sequence = databases.number(transaction, META_SEQUENCE) + 1
                 tombstone = Tombstone(sequence=sequence, deleted_ms=min(deleted_ms, MAX_TIMESTAMP_MS))
                 transaction.put(key, tombstone.pack(key), db=databases.deleted)
                 transaction.put(META_SEQUENCE, NUMBER.pack(sequence), db=databases.meta)
@@ -222,9 +214,9 @@ class DeltaWriter:
                 words = self._words
                 with self._guard(), self._begin() as transaction:
                     databases = self.delta.databases
-                    trimmed = max(up_to, number_of(transaction, databases, META_TRIMMED))
+                    trimmed = max(up_to, databases.number(transaction, META_TRIMMED))
                     transaction.put(META_TRIMMED, NUMBER.pack(trimmed), db=databases.meta)
-                    if number_of(transaction, databases, META_SEQUENCE) <= up_to:
+                    if databases.number(transaction, META_SEQUENCE) <= up_to:
                         count, position = drop_events(transaction, databases), None
                         words = self._drop_words(transaction)
                     else:
@@ -253,7 +245,7 @@ class DeltaWriter:
         return self._seen
 
     def _check_base(self, transaction: Transaction[bytes], base: BaseView) -> None:
-        trimmed = number_of(transaction, self.delta.databases, META_TRIMMED)
+        trimmed = self.delta.databases.number(transaction, META_TRIMMED)
         if base.delta_sequence < trimmed:
             raise OutdatedGenerationError(
                 f"{self._folder}: is trimmed up to {trimmed}, but the open generation has merged only up to "

@@ -18,7 +18,6 @@ from store.files.registry import Registry
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import TracebackType
 
     from lmdb import Cursor, Transaction
     from lmdb import _Database as Database
@@ -206,9 +205,7 @@ class _Translation:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         if exc is None or not isinstance(exc, lmdb.Error | OSError):
             return
         file = self._folder / DATA_FILE

@@ -86,11 +86,8 @@ def _unfinished(path: Path) -> Place:
 
 
 def _in_generation(generation: LoadedGeneration, user: int, tombstone: Tombstone | None) -> Place:
-    transaction = generation.base.begin()
-    try:
+    with generation.base.begin() as transaction:
         record, name = transaction.record(user), transaction.name("user", user)
-    finally:
-        transaction.close()
     found = []
     if record is not None:
         found.append(f"{num_rows(record):,} behaviors")

@@ -22,7 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import JsonValue
 
@@ -37,9 +37,6 @@ from store.publishing.manifest import (
     name_of,
     read_manifest,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 """What the names of generations look like; their order is that of publication, to the second."""
@@ -99,9 +96,7 @@ class GenerationWriter:
             self._path = Path(tempfile.mkdtemp(prefix=".building-", dir=self._root))
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
             self._path = None

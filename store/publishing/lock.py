@@ -15,7 +15,6 @@ from store.errors import LockedError, StoreIOError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 _TRIES = 5
 _PAUSE_S = 0.01
@@ -89,9 +88,7 @@ class FileLock:
         self._file = descriptor
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def release(self) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.events import STREAMS_PER_DOMAIN
 from store.reading.merge import LiveRows
 
 if TYPE_CHECKING:
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 
     from store.delta.rows import DeltaRows
     from store.delta.transaction import DeltaTransaction
+    from store.events import EventRows
     from store.reading.loaded import LiveWords, LoadedGeneration
-    from store.types import U16
 
 
 class LiveDelta:
@@ -67,15 +66,16 @@ class LiveDelta:
         """Gives every user with live events, in the order of the keys."""
         return self._delta.user_ids(self._after)
 
-    def stream_of(self, rows: DeltaRows) -> U16:
-        """Gives the stream of some live events in the codes of `words`. (N,)."""
-        streams = rows.domain.astype(np.uint16) * np.uint16(STREAMS_PER_DOMAIN) + rows.action
-        stream: U16 = self.words.recode.stream[streams]
-        return stream
+    def events(self, user: int, rows: DeltaRows) -> EventRows:
+        """Gives a user's live events in the codes of `words`, with the side-info fields of the generation."""
+        users = np.full(len(rows), user, np.uint64)
+        kinds = self._generation.meta.behavior_fields
+        return self.words.recode.apply(rows.to_events(users, self.words.field_codes, kinds))
 
     def resolve(self, rows: DeltaRows) -> LiveRows:
         """Gives live events in the codes of `words` and the node numbers of the generation."""
-        words, stream = self.words, self.stream_of(rows)
+        words = self.words
+        stream = words.recode.stream[rows.stream]
         return LiveRows(
             stream=stream,
             node=words.resolver.nodes(rows.item, rows.category, stream),

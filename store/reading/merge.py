@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from store.columns import Columns
-from store.records.rows import widen
+from store.records.rows import stream_of_rows, widen
 from store.types import NO_ID, Section, UserColumns
 
 if TYPE_CHECKING:
@@ -37,79 +37,48 @@ class LiveRows(Columns):
 
 
 def merge_columns(base: UserColumns, live: LiveRows) -> UserColumns:
-    """Gives the base and the live rows of a user as one; see `Merge`."""
-    return Merge(base, live).columns()
-
-
-class Merge:
-    """Where a user's live rows are inserted among the base rows.
+    """Gives the base and the live rows of a user as one: N + K of them, in new arrays.
 
     Rows are ordered as `UserColumns` says; of one time, base rows come first, then live rows in the order of their
     sequence numbers. With few live rows nothing is sorted but these: columns are copied in slices between them.
+
+    Args:
+        base: N rows; none is fine.
+        live: K rows; none is fine.
     """
-
-    def __init__(self, base: UserColumns, live: LiveRows) -> None:
-        """Finds where each live row is inserted.
-
-        Args:
-            base: N rows; none is fine.
-            live: K rows; none is fine.
-        """
-        self._base = base
-        self._live = live
-        few = len(live) * _MANY <= base.num_behaviors
-        self._insertion: _Insertion = _Inserted(base, live) if few else _Sorted(base, live)
-
-    def columns(self) -> UserColumns:
-        """Gives the rows of both; N + K of them, in new arrays."""
-        base, live, insertion = self._base, self._live, self._insertion
-        rank, order = insertion.rank_and_order()
-        return UserColumns(
-            sections=_sections(base.sections, live.stream),
-            node=insertion.weave(base.node, live.node),
-            timestamp_ms=insertion.weave(base.timestamp_ms, live.timestamp_ms),
-            item=self._ids(base.item, live.item),
-            scene=self._codes(base.scene, live.scene),
-            rank=rank,
-            order=order,
-        )
-
-    def _ids(self, base: Unsigned, live: U64) -> Unsigned:
-        """Weaves ids, in the type of the base's where the live ones fit in, all ones still meaning none."""
-        if base.dtype == np.uint64:
-            return self._insertion.weave(base, live)
-        if int(live.max(initial=0)) < _LARGEST[base.itemsize]:
-            return self._insertion.weave(base, live.astype(base.dtype))
-        return self._insertion.weave(widen(base), live)
-
-    def _codes(self, base: Unsigned, live: U16) -> Unsigned:
-        """Weaves codes, in the type of the base's where the live ones fit in."""
-        dtype = base.dtype if int(live.max(initial=0)) <= _LARGEST[base.itemsize] else live.dtype
-        return self._insertion.weave(base.astype(dtype, copy=False), live.astype(dtype, copy=False))
+    few = len(live) * _MANY <= base.num_behaviors
+    insertion = _Inserted(base, live) if few else _Sorted(base, live)
+    rank, order = insertion.rank_and_order()
+    scene_type = base.scene.dtype if int(live.scene.max(initial=0)) <= _LARGEST[base.scene.itemsize] else np.uint16
+    return UserColumns(
+        sections=_sections(base.sections, live.stream),
+        node=insertion.weave(base.node, live.node),
+        timestamp_ms=insertion.weave(base.timestamp_ms, live.timestamp_ms),
+        item=insertion.weave(*_ids_of_one_type(base.item, live.item)),
+        scene=insertion.weave(base.scene.astype(scene_type, copy=False), live.scene.astype(scene_type, copy=False)),
+        rank=rank,
+        order=order,
+    )
 
 
-class _Insertion(Protocol):
-    """How live rows are inserted among base rows."""
-
-    def weave(self, base: AnyArray, live: AnyArray) -> AnyArray:
-        """Gives a column of all rows from two of one type, new."""
-        ...
-
-    def rank_and_order(self) -> tuple[Unsigned, Unsigned]:
-        """Gives `UserColumns.rank` and `order` of all rows."""
-        ...
+def _ids_of_one_type(base: Unsigned, live: U64) -> tuple[Unsigned, Unsigned]:
+    """Gives ids in the type of the base's where the live ones fit in, all ones still meaning none, else in 64 bits."""
+    if base.dtype == np.uint64:
+        return base, live
+    if int(live.max(initial=0)) < _LARGEST[base.itemsize]:
+        return base, live.astype(base.dtype)
+    return widen(base), live
 
 
 class _Sorted:
-    """Sorts all rows again."""
+    """Sorts all rows again. What its methods give is said at those of `_Inserted`."""
 
     def __init__(self, base: UserColumns, live: LiveRows) -> None:
         num_base, num_rows = base.num_behaviors, base.num_behaviors + len(live)
         # The rank stands for time and arrival; live rows arrived after all base rows.
         arrival = np.concatenate((base.rank, np.arange(num_base, num_rows)))
         time = np.concatenate((base.timestamp_ms, live.timestamp_ms))
-        streams = np.array([s.domain << 8 | s.action for s in base.sections], np.uint16)
-        stream = np.concatenate((np.repeat(streams, [s.stop - s.start for s in base.sections]), live.stream))
+        stream = np.concatenate((stream_of_rows(base), live.stream))
         node = np.concatenate((base.node, live.node))
         rank = _inverse(np.lexsort((arrival, time)))
         self._rows = np.lexsort((rank, node, stream))
@@ -144,9 +113,11 @@ class _Inserted:
         self._live_rank[by_time] = self._times.at
 
     def weave(self, base: AnyArray, live: AnyArray) -> AnyArray:
+        """Gives a column of all rows from two of one type, new."""
         return self._rows.fill(base, live[self._record])
 
     def rank_and_order(self) -> tuple[Unsigned, Unsigned]:
+        """Gives `UserColumns.rank` and `order` of all rows."""
         dtype = _row_type(self._rows.num_rows)
         rank = self._base.rank.astype(dtype, copy=False)
         if not self._times.are_at_end:

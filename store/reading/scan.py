@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.events import STREAMS_PER_DOMAIN, EventRows
+from store.events import EventRows
 from store.keys import mix_one
 from store.records.base_rows import base_rows
 from store.records.codec import num_rows
@@ -88,7 +88,7 @@ class _Block:
             self.num_rows += num_rows(record)
             return
         self._decode()
-        rows = _of_user(self._snapshot, user)
+        rows = self._snapshot.user(user).events()
         self._parts.append(rows)
         self.num_rows += len(rows)
 
@@ -103,17 +103,3 @@ class _Block:
             self._parts.append(base_rows(self._records, self._kinds, self._kinds, frozenset()))
             self._records = []
 
-
-def _of_user(snapshot: Snapshot, user: int) -> EventRows:
-    events = snapshot.user(user).events()
-    domain, action = events.domain.astype(np.uint16), events.action.astype(np.uint16)
-    return EventRows(
-        user=np.full(len(events), user, np.uint64),
-        item=events.item,
-        category=events.category,
-        timestamp_ms=events.timestamp_ms,
-        stream=domain * np.uint16(STREAMS_PER_DOMAIN) + action,
-        scene=events.scene,
-        key=events.key,
-        fields=tuple(events.fields[name] for name, _ in snapshot.meta.behavior_fields),
-    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from store.closing import Closing
 from store.errors import StoreClosedError
 from store.keys import mix_one
 from store.reading.live_delta import LiveDelta
@@ -14,7 +15,6 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from store.base.files import BaseTransaction
     from store.base.meta import StoreMeta
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from store.types import NameKind, Vocabulary
 
 
-class Snapshot:
+class Snapshot(Closing):
     """One pinned generation and the delta of the same moment, for one thread at a time; a context manager.
 
     What was appended before the snapshot was taken is seen, what is appended later is not; a deleted user has no
@@ -38,14 +38,6 @@ class Snapshot:
         self._base: BaseTransaction | None = generation.base.begin()
         self._delta = delta
         self._live = LiveDelta.of(generation, delta)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Unpins the generation. Closing twice does nothing."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import CorruptRecordError, FieldError
+from store.events import EventRows
 from store.fields import VALUE_TYPES
 from store.reading.merge import merge_columns, time_insertions
-from store.reading.user_events import UserEvents, join_events
 from store.records.codec import decode_extras, decode_user
-from store.records.rows import widen
+from store.records.rows import stream_of_rows, widen, widen_values
 from store.retrieval import BehaviorColumns
 from store.types import NO_ID, UserColumns, UserExtras
 
@@ -104,7 +104,7 @@ class UserView:
     def behavior_fields(self, positions: I64, names: tuple[str, ...]) -> dict[str, U64 | F32]:
         """Gives side-info fields of some behaviors; that of the others is not read.
 
-        The plain twin is `events().fields`. Cost: O(positions), and O(log N) for each live event.
+        The plain twin is `events`. Cost: O(positions), and O(log N) for each live event.
 
         Args:
             positions: Which behaviors, by their positions in time order; any order. (U,)
@@ -134,10 +134,8 @@ class UserView:
         out: dict[str, U64 | F32] = {}
         for name in names:
             number = known.index(name)
-            kind = kinds[number][1]
-            values: AnyArray = VALUE_TYPES[kind].missing(len(positions))
-            stored = self._extras.fields[number][base_row]
-            values[in_base] = widen(stored) if kind == "id" else stored
+            values: AnyArray = VALUE_TYPES[kinds[number][1]].missing(len(positions))
+            values[in_base] = widen_values(self._extras.fields[number][base_row])
             if self._live is not None and self._rows is not None:
                 live = self._rows.fields.get(self._live.words.field_codes.get(name, -1))
                 if live is not None:
@@ -145,17 +143,31 @@ class UserView:
             out[name] = values
         return out
 
-    def events(self) -> UserEvents:
-        """Gives the behaviors as they were written, with everything that is kept of them; new arrays.
+    def events(self) -> EventRows:
+        """Gives the behaviors as they were written, in time order, ties in event order; new arrays.
+
+        With everything that is kept of them, always with a column of event ids; in the codes of the snapshot's
+        vocabulary, with the side-info fields of `StoreMeta.behavior_fields`.
 
         Raises:
             CorruptRecordError: As `columns`.
         """
-        kinds = self._generation.meta.behavior_fields
-        base = UserEvents.of_record(self._base, self._extras, kinds)
+        columns, extras = self._base, self._extras
+        order = columns.order.astype(np.int64)
+        base = EventRows(
+            user=np.full(len(order), self.user, np.uint64),
+            item=columns.item[order].astype(np.uint64),
+            category=widen(extras.category[order]),
+            timestamp_ms=columns.timestamp_ms[order],
+            stream=stream_of_rows(columns)[order],
+            scene=columns.scene[order].astype(np.uint16),
+            key=np.full(len(order), NO_ID, np.uint64) if extras.key is None else extras.key[order],
+            fields=tuple(widen_values(column[order]) for column in extras.fields),
+        )
         if self._live is None or self._rows is None:
             return base
-        return join_events(base, UserEvents.of_delta(self._rows, self._live, kinds))
+        joined = EventRows.join([base, self._live.events(self.user, self._rows)])
+        return joined.take(np.argsort(joined.timestamp_ms, kind="stable"))
 
     @cached_property
     def _base(self) -> UserColumns:

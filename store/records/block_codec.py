@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from store.records.layout import Layout
     from store.records.rows import UserBlock
-    from store.types import I64, U8, U64, AnyArray
+    from store.types import I64, U8, U64, AnyArray, UserColumns, UserExtras
 
 _U2, _U4, _W = np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8")
 _CHUNK_ROWS = MAX_SHORT_ROWS
@@ -110,23 +110,23 @@ def encode_block(block: UserBlock) -> EncodedBlock:
 
 def _plan(block: UserBlock, position: np.dtype[Any]) -> Layout:
     """Gives the layout of a block's records whose positions have a certain type."""
-    kinds = {number: values.dtype for number, values in _arrays(block).items()}
+    kinds = {number: values.dtype for number, values in columns_by_number(block, block).items()}
     return plan_columns(kinds | {RANK: position, ORDER: position})
 
 
-def _arrays(block: UserBlock) -> dict[int, AnyArray]:
-    """Gives a block's columns by number."""
+def columns_by_number(columns: UserBlock | UserColumns, extras: UserBlock | UserExtras) -> dict[int, AnyArray]:
+    """Gives the columns of a block, or of a user, by their numbers in a record."""
     arrays: dict[int, AnyArray] = {
-        NODE: block.node,
-        TIMESTAMP_MS: block.timestamp_ms,
-        ITEM: block.item,
-        SCENE: block.scene,
-        RANK: block.rank,
-        ORDER: block.order,
-        CATEGORY: block.category,
-        **{FIRST_FIELD + at: values for at, values in enumerate(block.fields)},
+        NODE: columns.node,
+        TIMESTAMP_MS: columns.timestamp_ms,
+        ITEM: columns.item,
+        SCENE: columns.scene,
+        RANK: columns.rank,
+        ORDER: columns.order,
+        CATEGORY: extras.category,
+        **{FIRST_FIELD + at: values for at, values in enumerate(extras.fields)},
     }
-    return arrays if block.key is None else arrays | {EVENT_KEY: block.key}
+    return arrays if extras.key is None else arrays | {EVENT_KEY: extras.key}
 
 
 def _find_sections(block: UserBlock) -> tuple[I64, I64]:
@@ -174,7 +174,7 @@ def _scatter_columns(data: U8, block: UserBlock, plans: tuple[Layout, Layout], d
         plans: The layout for at most `MAX_SHORT_ROWS` rows, and the one for more.
         data_at: Where each user's columns begin. (K,)
     """
-    arrays = _arrays(block)
+    arrays = columns_by_number(block, block)
     views = {column.kind: data.view(column.kind) for plan in plans for column in plan.columns}
     for first, last in _chunks(block.bounds):
         bounds = block.bounds[first : last + 1]

@@ -1,6 +1,6 @@
 """One user's behaviors as bytes: records of format version 2 of `FORMAT.md`, decoded without a copy.
 
-`encode_block` writes the records of many users at once; `encode_user` is its plain twin for one.
+`block_codec.encode_block` writes the records of many users at once; `encode_user` is its plain twin for one.
 """
 
 from __future__ import annotations
@@ -10,22 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import CorruptRecordError
-from store.records.block_codec import EncodedBlock, encode_block
+from store.records.block_codec import columns_by_number
 from store.records.layout import (
-    CATEGORY,
     CHECKED_FROM,
-    EVENT_KEY,
-    FIRST_FIELD,
     HEADER,
-    ITEM,
     MAGIC,
     MAX_SHORT_ROWS,
-    NODE,
     ORDER,
     RANK,
-    SCENE,
     SECTION,
-    TIMESTAMP_MS,
     VERSION,
     checksum,
     open_record,
@@ -35,16 +28,6 @@ from store.types import Section, UserColumns, UserExtras
 
 if TYPE_CHECKING:
     from store.records.layout import Buffer
-    from store.types import AnyArray
-
-__all__ = [
-    "EncodedBlock",
-    "decode_extras",
-    "decode_user",
-    "encode_block",
-    "encode_user",
-    "num_rows",
-]
 
 
 def encode_user(columns: UserColumns, extras: UserExtras) -> bytes:
@@ -54,18 +37,8 @@ def encode_user(columns: UserColumns, extras: UserExtras) -> bytes:
     """
     num_rows = columns.num_behaviors
     position = np.uint16 if num_rows <= MAX_SHORT_ROWS else np.uint32
-    arrays: dict[int, AnyArray] = {
-        NODE: columns.node,
-        TIMESTAMP_MS: columns.timestamp_ms,
-        ITEM: columns.item,
-        SCENE: columns.scene,
-        RANK: columns.rank.astype(position),
-        ORDER: columns.order.astype(position),
-        CATEGORY: extras.category,
-        **{FIRST_FIELD + at: values for at, values in enumerate(extras.fields)},
-    }
-    if extras.key is not None:
-        arrays[EVENT_KEY] = extras.key
+    arrays = columns_by_number(columns, extras)
+    arrays |= {RANK: columns.rank.astype(position), ORDER: columns.order.astype(position)}
     layout = plan_columns({number: values.dtype for number, values in arrays.items()})
     body = layout.directory + b"".join(SECTION.pack(s.domain, s.action, 0, s.stop) for s in columns.sections)
     body += b"".join(arrays[column.number].astype(column.kind).tobytes() for column in layout.columns)

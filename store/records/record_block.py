@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store.errors import CorruptRecordError
-from store.fields import ID, value_type_of
 from store.lists import positions_within, spans
 from store.records.codec import decode_extras, decode_user
 from store.records.layout import HEADER, checksum, layout_of, open_record
-from store.records.rows import widen
+from store.records.rows import widen, widen_values
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class _Raw:
             "order": order.astype(np.int64),
             "category": widen(category),
             "key": None if layout.key is None else column(*layout.key),
-            "fields": tuple(widen(field) if value_type_of(field) is ID else field for field in fields),
+            "fields": tuple(map(widen_values, fields)),
         }
 
     def streams(self) -> U16:

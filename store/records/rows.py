@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from store.events import STREAMS_PER_DOMAIN
+from store.fields import ID, value_type_of
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from store.types import I64, U16, U32, U64, AnyArray, Unsigned
+    from store.types import F32, I64, U16, U32, U64, AnyArray, Unsigned, UserColumns
 
 _WIDTHS = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64))
 
@@ -96,3 +98,15 @@ def widen(ids: Unsigned) -> U64:
     if ids.dtype != np.uint64:
         widened[widened == np.uint64(np.iinfo(ids.dtype).max)] = NO_ID
     return widened
+
+
+def widen_values(values: AnyArray) -> U64 | F32:
+    """Gives side-info values as `FieldType` has them: ids in 64 bits; numbers as they are."""
+    return widen(values) if value_type_of(values) is ID else values
+
+
+def stream_of_rows(columns: UserColumns) -> U16:
+    """Gives the stream of each row, `domain code * 256 + action code`, (N,)."""
+    streams = [section.domain * STREAMS_PER_DOMAIN + section.action for section in columns.sections]
+    lengths = [section.stop - section.start for section in columns.sections]
+    return np.repeat(np.array(streams, np.uint16), np.array(lengths, np.int64))

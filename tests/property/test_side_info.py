@@ -41,7 +41,8 @@ def test_some_positions_say_what_all_of_them_say(events, live, names, seed):
         with BehaviorStore.open(folder / "store") as store, store.snapshot() as snapshot:
             for user in [*snapshot.user_ids(), 12345]:
                 view = snapshot.user(user)
-                every, count = view.events().fields, len(view.events())
+                kinds, count = snapshot.meta.behavior_fields, len(view.events())
+                every = {name: column for (name, _), column in zip(kinds, view.events().fields, strict=True)}
                 positions = draw.permutation(count)[: draw.integers(0, count + 1)]
                 found = snapshot.user(user).behavior_fields(positions, names)
                 assert list(found) == list(names)

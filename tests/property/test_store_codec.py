@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from store.errors import CorruptRecordError
 from store.keys import user_key
 from store.records import block_codec
-from store.records.codec import decode_extras, decode_user, encode_block, encode_user, num_rows
+from store.records.block_codec import encode_block
+from store.records.codec import decode_extras, decode_user, encode_user, num_rows
 from store.types import NO_ID, parse_id
 from tests.worlds.blocks import random_block, user_of
 

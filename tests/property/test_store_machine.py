@@ -235,13 +235,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _compare(self, snapshot, user, expected):
         words, got = snapshot.vocabulary, snapshot.user(user).events()
-        device = got.fields["device"]
+        (device,) = got.fields
         assert [
             (
                 int(got.item[at]),
                 None if got.category[at] == NO_ID else int(got.category[at]),
-                words.domains[got.domain[at]],
-                words.actions[got.action[at]],
+                words.domains[got.stream[at] // 256],
+                words.actions[got.stream[at] % 256],
                 words.scenes[got.scene[at]],
                 int(got.timestamp_ms[at]),
                 None if got.key[at] == NO_ID else int(got.key[at]),

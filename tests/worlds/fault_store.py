@@ -109,18 +109,18 @@ def wrong_rows(user: int, events, vocabulary) -> int:
 
     Args:
         user: User id.
-        events: `UserEvents` as the store gives them.
+        events: `EventRows` as `UserView.events` gives them.
         vocabulary: Its words.
     """
     known = columns(events.item)
     wrong = known["user"] != np.uint64(user)
     for name in ("category", "timestamp_ms", "key"):
         wrong |= known[name] != getattr(events, name)
-    for name, words, codes in (
-        ("domain", DOMAINS, vocabulary.domains),
-        ("action", ACTIONS, vocabulary.actions),
-        ("scene", SCENES, vocabulary.scenes),
+    for name, words, names, codes in (
+        ("domain", DOMAINS, vocabulary.domains, events.stream // 256),
+        ("action", ACTIONS, vocabulary.actions, events.stream % 256),
+        ("scene", SCENES, vocabulary.scenes, events.scene),
     ):
-        wrong |= np.array(words)[known[name]] != np.array(codes)[getattr(events, name)]
+        wrong |= np.array(words)[known[name]] != np.array(names)[codes]
     wrong[1:] |= events.timestamp_ms[1:] < events.timestamp_ms[:-1]
     return int(np.count_nonzero(wrong))

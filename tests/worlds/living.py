@@ -71,15 +71,16 @@ def plain_rows(snapshot):
     for user in snapshot.user_ids():
         events = snapshot.user(user).events()
         for at in range(len(events)):
-            fields = {name: events.fields[name][at] for name, _ in snapshot.meta.behavior_fields}
+            kinds = snapshot.meta.behavior_fields
+            fields = {name: values[at] for (name, _), values in zip(kinds, events.fields, strict=True)}
             rows.append(
                 (
                     user,
                     int(events.item[at]),
                     int(events.category[at]),
                     int(events.timestamp_ms[at]),
-                    words.domains[events.domain[at]],
-                    words.actions[events.action[at]],
+                    words.domains[events.stream[at] // 256],
+                    words.actions[events.stream[at] % 256],
                     words.scenes[events.scene[at]],
                     int(events.key[at]),
                     {name: value for name, value in fields.items() if not is_missing(value)},

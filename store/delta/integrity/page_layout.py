@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from store.closing import Closing
 from store.lists import positions_within, spans
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from store.types import I64, U8, U16, U64, Bool
 
@@ -92,7 +92,7 @@ class Meta:
         return meta
 
 
-class PageFile:
+class PageFile(Closing):
     """A file, page by page; a context manager. It is not mapped, so that it may be cut short or damaged."""
 
     def __init__(self, file: Path) -> None:
@@ -100,12 +100,8 @@ class PageFile:
         self.page_size = os.sysconf("SC_PAGE_SIZE")
         self.num_pages = os.fstat(self._descriptor).st_size // self.page_size
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file."""
         os.close(self._descriptor)
 
     def metas(self) -> list[Meta]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.columns import Columns
 from store.delta.delta import Delta
 from store.delta.layout import (
     ADVICE,
@@ -16,12 +15,11 @@ from store.delta.layout import (
     META_TRIMMED,
     META_WORDS,
     NO_WORDS,
-    NUMBER,
     Tombstone,
     decode_words,
     split_event_keys,
 )
-from store.delta.rows import decode_rows
+from store.delta.rows import NO_ROWS, DeltaRows, decode_rows
 from store.errors import CorruptRecordError
 from store.files.arrays import find_sorted
 from store.files.environment import DATA_FILE, translate
@@ -32,10 +30,9 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from store.delta.rows import DeltaRows
     from store.fields import FieldKind
     from store.files.environment import Transaction
-    from store.types import I64, U8, U64, Bool
+    from store.types import U64, Bool
 
 _BLOCK_ROWS = 1 << 16
 
@@ -80,52 +77,33 @@ def audit_delta(root: Path, merged: int) -> DeltaAudit | None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Events(Columns):
-    """What tells events apart, columns of length N."""
-
-    user: U64
-    """User key."""
-    sequence: U64
-    key: U64
-    item: U64
-    action: U8
-    timestamp_ms: I64
-
-
-_NO_EVENTS = _Events(
-    user=np.empty(0, np.uint64),
-    sequence=np.empty(0, np.uint64),
-    key=np.empty(0, np.uint64),
-    item=np.empty(0, np.uint64),
-    action=np.empty(0, np.uint8),
-    timestamp_ms=np.empty(0, np.int64),
-)
-
-
 class _Audit:
     """One look at the delta, in one transaction."""
 
     def __init__(self, delta: Delta, transaction: Transaction[bytes]) -> None:
         self._databases = delta.databases
         self._transaction = transaction
-        self.last_sequence = self._number(META_SEQUENCE)
-        version = self._number(META_WORDS)
+        self.last_sequence = delta.databases.number(transaction, META_SEQUENCE)
+        version = delta.databases.number(transaction, META_WORDS)
         words = transaction.cursor(delta.databases.words).iternext()
         self._words = decode_words(version, words) if version else NO_WORDS
         self.num_tombstones = 0
-        self.events = _NO_EVENTS
+        self.events = NO_ROWS
+        """All events, without their side-info."""
+        self._users = np.empty(0, np.uint64)
+        """User key of each."""
 
     def find_problem(self, merged: int) -> str | None:
         """Gives what is wrong; None when all is well."""
-        if self._number(META_TRIMMED) > merged:
-            return f"it is trimmed up to {self._number(META_TRIMMED)}, the generation has merged only up to {merged}"
+        trimmed = self._databases.number(self._transaction, META_TRIMMED)
+        if trimmed > merged:
+            return f"it is trimmed up to {trimmed}, the generation has merged only up to {merged}"
         return self._find_event_problem() or self._find_repeated() or self._find_tombstone_problem()
 
     def _find_event_problem(self) -> str | None:
         kinds: list[FieldKind] = [kind for _, kind in self._words.fields]
         items = self._transaction.cursor(self._databases.events).iternext()
-        found: list[_Events] = []
+        all_users, all_rows = [self._users], [NO_ROWS]
         while block := list(islice(items, _BLOCK_ROWS)):
             users, sequences = split_event_keys([key for key, _ in block])
             try:
@@ -135,17 +113,9 @@ class _Audit:
             bad = np.flatnonzero(self._bad_rows(sequences, rows))
             if len(bad):
                 return f"the event with sequence number {sequences[bad[0]]} does not fit its key or the words"
-            found.append(
-                _Events(
-                    user=users,
-                    sequence=sequences,
-                    key=rows.key,
-                    item=rows.item,
-                    action=rows.action,
-                    timestamp_ms=rows.timestamp_ms,
-                )
-            )
-        self.events = _Events.join([_NO_EVENTS, *found])
+            all_users.append(users)
+            all_rows.append(replace(rows, fields={}))
+        self._users, self.events = np.concatenate(all_users), DeltaRows.join(all_rows)
         in_order = np.sort(self.events.sequence)
         repeated = np.flatnonzero(in_order[1:] == in_order[:-1])
         return f"two events have sequence number {in_order[repeated[0]]}" if len(repeated) else None
@@ -166,8 +136,8 @@ class _Audit:
         keyed = np.flatnonzero(events.key != np.uint64(NO_ID))
         plain = np.flatnonzero(events.key == np.uint64(NO_ID))
         for rows, columns in (
-            (keyed, (events.user, events.key)),
-            (plain, (events.user, events.item, events.action, events.timestamp_ms)),
+            (keyed, (self._users, events.key)),
+            (plain, (self._users, events.item, events.action, events.timestamp_ms)),
         ):
             keys = [column[rows] for column in columns]
             order = stable_order(*keys)
@@ -186,12 +156,8 @@ class _Audit:
         late = np.flatnonzero(sequences > np.uint64(self.last_sequence))
         if len(late):
             return f"a deletion has sequence number {sequences[late[0]]}, the last one given is {self.last_sequence}"
-        at, found = find_sorted(keys, self.events.user)
+        at, found = find_sorted(keys, self._users)
         if found.any():
             found &= self.events.sequence <= sequences[at]
         left = np.flatnonzero(found)
-        return f"an event of deleted user {unmix_one(int(self.events.user[left[0]]))} is left" if len(left) else None
-
-    def _number(self, name: bytes) -> int:
-        value = self._transaction.get(name, db=self._databases.meta)
-        return 0 if value is None else int(NUMBER.unpack(value)[0])
+        return f"an event of deleted user {unmix_one(int(self._users[left[0]]))} is left" if len(left) else None

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.events import STREAMS_PER_DOMAIN
 from store.fields import value_type_of
-from store.records.rows import widen
+from store.records.rows import stream_of_rows, widen
 
 if TYPE_CHECKING:
     from store.base.meta import StoreMeta
     from store.taxonomy.resolve import NodeResolver
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import U16, UserColumns, UserExtras
+    from store.types import UserColumns, UserExtras
 
 
 def find_taxonomy_problem(taxonomy: Taxonomy) -> str | None:
@@ -95,10 +94,3 @@ def find_extras_problem(
     if not np.array_equal(resolver.nodes(item, category, stream_of_rows(columns)), columns.node):
         return "item and category of a row lead to another node than it has"
     return None
-
-
-def stream_of_rows(columns: UserColumns) -> U16:
-    """Gives the stream of each row, `domain code * 256 + action code`, (N,)."""
-    streams = [section.domain * STREAMS_PER_DOMAIN + section.action for section in columns.sections]
-    lengths = [section.stop - section.start for section in columns.sections]
-    return np.repeat(np.array(streams, np.uint16), np.array(lengths, np.int64))

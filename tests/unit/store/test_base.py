@@ -7,7 +7,8 @@ import pytest
 from store.base.files import FILES, RECORDS_FILE, BaseReader, BaseWriter
 from store.errors import CorruptRecordError, MissingGenerationError, StoreIOError
 from store.keys import mix_one, user_key
-from store.records.codec import decode_user, encode_block, encode_user
+from store.records.block_codec import encode_block
+from store.records.codec import decode_user, encode_user
 from tests.worlds.blocks import block_of_records, random_block, user_of
 
 

@@ -101,8 +101,9 @@ def test_side_info_columns_travel_through_builds(tmp_path):
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         assert snapshot.meta.behavior_fields == (("device", "id"), ("stars", "number"))
         anna = snapshot.user(parse_id("anna")).events()
-        assert anna.fields["device"].tolist() == [parse_id("phone"), NO_ID, NO_ID]
-        np.testing.assert_array_equal(anna.fields["stars"], np.array([4.5, np.nan, np.nan], np.float32))
+        device, stars = anna.fields
+        assert device.tolist() == [parse_id("phone"), NO_ID, NO_ID]
+        np.testing.assert_array_equal(stars, np.array([4.5, np.nan, np.nan], np.float32))
         assert snapshot.name_of("value", parse_id("tv")) == "tv"
 
 

@@ -7,9 +7,9 @@ import pytest
 
 import store.delta.delta
 from store.delta.checksum import seal
-from store.delta.delta import Delta, Tombstone
+from store.delta.delta import Delta
 from store.delta.integrity.check import find_delta_damage
-from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER
+from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER, Tombstone
 from store.delta.writer import DeltaWriter
 from store.errors import CorruptGenerationError, CorruptRecordError, StoreIOError
 from store.files.environment import DATA_FILE, open_shared

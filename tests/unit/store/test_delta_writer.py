@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED
-from store.delta.delta import Delta, Tombstone
-from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER
+from store.delta.delta import Delta
+from store.delta.layout import META_FORMAT, META_SEQUENCE, NUMBER, Tombstone
 from store.delta.writer import DeltaWriter
 from store.errors import CorruptGenerationError, GenerationError, LockedError, MapFullError, StoreClosedError
 from store.types import NO_ID, Vocabulary
