@@ -37,7 +37,8 @@ class BehaviorStore(Closing):
 
     def __init__(self, root: Path, generation: LoadedGeneration, delta: Delta | None) -> None:
         """Use `open`."""
-        self._root = root
+        self.root = root
+        """The folder that was opened."""
         self._current: LoadedGeneration | None = generation
         self._delta = delta
         self._reload_lock = threading.Lock()
@@ -62,11 +63,6 @@ class BehaviorStore(Closing):
         self._current = None
 
     @property
-    def root(self) -> Path:
-        """The folder that was opened."""
-        return self._root
-
-    @property
     def generation(self) -> str:
         """Name of the generation that the next snapshot will pin."""
         return self._loaded().name
@@ -89,7 +85,7 @@ class BehaviorStore(Closing):
             delta.close()
             if not self.reload() and loaded is self._current:
                 raise MissingGenerationError(
-                    f"{self._root}: live events that generation {loaded.name} lacks have been trimmed; "
+                    f"{self.root}: live events that generation {loaded.name} lacks have been trimmed; "
                     "open the current one"
                 )
 
@@ -131,10 +127,10 @@ class BehaviorStore(Closing):
         Raises:
             GenerationError: It cannot be opened.
         """
-        name = current_name(self._root, "store")
+        name = current_name(self.root, "store")
         if name == self._loaded().name:
             return None
-        return LoadedGeneration(open_generation(self._root, "store", name))
+        return LoadedGeneration(open_generation(self.root, "store", name))
 
     def preview(self, upcoming: LoadedGeneration) -> Snapshot:
         """Pins a generation that is not served yet, and the delta as it is."""
@@ -148,7 +144,7 @@ class BehaviorStore(Closing):
 
     def _opened_delta(self) -> Delta | None:
         if self._delta is None:
-            self._delta = Delta.open(self._root)
+            self._delta = Delta.open(self.root)
         return self._delta
 
     def history(
@@ -167,5 +163,5 @@ class BehaviorStore(Closing):
     def _loaded(self) -> LoadedGeneration:
         loaded = self._current
         if loaded is None:
-            raise StoreClosedError(f"{self._root}: this store was closed; open it again")
+            raise StoreClosedError(f"{self.root}: this store was closed; open it again")
         return loaded

@@ -28,18 +28,19 @@ class Columns:
 
     def take(self, rows: slice | I64 | Bool) -> Self:
         """Gives some rows, in the order asked for; views where `rows` is a slice."""
-        return type(self)(**{name: _take(getattr(self, name), rows) for name in self.__dataclass_fields__})
+        return type(self)(**{name: take_column(getattr(self, name), rows) for name in self.__dataclass_fields__})
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
         """Gives all rows of several parts, at least one, with the same tuples and mappings; new arrays."""
         lengths = [len(part) for part in parts]
         return cls(
-            **{name: _join([getattr(part, name) for part in parts], lengths) for name in cls.__dataclass_fields__}
+            **{name: join_column([getattr(part, name) for part in parts], lengths) for name in cls.__dataclass_fields__}
         )
 
 
-def _take(column: Any, rows: slice | I64 | Bool) -> Any:  # noqa: ANN401 (an array, or one of what `Columns` names)
+def take_column(column: Any, rows: slice | I64 | Bool) -> Any:  # noqa: ANN401 (an array, or one of what `Columns` names)
+    """Gives some rows of a field of `Columns`."""
     if isinstance(column, tuple):
         return tuple(values[rows] for values in column)
     if isinstance(column, Mapping):
@@ -47,7 +48,8 @@ def _take(column: Any, rows: slice | I64 | Bool) -> Any:  # noqa: ANN401 (an arr
     return None if column is None else column[rows]
 
 
-def _join(columns: Sequence[Any], lengths: Sequence[int]) -> Any:  # noqa: ANN401 (as above)
+def join_column(columns: Sequence[Any], lengths: Sequence[int]) -> Any:  # noqa: ANN401 (as above)
+    """Gives one field of several `Columns` of these lengths as one."""
     first = columns[0]
     if isinstance(first, tuple):
         return tuple(np.concatenate(values) for values in zip(*columns, strict=True))

@@ -24,6 +24,7 @@ F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 Unsigned = npt.NDArray[np.unsignedinteger[Any]]
 """Unsigned integers whose width depends on the data."""
+Strings = npt.NDArray[np.object_]
 AnyArray = npt.NDArray[Any]
 
 NO_ID = 2**64 - 1

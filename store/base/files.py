@@ -192,10 +192,6 @@ class BaseTransaction(Closing):
         for key in self._transaction.cursor(db=self._users).iternext(keys=True, values=False):
             yield unmix_one(int.from_bytes(key, "big"))
 
-    def num_users(self) -> int:
-        """Gives how many users there are; O(1)."""
-        return int(self._transaction.stat(self._users)["entries"])
-
 
 def _map(path: Path) -> memoryview:
     """Maps a file for reading; it stays mapped for as long as a view of it lives."""

@@ -10,6 +10,7 @@ What an ingest and a rebuild share. The steps, under the store's build lock::
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +39,10 @@ from store.vocabulary import join_vocabularies, recode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from store.base.files import BaseTransaction
     from store.base.tables import FieldTable
     from store.building.options import BuildOptions, Progress
     from store.building.partition import Counts
@@ -173,17 +176,20 @@ class _Build:
         """
         if not any(find_files(folder, "users") for folder in self._options.tables):
             return np.array(sorted(self._deleted_since(deleted)), np.uint64)
-        base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
         gone = []
-        for user, tombstone in sorted(deleted.items()):
-            is_back = len(transaction.rows(user, after=max(self._merged, tombstone.sequence))) > 0
-            if base is not None and tombstone.sequence <= self._merged:
-                is_back |= base.record(user) is not None
-            if not is_back:
-                gone.append(user)
-        if base is not None:
-            base.close()
+        with self._open_base() as base:
+            for user, tombstone in sorted(deleted.items()):
+                is_back = len(transaction.rows(user, after=max(self._merged, tombstone.sequence))) > 0
+                if base is not None and tombstone.sequence <= self._merged:
+                    is_back |= base.record(user) is not None
+                if not is_back:
+                    gone.append(user)
         return np.array(gone, np.uint64)
+
+    def _open_base(self) -> AbstractContextManager[BaseTransaction | None]:
+        if self._opened is None or self._base is None:
+            return nullcontext()
+        return BaseReader(self._opened.path / "base").begin()
 
     def _deleted_since(self, deleted: dict[int, Tombstone]) -> frozenset[int]:
         """Gives the users deleted since the old base was built."""
@@ -230,25 +236,21 @@ class _Build:
         self, kind: NameKind, transaction: DeltaTransaction, work: Work, deleted: dict[int, Tombstone]
     ) -> Iterator[tuple[int, str]]:
         shown = [sorted_names(self._pools.of(kind).names)]
-        base = None if self._opened is None or self._base is None else BaseReader(self._opened.path / "base").begin()
-        if base is not None:
-            shown.append(base.names(kind))
         ids = [
             names
             for number in range(len(self._files.pieces))
             for names in spilled_names(work.part_folder(number), kind)
         ]
         live = sorted_names(dict(transaction.names(kind)))
-        if kind == "user":
-            # The base has names of users who came back before it was built; those deleted since are out.
-            since = self._deleted_since(deleted)
-            shown = [without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
-            ids = [without(names, deleted) for names in ids]
-        try:
-            yield from merge_names(kind, shown, [*ids, live])
-        finally:
+        with self._open_base() as base:
             if base is not None:
-                base.close()
+                shown.append(base.names(kind))
+            if kind == "user":
+                # The base has names of users who came back before it was built; those deleted since are out.
+                since = self._deleted_since(deleted)
+                shown = [without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
+                ids = [without(names, deleted) for names in ids]
+            yield from merge_names(kind, shown, [*ids, live])
 
     def _meta(
         self, plan: Plan, counts: Counts, taxonomy: Taxonomy, items: FieldTable, users: FieldTable, sequence: int

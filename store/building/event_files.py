@@ -17,7 +17,7 @@ from store.building.spill import SpillPart, SpillWriter, finished_part
 from store.dataset.bad_rows import BadRows
 from store.dataset.parsing import IdPool, WordPool, id_field, number_field, times
 from store.dataset.readers import empty_batch, estimated_rows, find_files, read_batches, row_groups_of
-from store.dataset.side_tables import side_fields
+from store.dataset.side_tables import IdPools, side_fields
 from store.errors import InputError
 from store.events import STREAMS_PER_DOMAIN, EventRows
 from store.fields import VALUE_TYPES, FieldKind, FieldKinds, value_type_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from store.dataset.batch import Batch
     from store.dataset.readers import RowGroups
-    from store.types import F32, U64, NameKind
+    from store.types import F32, U64
 
 _REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
 _OPTIONAL = {"scene", "event_id"}
@@ -162,22 +162,16 @@ class _Reader:
         self._domains = WordPool("domain", MAX_CODES)
         self._actions = WordPool("action", MAX_CODES)
         self._scenes = WordPool("scene", MAX_SCENES)
-        self._users, self._items = IdPool("user"), IdPool("item")
-        self._categories, self._values = IdPool("category"), IdPool("side-info value")
-
-    @property
-    def pools(self) -> dict[NameKind, IdPool]:
-        """Where the names are."""
-        return {"user": self._users, "item": self._items, "category": self._categories, "value": self._values}
+        self.pools = IdPools()
 
     def words(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """Gives the words of domains, actions and scenes by code, also those of refused rows."""
         return tuple(self._domains.words()), tuple(self._actions.words()), tuple(self._scenes.words())
 
     def convert(self, batch: Batch) -> EventRows:
-        user = self._users.column(batch, "user", required=True)
-        item = self._items.column(batch, "item", required=True)
-        category = self._categories.column(batch, "category", required=False)
+        user = self.pools.users.column(batch, "user", required=True)
+        item = self.pools.items.column(batch, "item", required=True)
+        category = self.pools.categories.column(batch, "category", required=False)
         domain = self._domains.required(batch, "domain")
         action = self._actions.required(batch, "action")
         scene = self._scenes.column(batch, "scene")
@@ -204,4 +198,4 @@ class _Reader:
         if column is None or pa.types.is_null(column.type):
             missing: U64 | F32 = VALUE_TYPES[kind].missing(len(batch))
             return missing
-        return id_field(batch, name, self._values) if kind == "id" else number_field(batch, name)
+        return id_field(batch, name, self.pools.values) if kind == "id" else number_field(batch, name)

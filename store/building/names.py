@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from store.dataset.parsing import IdPool
+    from store.dataset.side_tables import IdPools
 
     Named = Iterator[tuple[int, str]]
     """Ids with their names, ascending by id."""
@@ -40,13 +40,14 @@ class NameSpill:
         self._folder = folder
         self._num_files = 0
 
-    def take(self, pools: Mapping[NameKind, IdPool], *, everything: bool = False) -> None:
+    def take(self, pools: IdPools, *, everything: bool = False) -> None:
         """Writes the names of pools that hold many, or of all, and empties these pools.
 
         Raises:
             StoreIOError: The disk is full, or not writable.
         """
-        for kind, pool in pools.items():
+        for kind in NAME_KINDS:
+            pool = pools.of(kind)
             if len(pool) < (1 if everything else _SPILL_NAMES):
                 continue
             names = sorted(pool.drain().items())

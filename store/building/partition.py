@@ -12,6 +12,7 @@ from store.building.arrange import arrange
 from store.building.spill import SpillReader
 from store.events import STREAMS_PER_DOMAIN, EventRows, empty_rows
 from store.fields import FieldKinds
+from store.files.arrays import find_sorted
 from store.records.base_rows import base_rows
 from store.records.block_codec import encode_block
 from store.taxonomy.resolve import NodeResolver
@@ -150,14 +151,12 @@ class PartitionBuilder:
         return source.recode.apply(rows)
 
     def _deleted(self, rows: EventRows) -> Bool:
-        gone = np.zeros(len(rows), np.bool_)
         if not self._plan.deleted:
-            return gone
+            return np.zeros(len(rows), np.bool_)
         users = np.array(sorted(self._plan.deleted), np.uint64)
         until = np.array([self._plan.deleted[user] for user in users.tolist()], np.int64)
-        at = np.minimum(np.searchsorted(users, rows.user), len(users) - 1)
-        gone |= (users[at] == rows.user) & (rows.timestamp_ms <= until[at])
-        return gone
+        at, found = find_sorted(users, rows.user)
+        return found & (rows.timestamp_ms <= until[at])
 
 
 def key_range(partition: int, bits: int) -> tuple[bytes | None, bytes | None]:

@@ -49,9 +49,7 @@ def append(
             kinds = snapshot.meta.behavior_fields
         for numbered in _batches(file):
             result = writer.append(parse_lines([line for _, line in numbered], kinds))
-            report.num_accepted += result.num_accepted
-            report.num_duplicates += result.num_duplicates
-            report.num_refused += result.num_refused
+            report.count(result)
             for row in sorted(result.reasons):
                 warn(f"refused line {numbered[row][0]}: {result.reasons[row]}")
     _show(report)

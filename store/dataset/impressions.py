@@ -95,11 +95,11 @@ def read_impressions(folder: Path) -> Impressions:
         if set(part.targets) != set(first.targets) or _types(part) != _types(first):
             raise InputError(f"{folder}: the impressions files differ in their columns or in a column's type")
     return Impressions(
-        user=_join([part.user for part in parts]),
-        item=_join([part.item for part in parts]),
-        timestamp_ms=_join([part.timestamp_ms for part in parts]),
+        user=np.concatenate([part.user for part in parts]),
+        item=np.concatenate([part.item for part in parts]),
+        timestamp_ms=np.concatenate([part.timestamp_ms for part in parts]),
         targets=first.targets,
-        labels=_join([part.of_targets(first.targets).labels for part in parts]),
+        labels=np.concatenate([part.of_targets(first.targets).labels for part in parts]),
         fields={name: type_of(first.fields[name]).join([part.fields[name] for part in parts]) for name in first.fields},
     )
 
@@ -117,7 +117,7 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> Impressions:
         wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
         batch.check.refuse(wrong, partial(_no_label, name, values))
         labels[name.removeprefix(LABEL)] = values.astype(np.float32)
-    batch.check.report(bad_rows, batch.file, lambda row: int(batch.lines[row]))
+    batch.report(bad_rows)
     columns = np.stack(list(labels.values()), axis=1) if labels else np.empty((len(user), 0), np.float32)
     return Impressions(user=user, item=item, timestamp_ms=time, targets=tuple(labels), labels=columns, fields=fields)
 
@@ -128,7 +128,3 @@ def _no_label(name: str, values: AnyArray, row: int) -> str:
 
 def _types(part: Impressions) -> dict[str, FieldType[Any]]:
     return {name: type_of(column) for name, column in part.fields.items()}
-
-
-def _join(arrays: Sequence[AnyArray]) -> AnyArray:
-    return np.concatenate(arrays)

@@ -13,13 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.errors import InputError
-from store.lists import MAX_LIST_VALUES, Lists
 from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
 
 if TYPE_CHECKING:
     from store.dataset.bad_rows import RowCheck
     from store.dataset.batch import Batch
-    from store.fields import IdLists
     from store.types import F32, I64, U64, Bool
 
 
@@ -225,34 +223,26 @@ def id_field(batch: Batch, name: str, values: IdPool) -> U64:
     return ids
 
 
-def list_field(batch: Batch, name: str, values: IdPool) -> IdLists:
-    """Gives a multi-valued side-info field: the ids of each list, ascending and without repetition.
-
-    Refuses rows whose list holds a null or what is no id, or too many values.
+def list_values(batch: Batch, name: str, column: pa.Array, pool: IdPool) -> tuple[U64, I64]:
+    """Gives the ids of all lists of a column, and the row of each; refuses rows with a null or what is no id.
 
     Raises:
         InputError: The values are neither integers nor strings, or two strings share one hash.
     """
-    column = batch.columns[name]
-    ids, _ = values.parse(f"{batch.file}: {name}", _plain_text(pc.list_flatten(column)))
-    list_of = pc.list_parent_indices(column).to_numpy().astype(np.int64)
-    bad = np.zeros(len(batch), np.bool_)
-    bad[list_of[ids == NO_ID]] = True
-    batch.check.refuse(bad, lambda row: f"{name}: {column[row].as_py()!r} holds what is no id")
-    lengths = np.bincount(list_of, minlength=len(batch))
-    batch.check.refuse(
-        lengths > MAX_LIST_VALUES, lambda row: f"{name}: {lengths[row]} values in a list, at most {MAX_LIST_VALUES}"
+    values = pc.list_flatten(column)
+    ids, _ = pool.parse(
+        f"{batch.file}: {name}", values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
     )
-    return Lists.of(list_of, ids, len(batch))
+    row_of = pc.list_parent_indices(column).to_numpy().astype(np.int64)
+    bad = np.zeros(len(batch), np.bool_)
+    bad[row_of[ids == NO_ID]] = True
+    batch.check.refuse(bad, lambda row: f"{name}: {column[row].as_py()!r} holds what is no id")
+    return ids, row_of
 
 
 def is_list(kind: pa.DataType) -> bool:
     """Gives whether a type is that of lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _plain_text(column: pa.Array) -> pa.Array:
-    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
 
 
 def number_field(batch: Batch, name: str) -> F32:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -53,6 +54,14 @@ def find_files(folder: Path, stem: str, *, many: bool = False) -> list[Path]:
     return found
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as exc:
+        raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowGroups:
     """A range of a Parquet file's row groups."""
@@ -71,11 +80,8 @@ def row_groups_of(path: Path, rows: int) -> list[RowGroups | None]:
     """
     if not path.name.endswith(".parquet"):
         return [None]
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            counts = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
-    except _UNREADABLE as exc:
-        raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
+    with _reading(path), pa.parquet.ParquetFile(path) as file:
+        counts = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
     out: list[RowGroups | None] = []
     first = first_row = taken = 0
     for at, count in enumerate(counts):
@@ -92,10 +98,8 @@ def empty_batch(path: Path) -> Batch:
     Raises:
         InputError: It is no Parquet file, though its name says so.
     """
-    try:
+    with _reading(path):
         schema = pa.parquet.read_schema(path)
-    except _UNREADABLE as exc:
-        raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
     columns = {field.name: _plain(pa.array([], field.type), keep_dictionary=False) for field in schema}
     none = np.empty(0, np.int64)
     return Batch(file=path.name, columns=columns, lines=none, check=RowCheck(0), is_text=False, fraction=1.0)
@@ -108,10 +112,8 @@ def estimated_rows(path: Path) -> int:
         InputError: As `row_groups_of`.
     """
     if path.name.endswith(".parquet"):
-        try:
+        with _reading(path):
             return int(pa.parquet.read_metadata(path).num_rows)
-        except _UNREADABLE as exc:
-            raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
     return path.stat().st_size // (_GZIP_BYTES_PER_ROW if path.name.endswith(".gz") else _CSV_BYTES_PER_ROW)
 
 
@@ -156,14 +158,12 @@ def read_batches(
         if len(set(names)) < len(names):
             raise InputError(f"{path}: has two columns of one name")
 
-    try:
+    with _reading(path):
         if path.name.endswith(".parquet"):
             yield from _read_parquet(path, check, words, part, batch_rows)
         else:
             batches = read_csv(path, check, bad_rows)
             yield from map(_split_lists, batches) if with_lists else batches
-    except _UNREADABLE as exc:
-        raise InputError(f"{path}: cannot be read ({exc}); write the file again") from exc
 
 
 def _split_lists(batch: Batch) -> Batch:

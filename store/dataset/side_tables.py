@@ -13,24 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.base.tables import CoverTable, FieldTable
-from store.dataset.parsing import IdPool, id_field, is_list, is_text, list_field, numbers, text_column
+from store.dataset.parsing import IdPool, id_field, is_list, is_text, list_values, numbers, text_column
 from store.dataset.table_reader import TABLE_COLUMNS
 from store.errors import InputError
 from store.files.arrays import find_sorted
+from store.lists import MAX_LIST_VALUES, Lists
 from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, no_bridges, no_items
 from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from store.dataset.batch import Batch
     from store.dataset.table_reader import TableReader
-    from store.fields import FieldColumn
-    from store.types import I64, U64, Bool, NameKind
-
-    Strings = npt.NDArray[np.object_]
+    from store.fields import FieldColumn, IdLists
+    from store.types import I64, U64, Bool, NameKind, Strings
 
 
 @dataclass(slots=True)
@@ -70,7 +67,7 @@ def read_categories(tables: TableReader, pools: IdPools) -> CategoryRows:
     parent = pools.categories.column(batch, "parent", required=False)
     good = batch.report(tables.bad_rows)
     tables.keep("taxonomy", batch, good)
-    category, domain, name = category[good], _texts(batch, "domain")[good], _texts(batch, "name")[good]
+    category, domain, name = category[good], texts(batch, "domain")[good], texts(batch, "name")[good]
     # The ads' tree last, so that its names win where another domain uses the same id.
     for of_ads in (False, True):
         _keep_names(pools.categories, category, np.where((domain == "") == of_ads, name, ""))
@@ -84,7 +81,7 @@ def read_bridges(tables: TableReader, pools: IdPools) -> BridgeRows:
         return no_bridges()
     category = pools.categories.column(batch, "category", required=True)
     node = pools.categories.column(batch, "node", required=True)
-    domain = _texts(batch, "domain")
+    domain = texts(batch, "domain")
     batch.check.refuse(domain == "", lambda row: "domain: missing")
     good = batch.report(tables.bad_rows)
     tables.keep("bridges", batch, good)
@@ -107,10 +104,10 @@ def read_items(tables: TableReader, pools: IdPools) -> ItemInput:
     _refuse_repeated(batch, "item", item)
     good = batch.report(tables.bad_rows)
     tables.keep("items", batch, good, fields)
-    _keep_names(pools.items, item[good], _texts(batch, "name")[good])
+    _keep_names(pools.items, item[good], texts(batch, "name")[good])
     kept = good[cover_rows]
     return ItemInput(
-        rows=ItemRows(item=item[good], category=category[good], domain=_texts(batch, "domain")[good]),
+        rows=ItemRows(item=item[good], category=category[good], domain=texts(batch, "domain")[good]),
         fields=_field_table(item, fields, good),
         covers=_cover_table(item[cover_rows[kept]], covered[kept]),
     )
@@ -135,7 +132,7 @@ def read_users(tables: TableReader, pools: IdPools, deleted: U64) -> FieldTable:
     return _field_table(user, fields, good)
 
 
-def _texts(batch: Batch, name: str) -> Strings:
+def texts(batch: Batch, name: str) -> Strings:
     """Gives a column of strings, empty where absent or null."""
     if name not in batch.columns:
         return np.full(len(batch), "", object)
@@ -182,7 +179,7 @@ def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, FieldC
             column = _typed(column)
         kind = column.type
         if is_list(kind):
-            out[name] = list_field(batch, name, values)
+            out[name] = _list_field(batch, name, values)
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
             out[name] = numbers(batch.check, name, column)
         elif pa.types.is_string(kind) or pa.types.is_null(kind):
@@ -192,6 +189,19 @@ def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, FieldC
                 f"{batch.file}: {name} has type {kind}; a side-info field is a string, a number or a list of ids"
             )
     return dict(sorted(out.items()))
+
+
+def _list_field(batch: Batch, name: str, values: IdPool) -> IdLists:
+    """Gives a multi-valued side-info field: the ids of each list, ascending and without repetition.
+
+    Refuses rows whose list holds what is none, or too many values. Errors: `list_values`.
+    """
+    ids, list_of = list_values(batch, name, batch.columns[name], values)
+    lengths = np.bincount(list_of, minlength=len(batch))
+    batch.check.refuse(
+        lengths > MAX_LIST_VALUES, lambda row: f"{name}: {lengths[row]} values in a list, at most {MAX_LIST_VALUES}"
+    )
+    return Lists.of(list_of, ids, len(batch))
 
 
 def _typed(column: pa.Array) -> pa.Array:
@@ -217,18 +227,10 @@ def _covered(batch: Batch, items: IdPool) -> tuple[U64, I64]:
         column = pc.split_pattern(column, "|")
     if not is_list(column.type):
         raise InputError(f"{batch.file}: covers has type {column.type}; it must be a list of ids")
-    rows = pc.list_parent_indices(column).to_numpy()
-    ids, _ = items.parse(f"{batch.file}: covers", pc.list_flatten(column))
-    bad = np.zeros(len(batch), np.bool_)
-    bad[rows[ids == NO_ID]] = True
-    batch.check.refuse(bad, lambda row: f"covers: {column[row].as_py()!r} holds what is no id")
-    return ids, rows.astype(np.int64)
+    return list_values(batch, "covers", column, items)
 
 
 def _cover_table(ads: U64, covered: U64) -> CoverTable:
-    order = np.lexsort((covered, ads))
-    ads, covered = ads[order], covered[order]
-    new = np.ones(len(ads), np.bool_)
-    new[1:] = (ads[1:] != ads[:-1]) | (covered[1:] != covered[:-1])
-    ids, counts = np.unique(ads[new], return_counts=True)
-    return CoverTable(ids=ids, offsets=np.concatenate(([0], np.cumsum(counts))), values=covered[new])
+    ids, ad = np.unique(ads, return_inverse=True)
+    lists = Lists.of(ad, covered, len(ids))
+    return CoverTable(ids=ids, offsets=lists.offsets, values=lists.values)

@@ -52,6 +52,8 @@ class Delta:
             rows = transaction.rows(user, after=snapshot.meta.delta_sequence)
     """
 
+    environment: Environment
+    """For writing and copying it."""
     databases: DeltaDatabases
     """Handles of its sub-databases, for its writer."""
     last_words: DeltaWords
@@ -59,7 +61,7 @@ class Delta:
 
     def __init__(self, environment: Environment) -> None:
         """Use `open` or `create`."""
-        self._environment = environment
+        self.environment = environment
         self.last_words = NO_WORDS
 
     @staticmethod
@@ -111,31 +113,26 @@ class Delta:
         delta.environment.reader_check()
         return delta
 
-    @property
-    def environment(self) -> Environment:
-        """The environment, for writing and copying it."""
-        return self._environment
-
     def begin(self) -> DeltaTransaction:
         """Begins to read the delta as it is now; about a microsecond.
 
         Raises:
             StoreIOError: More than 1024 transactions are open, over all processes.
         """
-        with translate(self._environment.folder, advice=ADVICE):
+        with translate(self.environment.folder, advice=ADVICE):
             return DeltaTransaction(self)
 
     def _open_databases(self, *, create: bool) -> bool:
         """Opens the sub-databases; False when another process is just making them: `meta` is made last."""
-        folder = self._environment.folder
+        folder = self.environment.folder
         try:
-            self.databases = DeltaDatabases.open(self._environment, create=create)
+            self.databases = DeltaDatabases.open(self.environment, create=create)
         except CorruptGenerationError:
             if self._is_complete():
                 raise
             return False
         if create:
-            with translate(folder, advice=ADVICE), self._environment.begin(self.databases.meta, write=True) as writing:
+            with translate(folder, advice=ADVICE), self.environment.begin(self.databases.meta, write=True) as writing:
                 writing.put(META_FORMAT, NUMBER.pack(FORMAT), overwrite=False)
         with self.begin() as transaction:
             version = transaction.format_version
@@ -146,7 +143,7 @@ class Delta:
         return version == FORMAT
 
     def _is_complete(self) -> bool:
-        with self._environment.begin() as transaction:
+        with self.environment.begin() as transaction:
             return transaction.get(b"meta") is not None
 
 

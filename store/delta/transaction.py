@@ -92,11 +92,6 @@ class DeltaTransaction(Closing):
         """Number of users ever deleted; O(1)."""
         return self._entries(self._databases.deleted)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is neither an event nor a tombstone; O(1)."""
-        return self.num_events == 0 and self.num_tombstones == 0
-
     def tombstone(self, user: int) -> Tombstone | None:
         """Gives when a user was deleted last, None when never."""
         with self._guard:
@@ -171,11 +166,6 @@ class DeltaTransaction(Closing):
         """Gives every user who has an event with a larger sequence number, in the order of the keys."""
         for keys, _, _ in self._raw_blocks(None, None, after):
             yield from unmix(np.unique(keys)).tolist()
-
-    def oldest_ms(self, after: int = 0) -> int | None:
-        """Gives the time of the oldest event with a larger sequence number, None when there is none; reads all."""
-        oldest = [int(rows.timestamp_ms.min()) for _, rows in self.blocks(after=after)]
-        return min(oldest, default=None)
 
     def words(self) -> DeltaWords:
         """Gives the names behind the codes of the rows."""

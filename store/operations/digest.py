@@ -26,7 +26,7 @@ from store.reading.scan import scan, user_bounds
 from store.types import NO_ID, parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from store.behavior_store import Snapshot
@@ -55,7 +55,7 @@ class EventDigest:
         self._scenes = _hashes(vocabulary.scenes)
         self._fields = _hashes([name for name, _ in fields])
         self._sum = 0
-        self._num_rows = 0
+        self.num_users = self.num_rows = 0
 
     def add(self, rows: EventRows) -> None:
         """Takes some users' events, each user's together and in time order."""
@@ -77,11 +77,12 @@ class EventDigest:
         bounds = (user_bounds(rows) * _COLUMNS * 8).tolist()
         for start, stop in pairwise(bounds):
             self._sum += xxhash.xxh3_128_intdigest(data[start:stop])
-        self._num_rows += len(rows)
+        self.num_users += len(bounds) - 1
+        self.num_rows += len(rows)
 
     def value(self) -> bytes:
         """Gives the digest of what was taken so far."""
-        return self._num_rows.to_bytes(8, "little") + (self._sum % 2**128).to_bytes(16, "little")
+        return self.num_rows.to_bytes(8, "little") + (self._sum % 2**128).to_bytes(16, "little")
 
 
 def table_digest(rows: Iterator[dict[str, Any]]) -> bytes:
@@ -131,8 +132,15 @@ def table_batches(folder: Path, stem: str, hidden: Collection[int] = frozenset()
         raise CorruptGenerationError(f"{path}: cannot be read ({exc}); run `lookback-store rebuild`") from exc
 
 
-def digest(snapshot: Snapshot) -> str:
-    """Gives the digest of everything a snapshot holds, 32 hexadecimal digits; reads all of it.
+def digest(snapshot: Snapshot, progress: Callable[[float], None] = lambda done: None) -> tuple[str, int, int]:
+    """Reads everything a snapshot holds.
+
+    Args:
+        snapshot: What to read.
+        progress: Called with the part that is done, 0 to 1.
+
+    Returns:
+        The digest of it, 32 hexadecimal digits; the number of users with behaviors, and of behaviors.
 
     Raises:
         CorruptGenerationError: A record or a table is damaged.
@@ -140,14 +148,10 @@ def digest(snapshot: Snapshot) -> str:
     events = EventDigest(snapshot.vocabulary, snapshot.meta.behavior_fields)
     for rows in scan(snapshot):
         events.add(rows)
-    return finish(events, snapshot)
-
-
-def finish(events: EventDigest, snapshot: Snapshot) -> str:
-    """Gives the digest of a snapshot whose events have all been taken. Errors: `digest`."""
+        progress(min(events.num_rows / max(snapshot.meta.num_behaviors, 1), 1.0))
     hidden = hidden_users(snapshot)
     tables = [table_digest(table_rows(snapshot.path / "tables", stem, hidden)) for stem in TABLES]
-    return xxhash.xxh3_128_hexdigest(b"".join([events.value(), *tables]))
+    return xxhash.xxh3_128_hexdigest(b"".join([events.value(), *tables])), events.num_users, events.num_rows
 
 
 def hidden_users(snapshot: Snapshot) -> frozenset[int]:

@@ -102,4 +102,3 @@ class _Block:
         if self._records:
             self._parts.append(base_rows(self._records, self._kinds, self._kinds, frozenset()))
             self._records = []
-

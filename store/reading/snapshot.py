@@ -36,16 +36,18 @@ class Snapshot(Closing):
         """Use `BehaviorStore.snapshot`."""
         self._generation = generation
         self._base: BaseTransaction | None = generation.base.begin()
-        self._delta = delta
-        self._live = LiveDelta.of(generation, delta)
+        self.delta = delta
+        """The delta at this moment; None = there is none."""
+        self.live = LiveDelta.of(generation, delta)
+        """What the delta adds to the generation and hides of it; None = nothing."""
 
     def close(self) -> None:
         """Unpins the generation. Closing twice does nothing."""
         if self._base is not None:
             self._base.close()
             self._base = None
-        if self._delta is not None:
-            self._delta.close()
+        if self.delta is not None:
+            self.delta.close()
 
     @property
     def generation(self) -> str:
@@ -70,7 +72,7 @@ class Snapshot(Closing):
     @property
     def vocabulary(self) -> Vocabulary:
         """Names behind the codes of domains, actions and scenes; those that only the delta uses stand last."""
-        return self._generation.vocabulary if self._live is None else self._live.words.vocabulary
+        return self._generation.vocabulary if self.live is None else self.live.words.vocabulary
 
     @property
     def streams(self) -> tuple[tuple[str, str], ...]:
@@ -95,17 +97,9 @@ class Snapshot(Closing):
     @property
     def base(self) -> BaseTransaction:
         """The base of the generation alone, for those who read all of it; what the delta adds or hides is not in it."""
-        return self._open_base()
-
-    @property
-    def delta(self) -> DeltaTransaction | None:
-        """The delta at this moment; None = there is none."""
-        return self._delta
-
-    @property
-    def live(self) -> LiveDelta | None:
-        """What the delta adds to the generation and hides of it; None = nothing."""
-        return self._live
+        if self._base is None:
+            raise StoreClosedError(f"a snapshot of generation {self._generation.name} was closed; take another one")
+        return self._base
 
     def user(self, user: int, *, check: bool = False) -> UserView:
         """Looks a user up: one read of the base, and of the delta if it has events that the generation lacks.
@@ -118,23 +112,23 @@ class Snapshot(Closing):
             CorruptRecordError: A row of the delta is damaged; the message names the user.
             StoreClosedError: The snapshot was closed.
         """
-        return UserView(user, self._open_base().record(user), self._generation, self._live, check=check)
+        return UserView(user, self.base.record(user), self._generation, self.live, check=check)
 
     def name_of(self, kind: NameKind, key: int) -> str:
         """Gives the name of an id as it stood in the input; the decimal id where it had none, empty for `NO_ID`."""
         if key == NO_ID:
             return ""
-        name = self._open_base().name(kind, key)
-        if name is None and self._delta is not None:
-            name = self._delta.name(kind, key)
+        name = self.base.name(kind, key)
+        if name is None and self.delta is not None:
+            name = self.delta.name(kind, key)
         return str(key) if name is None else name
 
     def names(self, kind: NameKind) -> Iterator[tuple[int, str]]:
         """Gives every id of a kind that has a name, with its name, ascending by id."""
         last = -1
-        sources = [((key, 0, name) for key, name in self._open_base().names(kind))]
-        if self._delta is not None:
-            sources.append((key, 1, name) for key, name in self._delta.names(kind))
+        sources = [((key, 0, name) for key, name in self.base.names(kind))]
+        if self.delta is not None:
+            sources.append((key, 1, name) for key, name in self.delta.names(kind))
         for key, _, name in heapq.merge(*sources):
             if key != last:
                 yield key, name
@@ -142,13 +136,8 @@ class Snapshot(Closing):
 
     def user_ids(self) -> Iterator[int]:
         """Gives the id of every user with at least one behavior, in the order of the keys."""
-        base = self._open_base().user_ids()
-        return base if self._live is None else _merge_users(base, self._live)
-
-    def _open_base(self) -> BaseTransaction:
-        if self._base is None:
-            raise StoreClosedError(f"a snapshot of generation {self._generation.name} was closed; take another one")
-        return self._base
+        base = self.base.user_ids()
+        return base if self.live is None else _merge_users(base, self.live)
 
 
 def _merge_users(base: Iterator[int], live: LiveDelta) -> Iterator[int]:

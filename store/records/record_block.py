@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from store.columns import join_column, take_column
 from store.errors import CorruptRecordError
 from store.lists import positions_within, spans
 from store.records.codec import decode_extras, decode_user
 from store.records.layout import HEADER, checksum, layout_of, open_record
 from store.records.rows import widen, widen_values
-from store.types import NO_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,26 +162,11 @@ class _Raw:
 def _interleave(bounds: I64, parts: Sequence[tuple[I64, dict[str, Any]]]) -> dict[str, Any]:
     """Puts the rows of several groups of users in the order of the users."""
     lengths = np.diff(bounds)
-    rows = [_rows_of(bounds, lengths, users) for users, _ in parts]
-
-    def joined(columns: Sequence[AnyArray]) -> AnyArray:
-        out: AnyArray = np.empty(int(bounds[-1]), columns[0].dtype)
-        for at, column in zip(rows, columns, strict=True):
-            out[at] = column
-        return out
-
-    columns = [part for _, part in parts]
-    plain = ("node", "timestamp_ms", "item", "scene", "rank", "order", "category")
-    out: dict[str, Any] = {name: joined([part[name] for part in columns]) for name in plain}
-    out["fields"] = tuple(joined(fields) for fields in zip(*(part["fields"] for part in columns), strict=True))
-    keys = [part["key"] for part in columns]
-    none = [np.full(len(at), NO_ID, np.uint64) if key is None else key for at, key in zip(rows, keys, strict=True)]
-    out["key"] = joined(none) if any(key is not None for key in keys) else None
-    return out
-
-
-def _rows_of(bounds: I64, lengths: I64, users: I64) -> I64:
-    return spans(bounds[users], lengths[users])[0]
+    rows = [spans(bounds[users], lengths[users])[0] for users, _ in parts]
+    order = np.empty(int(bounds[-1]), np.int64)
+    order[np.concatenate(rows)] = np.arange(len(order))
+    counts = [len(some) for some in rows]
+    return {name: take_column(join_column([part[name] for _, part in parts], counts), order) for name in parts[0][1]}
 
 
 def _find_damage(records: Sequence[memoryview]) -> CorruptRecordError:

@@ -33,16 +33,12 @@ class FileLogSource:
             StoreIOError: It cannot be opened.
         """
         self._path = path
-        self._name = name or path.name
+        self.name = name or path.name
+        """Under which the offset is stored."""
         try:
             self._file = path.open("rb")
         except OSError as exc:
             raise StoreIOError(f"{path}: cannot open the log ({exc}); name another file") from exc
-
-    @property
-    def name(self) -> str:
-        """Under which the offset is stored."""
-        return self._name
 
     def partitions(self) -> tuple[str, ...]:
         """Gives the one partition there is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from store.dataset.json_rows import parse_lines
 from store.errors import InputError, translate_os_errors
@@ -15,25 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.delta.batch import AppendResult
-    from store.events import EventBatch
     from store.fields import FieldKinds
+    from store.live_writer import LiveWriter
     from store.sources.base import EventSource, SourceBatch
 
 MAX_EVENTS = 10_000
 _POLL_S = 1.0
 _PROBLEMS_KEPT = 20
-
-
-class FollowingStore(Protocol):
-    """What takes the events."""
-
-    def append_from(self, source: str, batch: EventBatch, offset: bytes) -> AppendResult:
-        """Writes events together with how far their source has been taken in; durable when it returns."""
-        ...
-
-    def offset(self, source: str) -> bytes | None:
-        """Gives how far a source has been taken in; None = not at all."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +44,15 @@ class FollowReport:
     problems: list[LineProblem] = field(default_factory=list)
     """The first refused lines."""
 
-    @property
-    def num_lines(self) -> int:
-        """Lines read; empty ones do not count."""
-        return self.num_accepted + self.num_duplicates + self.num_refused
+    def count(self, result: AppendResult) -> None:
+        """Adds what became of some lines."""
+        self.num_accepted += result.num_accepted
+        self.num_duplicates += result.num_duplicates
+        self.num_refused += result.num_refused
 
 
 def follow(
-    store: FollowingStore,
+    writer: LiveWriter,
     source: EventSource,
     *,
     stop: Callable[[], bool],
@@ -78,7 +67,7 @@ def follow(
     is counted and reported, and does not stop anything.
 
     Args:
-        store: Takes the events.
+        writer: Takes the events.
         source: Where they come from.
         stop: Asked after every batch, and about every second while nothing comes.
         kinds: The store's side-info fields; None = as `parse_rows` guesses.
@@ -92,18 +81,18 @@ def follow(
     """
     report = FollowReport()
     for partition in source.partitions():
-        stored = store.offset(_offset_name(source, partition))
+        stored = writer.offset(_offset_name(source, partition))
         source.seek(partition, _parse_offset(source, partition, stored))
     while not stop():
         batch = source.poll(max_events, _POLL_S)
         if batch is not None:
-            _take(store, source, batch, report, kinds, dead_letters)
+            _take(writer, source, batch, report, kinds, dead_letters)
             progress(report)
     return report
 
 
 def _take(
-    store: FollowingStore,
+    writer: LiveWriter,
     source: EventSource,
     batch: SourceBatch,
     report: FollowReport,
@@ -116,13 +105,11 @@ def _take(
     # Written before the offset moves on: after a crash some letters may be there twice, none is missing.
     _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in reasons.items()}, with_line=True)
     offset = str(batch.next_offset).encode()
-    result = store.append_from(_offset_name(source, batch.partition), events, offset)
+    result = writer.append_from(_offset_name(source, batch.partition), events, offset)
     late = {row: reason for row, reason in result.reasons.items() if row not in reasons}
     # Without the line: what a store refuses may be of a user who was deleted, and must not be kept.
     _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in late.items()}, with_line=False)
-    report.num_accepted += result.num_accepted
-    report.num_duplicates += result.num_duplicates
-    report.num_refused += result.num_refused
+    report.count(result)
     for row, reason in sorted({**reasons, **late}.items())[: _PROBLEMS_KEPT - len(report.problems)]:
         position = batch.positions[at[row]]
         report.problems.append(LineProblem(partition=batch.partition, position=position, reason=reason))

@@ -15,11 +15,7 @@ from store.taxonomy.tree import MAX_DEPTH, Forest, build_forest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
-    from store.types import I64, U32, U64
-
-    Strings = npt.NDArray[np.object_]
+    from store.types import I64, U32, U64, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

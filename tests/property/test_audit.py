@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from store import BehaviorStore
 from store.operations.verify.block import BlockAudit
 from store.operations.verify.records import find_columns_problem, find_extras_problem
-from store.records.rows import stream_of_rows
 from store.records.codec import decode_extras, decode_user, encode_user
+from store.records.rows import stream_of_rows
 from store.taxonomy.resolve import NodeResolver
 from store.types import Section
 from tests.worlds import living

@@ -95,10 +95,10 @@ def _find_event_damage(nodes: Nodes) -> str | None:
     return None
 
 
-def _find_seal_damage(nodes: Nodes) -> str | None:
+def _find_seal_damage(nodes: Nodes, *, with_keys: bool = True) -> str | None:
     try:
         for row in range(len(nodes)):
-            unseal(nodes.key(row), nodes.value(row))
+            unseal(nodes.key(row) if with_keys else b"", nodes.value(row))
     except CorruptRecordError as exc:
         return str(exc)
     return None
@@ -107,9 +107,4 @@ def _find_seal_damage(nodes: Nodes) -> str | None:
 def _find_meta_damage(nodes: Nodes) -> str | None:
     if not {nodes.key(row) for row in range(len(nodes))} <= META_NAMES:
         return "it has a number of an unknown name"
-    try:
-        for row in range(len(nodes)):
-            unseal(b"", nodes.value(row))
-    except CorruptRecordError as exc:
-        return str(exc)
-    return None
+    return _find_seal_damage(nodes, with_keys=False)

@@ -15,9 +15,9 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from store.operations.taxonomy_check.tree_check import CheckedTree, Strings
+    from store.operations.taxonomy_check.tree_check import CheckedTree
     from store.taxonomy.numbering import BridgeRows
-    from store.types import I64, U8, U64, Bool
+    from store.types import I64, U8, U64, Bool, Strings
 
 
 class Place(IntEnum):

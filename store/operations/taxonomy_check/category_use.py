@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from store.behavior_store import Snapshot
     from store.dataset.bad_rows import BadRows
     from store.dataset.parsing import IdPool
-    from store.types import I64, U64
+    from store.types import I64, U64, AnyArray
 
 _REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
 _MAX_DOMAINS = 256
@@ -73,16 +73,26 @@ class UseCounter:
 
     def _merge(self) -> tuple[I64, U64, U64, I64]:
         nothing = (np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
-        domain, item, category, count = (np.concatenate(column) for column in zip(nothing, *self._parts, strict=True))
-        order = stable_order(domain, item, category)
-        keys = tuple(key[order] for key in (domain, item, category))
-        new = np.ones(len(order), np.bool_)
-        new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
-        starts = np.flatnonzero(new)
-        total = np.add.reduceat(count[order], starts) if len(starts) else count
-        merged = (keys[0][starts], keys[1][starts], keys[2][starts], total)
-        self._parts, self._pending, self._kept = [merged], 0, len(starts)
-        return merged
+        *keys, count = (np.concatenate(column) for column in zip(nothing, *self._parts, strict=True))
+        (domain, item, category), total = sum_by_keys(count, *keys)
+        self._parts, self._pending, self._kept = [(domain, item, category, total)], 0, len(total)
+        return self._parts[0]
+
+
+def sum_by_keys(count: I64, *keys: AnyArray) -> tuple[list[AnyArray], I64]:
+    """Gives the distinct rows of some columns, ascending, and the sum of the counts of each.
+
+    Args:
+        count: (N,)
+        keys: At least one column of integers, (N,) each.
+    """
+    order = stable_order(*keys)
+    ordered = [key[order] for key in keys]
+    new = np.ones(len(order), np.bool_)
+    new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in ordered])
+    starts = np.flatnonzero(new)
+    total: I64 = np.add.reduceat(count[order], starts) if len(starts) else count
+    return [key[starts] for key in ordered], total
 
 
 def read_use(

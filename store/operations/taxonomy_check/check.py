@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from store.dataset.bad_rows import BadRows
-from store.dataset.parsing import text_column
-from store.dataset.side_tables import IdPools, read_bridges, read_items
+from store.dataset.side_tables import IdPools, read_bridges, read_items, texts
 from store.dataset.table_reader import TableReader
 from store.errors import InputError
 from store.operations.taxonomy_check.bridge_check import join_trees
@@ -28,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from store.dataset.batch import Batch
     from store.operations.taxonomy_check.category_use import CategoryUse
-    from store.operations.taxonomy_check.tree_check import CheckedTree, Strings
+    from store.operations.taxonomy_check.tree_check import CheckedTree
 
 _T = TypeVar("_T")
 
@@ -95,7 +93,7 @@ class _Files:
             )
         category = self.pools.categories.column(batch, "category", required=True)
         parent = self.pools.categories.column(batch, "parent", required=False)
-        domain, name = _texts(batch, "domain"), _texts(batch, "name")
+        domain, name = texts(batch, "domain"), texts(batch, "name")
         good = batch.report(self.bad_rows)
         out = {}
         for word in sorted({"", *domain[good].tolist()}):
@@ -156,11 +154,3 @@ class _Files:
         for file, cases in sorted(by_file.items()):
             out.append(Finding(kind="bad-row", is_error=True, message=f"bad rows in {file}", cases=tuple(cases)))
         return [finding for finding in out if finding.cases]
-
-
-def _texts(batch: Batch, name: str) -> Strings:
-    if name not in batch.columns:
-        return np.full(len(batch), "", object)
-    column = text_column(f"{batch.file}: {name}", batch.columns[name])
-    out: Strings = column.fill_null("").to_numpy(zero_copy_only=False).astype(object)
-    return out

@@ -8,6 +8,7 @@ import numpy as np
 
 from store.files.arrays import find_sorted
 from store.operations.taxonomy_check.bridge_check import Place
+from store.operations.taxonomy_check.category_use import sum_by_keys
 from store.operations.taxonomy_check.report import Case, EventPlaces, Finding
 from store.taxonomy.ordering import stable_order
 from store.types import NO_ID
@@ -174,13 +175,8 @@ class Placement:
 
 
 def _count_by_key(tree: I64, category: U64, count: I64) -> dict[tuple[int, int], int]:
-    order = stable_order(tree, category) if len(tree) else np.empty(0, np.int64)
-    tree, category, count = tree[order], category[order], count[order]
-    new = np.ones(len(tree), np.bool_)
-    new[1:] = (tree[1:] != tree[:-1]) | (category[1:] != category[:-1])
-    starts = np.flatnonzero(new)
-    sums = np.add.reduceat(count, starts) if len(starts) else count
-    keys = zip(tree[starts].tolist(), category[starts].tolist(), strict=True)
+    (tree, category), sums = sum_by_keys(count, tree, category)
+    keys = zip(tree.tolist(), category.tolist(), strict=True)
     return dict(zip(keys, sums.tolist(), strict=True))
 
 

@@ -16,11 +16,7 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
-    from store.types import I64, U64, Bool
-
-    Strings = npt.NDArray[np.object_]
+    from store.types import I64, U64, Bool, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,10 @@ from store.dataset.side_tables import IdPools, read_bridges, read_categories, re
 from store.dataset.table_reader import TableReader
 from store.errors import CorruptGenerationError, CorruptRecordError, InputError
 from store.events import STREAMS_PER_DOMAIN
-from store.operations.digest import EventDigest, finish
+from store.operations.digest import digest
 from store.operations.verify.block import BlockAudit
 from store.operations.verify.delta import DeltaAudit, audit_delta
 from store.operations.verify.records import find_taxonomy_problem
-from store.reading.scan import scan, user_bounds
 from store.taxonomy.numbering import build_taxonomy
 from store.taxonomy.resolve import NodeResolver
 
@@ -82,7 +81,7 @@ def verify(
         _check_taxonomy(snapshot)
         _check_base(snapshot, lambda done: progress(done / 2))
         delta = audit_delta(root, snapshot.meta.delta_sequence)
-        num_users, num_behaviors, digest = _digest(snapshot, lambda done: progress(0.5 + done / 2))
+        text, num_users, num_behaviors = digest(snapshot, lambda done: progress(0.5 + done / 2))
         return VerifyReport(
             generation=snapshot.generation,
             num_users=num_users,
@@ -90,7 +89,7 @@ def verify(
             num_unmapped=snapshot.meta.num_unmapped,
             coverage=_coverage(snapshot.taxonomy),
             delta=delta,
-            digest=digest,
+            digest=text,
         )
 
 
@@ -161,17 +160,6 @@ def _check_counts(snapshot: Snapshot, audit: BlockAudit, num_users: int) -> None
     for name, found, expected in facts:
         if found != expected:
             raise CorruptGenerationError(f"{snapshot.path}: {name}: {found}, the manifest says {expected}; {_ADVICE}")
-
-
-def _digest(snapshot: Snapshot, progress: Callable[[float], None]) -> tuple[int, int, str]:
-    events = EventDigest(snapshot.vocabulary, snapshot.meta.behavior_fields)
-    num_users = num_rows = 0
-    for rows in scan(snapshot):
-        events.add(rows)
-        num_users += len(user_bounds(rows)) - 1
-        num_rows += len(rows)
-        progress(min(num_rows / max(snapshot.meta.num_behaviors, 1), 1.0))
-    return num_users, num_rows, finish(events, snapshot)
 
 
 def _coverage(taxonomy: Taxonomy) -> tuple[BridgeCoverage, ...]:

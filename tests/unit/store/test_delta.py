@@ -48,12 +48,11 @@ def test_where_nothing_was_appended_there_is_no_delta(tmp_path):
 
 def test_an_empty_delta(writer, tmp_path):
     with Delta.open(tmp_path).begin() as transaction:
-        assert transaction.is_empty
-        assert transaction.last_sequence == transaction.trimmed == transaction.num_events == 0
+        assert transaction.last_sequence == transaction.trimmed == 0
+        assert transaction.num_events == transaction.num_tombstones == 0
         assert len(transaction.rows(1)) == 0
         assert transaction.tombstone(1) is None
         assert transaction.offset("log") is None
-        assert transaction.oldest_ms() is None
         assert list(transaction.scan()) == list(transaction.user_ids()) == list(transaction.deleted()) == []
         assert transaction.words().domains == ()
         assert transaction.name("user", 1) is None
@@ -84,8 +83,6 @@ def test_what_is_appended_is_read(writer, tmp_path):
         assert transaction.rows(1, after=1).item.tolist() == [11, 12]
         assert len(transaction.rows(1, after=4)) == len(transaction.rows(3)) == 0
         assert transaction.rows(2).fields == {}
-        assert transaction.oldest_ms() == 200
-        assert transaction.oldest_ms(after=4) is None
         assert sorted(transaction.user_ids()) == [1, 2]
         assert list(transaction.user_ids(after=3)) == [1]
         assert (transaction.num_events, transaction.last_sequence) == (4, 4)

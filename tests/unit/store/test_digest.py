@@ -15,7 +15,7 @@ from tests.worlds.datasets import build_store
 
 def digest_of(root, generation=None):
     with BehaviorStore.open(root, generation) as store, store.snapshot() as snapshot:
-        return digest(snapshot)
+        return digest(snapshot)[0]
 
 
 def plain_event_digest(snapshot):

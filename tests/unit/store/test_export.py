@@ -18,7 +18,7 @@ def root(tmp_path):
 
 def export_to(root, folder, **options):
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
-        return export(snapshot, folder, **options), digest(snapshot)
+        return export(snapshot, folder, **options), digest(snapshot)[0]
 
 
 def rows_of(folder):
