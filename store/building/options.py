@@ -61,8 +61,3 @@ class BuildReport:
     leftover: str
     """Why something that is not needed any more could not be removed after the publication; empty = all was."""
     duration_s: float
-
-    @property
-    def num_duplicates(self) -> int:
-        """Behaviors left out because an earlier one has their event id, or user, item, action and time."""
-        return self.counts.num_duplicates

@@ -77,6 +77,7 @@ class Counts:
     num_users: int = 0
     num_behaviors: int = 0
     num_duplicates: int = 0
+    """Left out because an earlier one has their event id, or user, item, action and time."""
     num_expired: int = 0
     num_deleted: int = 0
     num_unmapped: int = 0

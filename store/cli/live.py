@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,22 +72,13 @@ def follow(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    opened_source = _open_source(source, name, option or [])
-    try:
-        with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
-            with opened.snapshot() as snapshot:
-                kinds = snapshot.meta.behavior_fields
-            watch = _Watch(stopped, until_end=until_end)
-            report = run_follow(
-                writer,
-                opened_source,
-                stop=watch.stop,
-                kinds=kinds,
-                dead_letters=dead_letters,
-                progress=watch.note,
-            )
-    finally:
-        opened_source.close()
+    log = _open_source(source, name, option or [])
+    with closing(log), BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
+        with opened.snapshot() as snapshot:
+            kinds = snapshot.meta.behavior_fields
+        report = run_follow(
+            writer, log, stop=stopped.is_set, until_end=until_end, kinds=kinds, dead_letters=dead_letters
+        )
     for problem in report.problems[:_SHOWN]:
         warn(f"refused {problem.partition}:{problem.position}: {problem.reason}")
     _show(report)
@@ -101,25 +92,6 @@ def delete_user(
     with BehaviorStore.open(store) as opened, LiveWriter(opened) as writer:
         count = writer.delete_user(parse_id(user, "user"))
     say(f"deleted {count:,} behaviors of user {user}; `lookback-store rebuild` erases them from the disk")
-
-
-class _Watch:
-    """Says when to stop: on a signal, or when a poll brought nothing and that is the end."""
-
-    def __init__(self, stopped: threading.Event, *, until_end: bool) -> None:
-        self._stopped = stopped
-        self._until_end = until_end
-        self._is_waiting = False
-
-    def note(self, report: FollowReport) -> None:
-        """Notes that a poll brought something."""
-        self._is_waiting = False
-
-    def stop(self) -> bool:
-        """Whether to stop before the next poll."""
-        is_over = self._until_end and self._is_waiting
-        self._is_waiting = True
-        return is_over or self._stopped.is_set()
 
 
 def _show(report: FollowReport) -> None:

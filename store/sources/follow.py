@@ -56,10 +56,10 @@ def follow(
     source: EventSource,
     *,
     stop: Callable[[], bool],
+    until_end: bool = False,
     kinds: FieldKinds | None = None,
     max_events: int = MAX_EVENTS,
     dead_letters: Path | None = None,
-    progress: Callable[[FollowReport], None] = lambda report: None,
 ) -> FollowReport:
     """Appends what a source has and goes on waiting for more.
 
@@ -69,11 +69,11 @@ def follow(
     Args:
         writer: Takes the events.
         source: Where they come from.
-        stop: Asked after every batch, and about every second while nothing comes.
+        stop: Asked before every batch, and about every second while nothing comes.
+        until_end: Whether to stop when a poll brings nothing.
         kinds: The store's side-info fields; None = as `parse_rows` guesses.
         max_events: Lines of one transaction.
         dead_letters: File to which every refused line is added, as a JSON object; None = nowhere.
-        progress: Called after every batch.
 
     Raises:
         InputError: The source no longer has what comes next.
@@ -87,7 +87,8 @@ def follow(
         batch = source.poll(max_events, _POLL_S)
         if batch is not None:
             _take(writer, source, batch, report, kinds, dead_letters)
-            progress(report)
+        elif until_end:
+            break
     return report
 
 

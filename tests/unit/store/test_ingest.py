@@ -183,7 +183,7 @@ def test_duplicates_are_left_out_by_event_id_or_else_by_content(tmp_path):
         assert snapshot.meta.num_behaviors == 5
         assert snapshot.user(1).history().item.tolist() == [2, 2, 2, 2]
     report = ingest(tmp_path / "dataset", root)
-    assert report.num_duplicates == 8
+    assert report.counts.num_duplicates == 8
     assert report.meta.num_behaviors == 5
 
 
