@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -88,18 +87,17 @@ class SpillWriter:
         self._streams = np.zeros(1 << 16, np.bool_)
         self._scenes = np.zeros(1 << 16, np.bool_)
         self._largest = [-1, -1, *(-1 for _ in kinds)]
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with translate_os_errors(f"{self._folder}: cannot make a work folder"):
             if self._folder.exists():  # what a run left that was killed, its names too
                 shutil.rmtree(self._folder)
             self._folder.mkdir(parents=True)
-            self._file = self._stack.enter_context((self._folder / _ROWS_FILE).open("wb", buffering=0))
+            self._file = (self._folder / _ROWS_FILE).open("wb", buffering=0)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._file.close()
 
     def write(self, rows: EventRows) -> None:
         """Adds rows; the order of the input is kept within each user. Every call must agree on having event ids.
