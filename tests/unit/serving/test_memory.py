@@ -54,5 +54,5 @@ def test_the_collector_looks_at_what_is_new_only():
     )
     is_gone, before, after = done.stdout.split()
     assert is_gone == "True"
-    assert int(before) > 50_000
+    assert int(before) > 20_000
     assert int(after) < 1000
