@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -12,18 +12,17 @@ from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from serving.deadline import Deadline
 from serving.wire.columns import refusal_from_call
+from store.closing import Closing
 from store.errors import DeadlineExceededError, InputError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from model_stage.types import ExplainResult, RankRequest, RankResult
 
 DEFAULT_DEADLINE_S = 10.0
 """For callers that set none."""
 
 
-class RankClient:
+class RankClient(Closing):
     """The ranking service behind one channel; thread-safe, a context manager that closes the channel.
 
     Args:
@@ -33,14 +32,6 @@ class RankClient:
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address)
         self._stub = ranking_pb2_grpc.RankingServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the channel. Closing again does nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
@@ -12,11 +12,11 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from serving.deadline import Deadline
 from serving.wire import search as wire
 from serving.wire.columns import refusal_from_call
+from store.closing import Closing
 from store.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from store.retrieval import Ancestors, SearchRequest, SearchResult
     from store.types import U64
@@ -39,7 +39,7 @@ CONNECTIONS = 8
 """A connection stays with one of the workers behind the address: some are needed to reach them all."""
 
 
-class SearchClient:
+class SearchClient(Closing):
     """A `Retriever` over some channels, used in turn; thread-safe, a context manager that closes them.
 
     A channel connects with its first call and again by itself; making a client never fails because of the server.
@@ -52,14 +52,6 @@ class SearchClient:
         self.address = address
         self._channels = [grpc.insecure_channel(address, options=CHANNEL_OPTIONS) for _ in range(CONNECTIONS)]
         self._stubs = itertools.cycle([search_pb2_grpc.SearchServiceStub(channel) for channel in self._channels])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the channels; calls in flight end as unavailable. Closing again does nothing."""
