@@ -213,6 +213,8 @@ def _assemble(
     listed = [(candidate, rank) for candidate, found in zip(candidates, lists, strict=True) for rank in found]
     sources_and_levels = [pair for found in lists for pair in found.values()]
     scores = [reference_score(candidate, rows[rank], index) if index else 0.0 for candidate, rank in listed]
+    user = snapshot.user(request.user)
+    fields = dict(zip((name for name, _ in snapshot.meta.behavior_fields), user.events().fields, strict=True))
     return SearchResult(
         behaviors=BehaviorColumns(
             item=np.array([row.item for row in used], np.uint64),
@@ -235,19 +237,13 @@ def _assemble(
             np.uint64,
         ),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
-        user_fields=snapshot.user(request.user).fields,
+        user_fields=user.fields,
         num_behaviors=len(rows),
         num_unknown_items=sum(c.query_node not in items for c in candidates),
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
-        behavior_fields={
-            name: values[np.array(union, np.int64)]
-            for (name, _), values in zip(
-                snapshot.meta.behavior_fields, snapshot.user(request.user).events().fields, strict=True
-            )
-            if name in request.behavior_fields
-        },
+        behavior_fields={name: fields[name][np.array(union, np.int64)] for name in request.behavior_fields},
     )
 
 

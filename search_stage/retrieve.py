@@ -20,7 +20,7 @@ from search_stage.soft.score_kernels import score_listed
 from search_stage.soft.time_term import bands_of, search_bands
 from search_stage.statistics import match_statistics
 from search_stage.validate import check_answer_size, lower
-from store.fields import ID, value_type_of
+from store.fields import ID, ValueColumn, value_type_of
 from store.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
 from store.types import Section, UserColumns
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from store.behavior_store import Snapshot
     from store.reading.user_view import UserView
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import F32, I32, I64, U64
+    from store.types import F32, I32, I64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +240,7 @@ def _scores(
 
 
 def _names(
-    behaviors: BehaviorColumns, fields: Mapping[str, U64 | F32], candidates: Candidates, snapshot: Snapshot
+    behaviors: BehaviorColumns, fields: Mapping[str, ValueColumn], candidates: Candidates, snapshot: Snapshot
 ) -> Names:
     return Names(
         behavior_items=tuple(snapshot.name_of("item", int(item)) for item in behaviors.item),

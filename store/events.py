@@ -10,13 +10,13 @@ import numpy as np
 
 from store.columns import Columns
 from store.errors import InputError
-from store.fields import VALUE_TYPES, value_type_of
+from store.fields import VALUE_TYPES, ValueColumn, value_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from store.fields import FieldKinds
-    from store.types import F32, I64, U16, U64, NameKind
+    from store.types import I64, U16, U64, NameKind
 
 STREAMS_PER_DOMAIN = 256
 """A stream is `domain code * 256 + action code`."""
@@ -36,7 +36,7 @@ class EventRows(Columns):
     scene: U16
     key: U64 | None
     """Event ids, `NO_ID` = none; None = no event has one."""
-    fields: tuple[U64 | F32, ...]
+    fields: tuple[ValueColumn, ...]
     """Side-info fields, in the order of the `FieldKinds` they come with."""
 
 
@@ -72,7 +72,7 @@ class EventBatch:
     """Empty = none. (N,)"""
     key: U64
     """Event id; `NO_ID` = none. (N,)"""
-    fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    fields: Mapping[str, ValueColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Side-info by name: uint64 ids, `NO_ID` = missing, or float32, NaN = missing. Each (N,)"""
     names: Mapping[NameKind, Mapping[int, str]] = field(default_factory=lambda: MappingProxyType({}))
     """Names of ids that are not the decimal form of the id; kept for the ids of accepted events."""

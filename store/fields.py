@@ -25,7 +25,9 @@ FieldKinds = tuple[tuple[str, FieldKind], ...]
 """Name and kind of every side-info field of behaviors, ascending by name."""
 
 IdLists = Lists[np.uint64]
-FieldColumn = U64 | F32 | IdLists
+ValueColumn = U64 | F32
+"""A column with one value each."""
+FieldColumn = ValueColumn | IdLists
 """A side-info field of some behaviors, items, users or candidates: a column of one of the types below."""
 
 C = TypeVar("C")

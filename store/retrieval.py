@@ -14,7 +14,7 @@ import numpy as np
 
 from store.columns import Columns
 from store.errors import InputError
-from store.fields import NUMBER, value_type_of
+from store.fields import NUMBER, ValueColumn, value_type_of
 from store.lists import check_offsets
 from store.types import NO_ID
 
@@ -192,7 +192,7 @@ class SearchResult:
     """Empty when no index is loaded."""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
-    behavior_fields: Mapping[str, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    behavior_fields: Mapping[str, ValueColumn] = field(default_factory=lambda: MappingProxyType({}))
     """The side-info that was asked for: columns of length U, uint64 ids (`NO_ID` = missing) or float32 numbers (NaN =
     missing)."""
     names: Names | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from model_stage.config.schema import AnyField, Part, Schema
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.types import RankRequest
-    from store.fields import FieldColumn, IdLists
+    from store.fields import FieldColumn, IdLists, ValueColumn
     from store.retrieval import BehaviorColumns, SearchResult
     from store.types import F32, I32, I64, U8, U64, AnyArray, Vocabulary
 
@@ -174,7 +174,7 @@ class RequestEncoder:
         )
 
     def behavior_rows(
-        self, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, U64 | F32]
+        self, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, ValueColumn]
     ) -> tuple[I32, I32]:
         """Gives the rows of behaviors in the tree (U,), and those of the schema's behavior fields (U, fields).
 
@@ -188,7 +188,7 @@ class RequestEncoder:
         return node, _columns(side, len(behaviors), np.int32)
 
     def _side_rows(
-        self, name: str, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, U64 | F32]
+        self, name: str, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, ValueColumn]
     ) -> I64:
         """Gives the row of each behavior in the table of one of the schema's behavior fields. (U,)."""
         field = self._schema.behavior_field(name)

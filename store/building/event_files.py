@@ -20,7 +20,7 @@ from store.dataset.readers import empty_batch, estimated_rows, find_files, read_
 from store.dataset.side_tables import IdPools, side_fields
 from store.errors import InputError
 from store.events import STREAMS_PER_DOMAIN, EventRows
-from store.fields import VALUE_TYPES, FieldKind, FieldKinds, value_type_of
+from store.fields import VALUE_TYPES, FieldKind, FieldKinds, ValueColumn, value_type_of
 from store.lists import Lists
 from store.vocabulary import MAX_CODES, MAX_SCENES
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from store.dataset.batch import Batch
     from store.dataset.readers import RowGroups
-    from store.types import F32, U64
 
 _REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
 _OPTIONAL = {"scene", "event_id"}
@@ -193,9 +192,9 @@ class _Reader:
         good = batch.report(self._bad_rows)
         return rows if good.all() else rows.take(good)
 
-    def _field(self, batch: Batch, name: str, kind: FieldKind) -> U64 | F32:
+    def _field(self, batch: Batch, name: str, kind: FieldKind) -> ValueColumn:
         column = batch.columns.get(name)
         if column is None or pa.types.is_null(column.type):
-            missing: U64 | F32 = VALUE_TYPES[kind].missing(len(batch))
+            missing: ValueColumn = VALUE_TYPES[kind].missing(len(batch))
             return missing
         return id_field(batch, name, self.pools.values) if kind == "id" else number_field(batch, name)

@@ -10,14 +10,14 @@ import numpy as np
 
 from store.errors import InputError
 from store.events import EventBatch
-from store.fields import VALUE_TYPES
+from store.fields import VALUE_TYPES, ValueColumn
 from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from store.fields import FieldKind, FieldKinds
-    from store.types import F32, U64, NameKind
+    from store.types import NameKind
 
 _COLUMNS = frozenset(("user", "item", "category", "domain", "action", "scene", "timestamp_ms", "event_id"))
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
@@ -66,7 +66,7 @@ class _Parser:
         self._times = [0] * num_rows
         self._kinds: dict[str, FieldKind] = dict(kinds or ())
         self._takes_any = kinds is None
-        self._fields: dict[str, U64 | F32] = {}
+        self._fields: dict[str, ValueColumn] = {}
         self._parsed: dict[str, int] = {}
         self._names: dict[NameKind, dict[int, str]] = {"user": {}, "item": {}, "category": {}, "value": {}}
         self.refused: dict[int, str] = {}
@@ -144,7 +144,7 @@ class _Parser:
             raise InputError(f"{name}: {value} is no finite float32")
         return value
 
-    def _field(self, name: str) -> U64 | F32:
+    def _field(self, name: str) -> ValueColumn:
         column = self._fields.get(name)
         if column is None:
             column = self._fields[name] = VALUE_TYPES[self._kinds[name]].missing(self._num_rows)

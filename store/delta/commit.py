@@ -18,7 +18,7 @@ from store.delta.layout import (
     event_keys,
 )
 from store.delta.rows import DeltaRows, encode_rows
-from store.fields import ID, value_type_of
+from store.fields import ID, ValueColumn, value_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from store.delta.validate import Intake
     from store.delta.vocabulary import WordCodes, WriterWords
     from store.files.environment import Database, Transaction
-    from store.types import F32, I64, U8, U64, Bool, NameKind
+    from store.types import I64, U8, U64, Bool, NameKind
 
 _NEVER_DELETED = Tombstone(sequence=0, deleted_ms=-1)
 
@@ -195,8 +195,8 @@ class Append:
         self._put(self._databases.events, sorted(items) if crosses else items)
         self.written = numbers, self._hashes[rows]
 
-    def _coded_fields(self, rows: I64) -> dict[int, U64 | F32]:
-        fields: dict[int, U64 | F32] = {}
+    def _coded_fields(self, rows: I64) -> dict[int, ValueColumn]:
+        fields: dict[int, ValueColumn] = {}
         for name, column in self._intake.events.fields.items():
             mine = column[rows]
             values = value_type_of(mine)
@@ -216,7 +216,7 @@ class Append:
     def _ids(self, kind: NameKind, rows: I64) -> set[int]:
         """Gives the ids of a kind that some events have."""
         events = self._intake.events
-        columns: dict[NameKind, list[U64 | F32]] = {
+        columns: dict[NameKind, list[ValueColumn]] = {
             "user": [events.user],
             "item": [events.item],
             "category": [events.category],

@@ -12,14 +12,14 @@ import numpy as np
 from store.columns import Columns
 from store.errors import CorruptRecordError
 from store.events import STREAMS_PER_DOMAIN, EventRows
-from store.fields import VALUE_TYPES, value_type_of
+from store.fields import VALUE_TYPES, ValueColumn, value_type_of
 from store.lists import positions_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from store.fields import FieldKind, FieldKinds
-    from store.types import F32, I64, U8, U16, U64
+    from store.types import I64, U8, U16, U64
 
 ROW_BYTES = 48
 FIELD_BYTES = 16
@@ -51,7 +51,7 @@ class DeltaRows(Columns):
     """Code in the delta's own words; so are `action` and `scene`."""
     action: U8
     scene: U16
-    fields: Mapping[int, U64 | F32] = field(default_factory=lambda: MappingProxyType({}))
+    fields: Mapping[int, ValueColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Side-info by its code in the delta's own words; only fields of which some row has a value. uint64 ids, `NO_ID` =
     missing, or float32, NaN = missing."""
 
@@ -232,7 +232,7 @@ def _checksums(words: U64, starts: I64, user_keys: U64) -> U64:
     return sums >> _CHECK_SHIFT
 
 
-def _columns(heads: U64, fields: Mapping[int, U64 | F32]) -> DeltaRows:
+def _columns(heads: U64, fields: Mapping[int, ValueColumn]) -> DeltaRows:
     codes = heads[5]
     return DeltaRows(
         sequence=heads[4],
@@ -247,11 +247,11 @@ def _columns(heads: U64, fields: Mapping[int, U64 | F32]) -> DeltaRows:
     )
 
 
-def _decode_fields(words: U64, starts: I64, counts: I64, kinds: Sequence[FieldKind]) -> dict[int, U64 | F32]:
+def _decode_fields(words: U64, starts: I64, counts: I64, kinds: Sequence[FieldKind]) -> dict[int, ValueColumn]:
     row = np.repeat(np.arange(len(counts)), counts)
     entry = starts[row] + _FIELD_WORDS * positions_within(counts)
     codes = words[entry]
-    fields: dict[int, U64 | F32] = {}
+    fields: dict[int, ValueColumn] = {}
     for code in np.unique(codes).tolist():
         if code >= len(kinds):
             _refuse()

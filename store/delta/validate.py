@@ -12,7 +12,7 @@ import numpy as np
 from store.dataset.bad_rows import BadRows, RowCheck
 from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED, AppendResult
 from store.events import EventBatch
-from store.fields import NUMBER, value_type_of
+from store.fields import NUMBER, ValueColumn, value_type_of
 from store.keys import mix
 from store.types import MAX_TIMESTAMP_MS, NO_ID
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from store.fields import FieldKind, FieldKinds
-    from store.types import F32, I64, U8, U64, AnyArray, Bool, NameKind
+    from store.types import I64, U8, U64, AnyArray, Bool, NameKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def _explain_values(events: EventBatch, check: RowCheck, now_ms: int, max_skew_m
 def _join(
     batches: Sequence[EventBatch], bounds: Sequence[int], kinds: Mapping[str, FieldKind], check: RowCheck
 ) -> EventBatch:
-    fields: dict[str, U64 | F32] = {}
+    fields: dict[str, ValueColumn] = {}
     for (start, stop), batch in zip(pairwise(bounds), batches, strict=True):
         for name, column in batch.fields.items():
             values = value_type_of(column)

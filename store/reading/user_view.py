@@ -9,7 +9,7 @@ import numpy as np
 
 from store.errors import CorruptRecordError, FieldError
 from store.events import EventRows
-from store.fields import VALUE_TYPES
+from store.fields import VALUE_TYPES, ValueColumn
 from store.reading.merge import merge_columns, time_insertions
 from store.records.codec import decode_extras, decode_user
 from store.records.rows import stream_of_rows, widen, widen_values
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from store.fields import FieldColumn
     from store.reading.live_delta import LiveDelta
     from store.reading.loaded import LoadedGeneration
-    from store.types import F32, I64, U64, AnyArray, Bool
+    from store.types import I64, AnyArray, Bool
 
 
 class UserView:
@@ -101,7 +101,7 @@ class UserView:
             scene=columns.scene[rows].astype(np.uint16),
         )
 
-    def behavior_fields(self, positions: I64, names: tuple[str, ...]) -> dict[str, U64 | F32]:
+    def behavior_fields(self, positions: I64, names: tuple[str, ...]) -> dict[str, ValueColumn]:
         """Gives side-info fields of some behaviors; that of the others is not read.
 
         The plain twin is `events`. Cost: O(positions), and O(log N) for each live event.
@@ -131,7 +131,7 @@ class UserView:
             return {}
         in_base, base_at, live_row = self._sources(positions)
         base_row = self._base.order[base_at]
-        out: dict[str, U64 | F32] = {}
+        out: dict[str, ValueColumn] = {}
         for name in names:
             number = known.index(name)
             values: AnyArray = VALUE_TYPES[kinds[number][1]].missing(len(positions))

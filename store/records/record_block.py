@@ -17,8 +17,9 @@ from store.records.rows import widen, widen_values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from store.fields import ValueColumn
     from store.records.layout import Layout
-    from store.types import F32, I64, U16, U32, U64, AnyArray
+    from store.types import I64, U16, U32, U64, AnyArray
 
 _WORD = np.dtype("<u8")
 _HEADER_WORDS = HEADER.size // 8
@@ -45,7 +46,7 @@ class RecordBlock:
     """As given; `NO_ID` = none."""
     key: U64 | None
     """Event ids, `NO_ID` = none; None = no record has such a column."""
-    fields: tuple[U64 | F32, ...]
+    fields: tuple[ValueColumn, ...]
     """Side-info; `NO_ID` or NaN = missing."""
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store.events import STREAMS_PER_DOMAIN
-from store.fields import ID, value_type_of
+from store.fields import ID, ValueColumn, value_type_of
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from store.types import F32, I64, U16, U32, U64, AnyArray, Unsigned, UserColumns
+    from store.types import I64, U16, U32, U64, AnyArray, Unsigned, UserColumns
 
 _WIDTHS = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64))
 
@@ -100,7 +100,7 @@ def widen(ids: Unsigned) -> U64:
     return widened
 
 
-def widen_values(values: AnyArray) -> U64 | F32:
+def widen_values(values: AnyArray) -> ValueColumn:
     """Gives side-info values as `FieldType` has them: ids in 64 bits; numbers as they are."""
     return widen(values) if value_type_of(values) is ID else values
 

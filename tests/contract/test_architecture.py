@@ -40,3 +40,9 @@ def test_a_life_is_at_most_ten_steps_with_a_file_each(life):
     steps = re.findall(r"^\d+\. (.+(?:\n {2,}.+)*)", rest.partition("\n## ")[0], flags=re.MULTILINE)
     assert 5 <= len(steps) <= 10
     assert [step for step in steps if not re.search(r"`\w+/[\w/]+(\.py|/)`", step)] == []
+
+
+def test_a_module_has_at_most_300_lines():
+    written = (path for package in PACKAGES[1:-1] for path in (CHECKOUT / package).rglob("*.py"))
+    lengths = {str(path.relative_to(CHECKOUT)): len(path.read_text(encoding="utf-8").splitlines()) for path in written}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}

@@ -23,10 +23,15 @@ from tests.worlds.services import server_process
 
 SEARCH = "/lookback.search.v1.SearchService/"
 ADMIN = "/lookback.admin.v1.AdminService/"
-METHODS = [
-    *(SEARCH + name for name in ("Search", "Append", "GetHistory", "DeleteUser", "GetAncestors")),
-    ADMIN + "GetVersions",
-]
+WEIGHTS = {
+    SEARCH + "Search": 8,
+    SEARCH + "Append": 6,
+    SEARCH + "GetHistory": 3,
+    SEARCH + "DeleteUser": 1,
+    SEARCH + "GetAncestors": 2,
+    ADMIN + "GetVersions": 1,
+}
+"""How often each method is called."""
 FINE = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
 MOST_MIB = 768
 """More memory than at the start, for whatever comes: 16 MiB of message in a few forms at once, for a few at a time."""
@@ -128,7 +133,7 @@ def test_random_and_mutated_bytes(served, scale, seed, tally):
     def send(number):
         rng = random.Random(seed + number)
         for _ in range(total // threads):
-            method = rng.choices(METHODS, weights=(8, 6, 3, 1, 2, 1))[0]
+            method = rng.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))[0]
             data = spoiled(rng, sound[method])
             code, said = call(channel, method, data)
             codes[code] += 1

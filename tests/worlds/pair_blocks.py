@@ -60,6 +60,8 @@ BLOCKS = {
     "pool": lambda positions: MeanPool(DIM),
 }
 TWO_TABLE_SETS = {"tin", "side_info", "stacked", "dare"}
+NO_CANDIDATE = {"pool"}
+"""Blocks whose answer does not depend on the candidate."""
 
 ragged_lengths = st.lists(st.integers(0, 6), min_size=1, max_size=5)
 
