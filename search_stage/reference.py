@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from search_stage.config import SearchConfig, SoftConfig
     from search_stage.index.generation import IndexGeneration
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.retrieval import SearchRequest
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import I32, I64, U64, Vocabulary

@@ -12,7 +12,7 @@ from store.types import NO_ID
 
 if TYPE_CHECKING:
     from store.base.tables import CoverTable
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.retrieval import Candidates
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import I64, U32

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from search_stage.resolve import ResolvedCandidates
     from search_stage.soft.base import KeySearch
     from search_stage.soft.time_term import Band
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.reading.user_view import UserView
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import F32, I32, I64

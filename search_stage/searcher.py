@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serving.deadline import Deadline
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.retrieval import SearchRequest, SearchResult
     from store.types import U64
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from search_stage.config import SearchConfig
     from search_stage.retrieve import Serving
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from store.retrieval import BehaviorColumns
 
-__all__ = ["BehaviorStore", "Snapshot"]
-
 
 class BehaviorStore(Closing):
     """A store root, read: the current generation and the delta behind it. Thread-safe: every thread takes snapshots.

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from model_stage.encoding.encoder import RequestEncoder
     from model_stage.types import RankRequest
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.types import I32, I64
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks import RankingNetwork
     from model_stage.types import Retriever
-    from store.behavior_store import Snapshot
     from store.dataset.impressions import Impressions
+    from store.reading.snapshot import Snapshot
 
 SPLITS = ("train", "validation", "test")
 

@@ -15,8 +15,8 @@ from store.types import NO_ID
 
 if TYPE_CHECKING:
     from model_stage.config.schema import AnyField, Schema
-    from store.behavior_store import Snapshot
     from store.dataset.impressions import Impressions
+    from store.reading.snapshot import Snapshot
     from store.types import U64, AnyArray
 
 MIN_COUNT = 2

@@ -12,7 +12,7 @@ from store.types import parse_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.types import NameKind
 
 _SHOWN = 5

@@ -45,7 +45,7 @@ def precompile_kernels(progress: Callable[[float], None]) -> None:
     What was compiled stays, beside the source or in the user's cache folder; a second call takes a second.
 
     Args:
-        progress: Told of the share that is done.
+        progress: Called with the share that is done, 0 to 1.
 
     Raises:
         store.errors.StoreIOError: There is no room for temporary files.

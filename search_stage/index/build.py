@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from store.behavior_store import BehaviorStore, Snapshot
+    from store.behavior_store import BehaviorStore
+    from store.reading.snapshot import Snapshot
     from store.types import AnyArray
 
     Progress = Callable[[str, float], None]
-    """Told of every step: its name, and how far it has come, 0 to 1."""
+    """Called with the name of a step and how far it has come, 0 to 1."""
 
 KEPT = 3
 """Default number of generations to keep."""
@@ -99,7 +100,7 @@ def build_index(
         store: The store to build for.
         root: Where to publish; made if absent.
         options: How; None = the defaults.
-        progress: Told of every step.
+        progress: Called with every step.
 
     Raises:
         ExportError: The export is missing, damaged or incomplete; names the file.

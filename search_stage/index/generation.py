@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.types import F32, U32, U64, AnyArray, Bool
 
 _ROWS_AT_ONCE = 1 << 16

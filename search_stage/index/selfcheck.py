@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from search_stage.index.clusters import Clusters
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.types import F32, U32, AnyArray, Bool
 
 LARGEST_NORM_ERROR = 1 / 128

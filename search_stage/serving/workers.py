@@ -61,7 +61,7 @@ def main() -> None:
     if standby:
         _, control = standby
         spec = _read(file)
-        with suppress(SearchError, StoreError):  # whoever serves says what is wrong
+        with suppress(SearchError, StoreError):  # the worker that serves reports what is wrong
             warm_up_process(spec.store_root, spec.index_root, spec.config)
         file = serve_fork_requests(int(control), make_logger("search"))
         if not file:

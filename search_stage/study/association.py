@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from search_stage.study.groups import CategoryGroups
     from search_stage.study.sample import LabelledRows
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.types import F64, I64, Bool
 
 

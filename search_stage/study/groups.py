@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import I64, U32, U64
 

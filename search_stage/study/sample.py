@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from store.behavior_store import Snapshot
     from store.dataset.impressions import Impressions
+    from store.reading.snapshot import Snapshot
     from store.types import I64, U64, Bool
 
 SPLITS_FILE = "splits.json"

@@ -22,7 +22,7 @@ class Admission:
     """Lets at most `max_running` requests work at once and at most `max_waiting` wait, in the order they came.
 
     Thread-safe.
-    Waiting ends with the request's own deadline, so that a queue never holds work that nobody waits for.
+    Waiting ends with the request's own deadline, so a queue never holds work whose caller has given up.
     """
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
@@ -99,11 +99,11 @@ class Admission:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Refuses whoever comes from now on; those inside, running or waiting, still get their answer."""
+        """Refuses new requests from now on; those running or waiting still get their answer."""
         with self._changed:
             self._closed = True
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Waits until nobody is inside; False when the time was not enough."""
+        """Waits until no request is running or waiting; False when the time was not enough."""
         with self._changed:
             return self._changed.wait_for(lambda: self._running + len(self._queue) + self._attending == 0, timeout_s)

@@ -20,11 +20,12 @@ def return_large_blocks() -> bool:
     """Tells glibc to map large blocks one by one, and to keep few heaps.
 
     By itself it raises what it calls large with every large block that is freed, to 32 MiB, and keeps a heap for each
-    of many threads: a few messages of 16 MiB at a time then leave hundreds of MiB behind. Once it is told, it gives
-    back the end of a heap from 128 KiB on, which every request would have to ask for again: so it is told that, too.
+    of many threads: a few messages of 16 MiB at a time then leave hundreds of MiB behind. With that threshold set, it
+    would also give back the end of a heap from 128 KiB on, which every request would have to ask for again; so that
+    is set, too.
 
     Returns:
-        Whether it was told; False with another C library.
+        Whether it was set; False with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from serving.slot import WorkerSlot
 
 _PATIENCE_S = 2.0
-"""For a look under way when the server ends; to open a large generation may take minutes, and nobody wants it now."""
+"""How long a check under way may go on when the server ends: a large generation may take minutes to open."""
 
 
 class Reloadable(Protocol):

@@ -58,7 +58,7 @@ class ForkServer:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, once it is ready; None = nobody stands by."""
+        """Of the process, once it is ready; None = it is not ready, or gone."""
         return self._process.pid if self._process is not None and self._ready() else None
 
     @property
@@ -78,7 +78,7 @@ class ForkServer:
                 self._process = start_program([*self._command, str(theirs.fileno())], pass_fds=(theirs.fileno(),))
 
     def take(self, order: str) -> ForkedProcess | None:
-        """Has a process serve; gives it, or None when nobody stands by."""
+        """Forks a process that serves; None when the fork server is not ready."""
         if self._control is None or not self._ready():
             return None
         theirs, lifeline = os.pipe()

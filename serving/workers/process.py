@@ -38,7 +38,7 @@ class ForkedProcess:
         """Waits for its end, and gives how it ended.
 
         Raises:
-            subprocess.TimeoutExpired: It has not ended after so many seconds.
+            subprocess.TimeoutExpired: It has not ended within that time.
         """
         if self.poll() is None:
             descriptor = os.pidfd_open(self.pid)

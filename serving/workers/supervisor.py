@@ -172,7 +172,7 @@ def _meeting_folder() -> Iterator[Path]:
 
 
 def _clear_abandoned(temporary: Path) -> None:
-    """Removes what supervisors that were killed left behind: folders of this user that nobody has locked."""
+    """Removes what killed supervisors left behind: folders of this user that no process has locked."""
     for folder in temporary.glob(f"{_FOLDER_PREFIX}*"):
         with suppress(OSError):  # of somebody else, locked, or gone meanwhile
             about = folder.stat()

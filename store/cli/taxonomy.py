@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from store.behavior_store import Snapshot
     from store.operations.taxonomy_check.report import Finding, TaxonomyReport
+    from store.reading.snapshot import Snapshot
     from store.types import I64
 
 

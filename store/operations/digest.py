@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
-    from store.behavior_store import Snapshot
     from store.events import EventRows
     from store.fields import FieldKinds
+    from store.reading.snapshot import Snapshot
     from store.types import U64, Vocabulary
 
 TABLES = ("taxonomy", "bridges", "items", "users")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from store.behavior_store import Snapshot
     from store.events import EventRows
+    from store.reading.snapshot import Snapshot
     from store.types import U64, AnyArray
 
 _ID_COLUMNS: tuple[NameKind, ...] = ("user", "item", "category")

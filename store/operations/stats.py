@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from store.behavior_store import Snapshot
     from store.events import EventRows
+    from store.reading.snapshot import Snapshot
     from store.types import I64, U64
 
 _PERCENTILES = (50, 90, 99)

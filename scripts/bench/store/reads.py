@@ -11,7 +11,8 @@ from scripts.bench.timing import Spread, mean_us
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from store.behavior_store import BehaviorStore, Snapshot
+    from store.behavior_store import BehaviorStore
+    from store.reading.snapshot import Snapshot
 
 KINDS = {
     "read": "the whole user, every byte of the record read: `user(user, check=True).columns`",

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from store.behavior_store import Snapshot
     from store.dataset.bad_rows import BadRows
     from store.dataset.parsing import IdPool
+    from store.reading.snapshot import Snapshot
     from store.types import I64, U64, AnyArray
 
 _REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}

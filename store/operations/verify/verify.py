@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from store.behavior_store import Snapshot
+    from store.reading.snapshot import Snapshot
     from store.taxonomy.taxonomy import Taxonomy
 
 _BLOCK_BYTES = 1 << 22
