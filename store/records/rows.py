@@ -62,15 +62,6 @@ class UserBlock:
         return len(self.node)
 
 
-def narrow(ids: U64) -> Unsigned:
-    """Gives ids in the smallest unsigned type that has a value to spare for `NO_ID`: all ones. A new array.
-
-    Example: `[0, 254, NO_ID]` gives uint8 `[0, 254, 255]`, and `[255]` gives uint16 `[255]`.
-    """
-    # `NO_ID` + 1 is 0, so the largest is that of the ids that are there.
-    return narrow_to(ids, width_of(int((ids + np.uint64(1)).max(initial=0)) - 1))
-
-
 def width_of(largest: int) -> np.dtype[Any]:
     """Gives the smallest unsigned type that has a value to spare behind the largest id: all ones means missing.
 
@@ -93,7 +84,7 @@ def narrow_to(ids: U64, dtype: np.dtype[Any]) -> Unsigned:
 
 
 def widen(ids: Unsigned) -> U64:
-    """Gives ids in 64 bits again, all ones as `NO_ID`: the inverse of `narrow`. A new array."""
+    """Gives ids in 64 bits again, all ones as `NO_ID`: the inverse of `narrow_to`. A new array."""
     widened = ids.astype(np.uint64)
     if ids.dtype != np.uint64:
         widened[widened == np.uint64(np.iinfo(ids.dtype).max)] = NO_ID

@@ -3,10 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.records.rows import narrow, narrow_to, widen
+from store.records.rows import narrow_to, widen, width_of
 from store.types import NO_ID
 
 WIDTHS = [np.uint8, np.uint16, np.uint32, np.uint64]
+
+
+def narrow(ids):
+    """As a build does: the width of the largest id there is, then the column in it."""
+    largest = max((int(value) for value in ids if value != NO_ID), default=-1)
+    return narrow_to(ids, width_of(largest))
 
 
 @pytest.mark.parametrize(
