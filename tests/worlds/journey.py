@@ -1,9 +1,14 @@
-"""Original-format Complete Journey files small enough to count by hand."""
+"""Complete Journey tables small enough to count by hand, as CSV files and as the package's Parquet files."""
 
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 FILES = {
     "transactions_sample.csv.gz": (
@@ -44,6 +49,12 @@ FILES = {
     ),
 }
 
+TYPES = {
+    **dict.fromkeys(("household_id", "product_id", "manufacturer_id", "campaign_id", "coupon_upc"), pa.int64()),
+    **dict.fromkeys(("transaction_timestamp", "start_date", "end_date", "redemption_date"), pa.timestamp("ns")),
+}
+"""Of the package's columns; all others that are read are strings."""
+
 COUPON, OTHER_COUPON = "50000000001", "50000000002"
 
 
@@ -54,4 +65,18 @@ def write_originals(folder: Path, more: dict[str, list[str]] | None = None) -> P
         text = "\n".join([header, *rows, *(more or {}).get(name, [])]) + "\n"
         data = text.encode()
         (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return folder
+
+
+def write_package_tables(folder: Path) -> Path:
+    """Writes the same rows as the package holds them: Parquet, whole ids, nanoseconds, null where a word is missing."""
+    folder.mkdir(parents=True)
+    for name, (header, rows) in FILES.items():
+        text = "\n".join([header, *rows]) + "\n"
+        read = pacsv.read_csv(
+            io.BytesIO(text.encode()), convert_options=pacsv.ConvertOptions(strings_can_be_null=True, null_values=[""])
+        )
+        columns = {column: read[column].cast(TYPES.get(column, pa.string())) for column in read.column_names}
+        table = name.split(".")[0].removesuffix("_sample")
+        pq.write_table(pa.table(columns), folder / f"{table}.parquet")
     return folder

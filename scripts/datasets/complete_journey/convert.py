@@ -1,6 +1,6 @@
-"""Converts the Complete Journey files (84.51 / dunnhumby, row sample) to the input contract.
+"""Converts the Complete Journey tables (84.51 / dunnhumby) to the input contract.
 
-    python -m scripts.datasets.complete_journey --data ../shared/data/complete_journey --out work/complete_journey
+    python -m scripts.datasets.complete_journey --out work/complete_journey
 
 A purchase is a behavior of the domain `content`, a campaign received and a coupon redeemed are behaviors of the domain
 `ad`. An impression is (household, coupon of a campaign the household received, start of the campaign). What that means
@@ -29,11 +29,11 @@ def convert(data: Path, out: Path) -> dict[str, int]:
     """Writes the dataset directory of the original files in `data` and gives its counts.
 
     Args:
-        data: Folder of the original CSV files.
+        data: Folder of the original tables, Parquet or CSV.
         out: Dataset directory to write; replaced whole.
 
     Raises:
-        InputError: A file of the originals is absent; names it.
+        InputError: An original table is absent or lacks a column; names it.
     """
     journey = read_journey(data)
     catalog = build_catalog(journey)

