@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from model_stage.blocks.position import position_buckets
 from model_stage.blocks.ragged import DistinctLists, distinct_lists
 from model_stage.blocks.sequence import ListInput
+from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class BlockInput:
     attention_parts: Mapping[str, Tensor]
     """Parts whose sum is `pairs.attention_UA`, by name: `NODE`, then every behavior field. (U, A) each."""
     rank_M: Tensor
-    interval_ms_M: Tensor
+    interval_ms_U: Tensor
     match_level_M: Tensor
     request_B: Tensor
     user_BX: Tensor
@@ -62,13 +63,17 @@ class BlockInput:
         """Gives the bucket of each pair under each encoding, int64 (M,) each; an encoding is computed once."""
         for position in positions:
             if position not in self.known_buckets:
-                self.known_buckets[position] = position_buckets(
-                    position,
-                    rank_M=self.rank_M,
-                    interval_ms_M=self.interval_ms_M,
-                    match_level_M=self.match_level_M,
-                )
+                self.known_buckets[position] = self._bucket(position)
         return [self.known_buckets[position] for position in positions]
+
+    def _bucket(self, position: Position) -> Tensor:
+        match position:
+            case RankPosition():
+                return position_buckets(position, self.rank_M)
+            case MatchLevelPosition():
+                return position_buckets(position, self.match_level_M)
+            case IntervalPosition() | CalendarPosition():
+                return position_buckets(position, self.interval_ms_U).index_select(0, self.pairs.behavior_M)
 
     def pairs_with(self, positions: Positions) -> AttentionInput:
         """Gives the input of a block over pairs."""
@@ -84,7 +89,7 @@ class BlockInput:
             offsets=lists.offsets,
             candidate_BD=pairs.representation_BR,
             list_B=lists.list_B,
-            interval_ms_N=self.interval_ms_M.index_select(0, lists.pair_N),
+            interval_ms_N=self.interval_ms_U.index_select(0, behavior_N),
             buckets=[bucket_M.index_select(0, lists.pair_N) for bucket_M in buckets],
         )
         return x, lists

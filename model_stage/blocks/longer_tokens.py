@@ -79,11 +79,9 @@ class Tokens(nn.Module):
     def _rows(self, values_ND: Tensor, offsets: Tensor, interval_ms_N: Tensor) -> Tensor:
         """Gives rows with time joined and position added. (N, d)."""
         rank_N = _ranks(offsets)
-        unused = torch.zeros_like(interval_ms_N)
-        options = {"rank_M": rank_N + 1, "interval_ms_M": interval_ms_N, "match_level_M": unused}
-        interval_ND = self.interval(position_buckets(INTERVAL, **options))
+        interval_ND = self.interval(position_buckets(INTERVAL, interval_ms_N))
         joined_ND: Tensor = self.join(torch.cat([values_ND, interval_ND], dim=1))
-        return joined_ND + self.rank.index_select(0, position_buckets(RANK, **options))
+        return joined_ND + self.rank.index_select(0, position_buckets(RANK, rank_N + 1))
 
 
 def _ranks(offsets: Tensor) -> Tensor:

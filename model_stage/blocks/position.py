@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 MINUTE_MS = 60_000.0
 
 
-def position_buckets(position: Position, *, rank_M: Tensor, interval_ms_M: Tensor, match_level_M: Tensor) -> Tensor:
-    """Gives the bucket of each pair under one encoding, 0 .. buckets - 1. int64 (M,).
+def position_buckets(position: Position, values_M: Tensor) -> Tensor:
+    """Gives the bucket of each value under one encoding, 0 .. buckets - 1. int64 (M,).
 
     Args:
         position: The encoding.
-        rank_M: 1 = the newest behavior of the candidate's list. int64.
-        interval_ms_M: As-of time less the behavior's time, positive, milliseconds. int64.
-        match_level_M: Levels climbed, 255 = not found by hard search. int64.
+        values_M: What it encodes: ranks, 1 = the newest behavior of the candidate's list, int64; intervals, as-of time
+            less the behavior's time, positive, milliseconds, int64; or match levels, levels climbed, 255 = not found by
+            hard search, any integer type.
     """
     match position:
         case RankPosition():
-            return (rank_M - 1).clamp(0, position.buckets - 1)
+            return (values_M - 1).clamp(0, position.buckets - 1)
         case IntervalPosition():
             # float64: float32 cannot tell milliseconds apart beyond a few hours, and serving must match training.
-            minutes = interval_ms_M.to(torch.float64) / MINUTE_MS
+            minutes = values_M.to(torch.float64) / MINUTE_MS
             span = torch.log1p(torch.tensor(position.span_days * DAY_MS / MINUTE_MS, dtype=torch.float64))
             bucket = (torch.log1p(minutes) / span * position.buckets).to(torch.int64)
             return bucket.clamp(0, position.buckets - 1)
@@ -52,9 +52,9 @@ def position_buckets(position: Position, *, rank_M: Tensor, interval_ms_M: Tenso
             period = PERIOD_MS[position.period]
             # Shifted by half a bucket, so that "a period ago, give or take" is one bucket and not two.
             half = period // (2 * position.buckets)
-            return torch.remainder(interval_ms_M + half, period) * position.buckets // period
+            return torch.remainder(values_M + half, period) * position.buckets // period
         case MatchLevelPosition():
-            return match_level_M.clamp(max=position.levels)
+            return values_M.to(torch.int64).clamp(max=position.levels)
 
 
 class PositionTables(nn.Module):

@@ -182,15 +182,15 @@ class RankingNetwork(nn.Module):
             candidate_M=batch.candidate_M,
             buckets=(),
         )
-        columns = [batch.rank_M, batch.interval_ms_M, batch.match_level_M]
+        columns = [batch.rank_M, batch.match_level_M]
         if kept is not None:
             pairs, columns = pairs.take(kept), [column_M.index_select(0, kept) for column_M in columns]
-        rank_M, interval_ms_M, match_level_M = columns
+        rank_M, match_level_M = columns
         return BlockInput(
             pairs=pairs,
             attention_parts=parts,
             rank_M=rank_M,
-            interval_ms_M=interval_ms_M,
+            interval_ms_U=batch.interval_ms_U,
             match_level_M=match_level_M,
             request_B=batch.request_B,
             user_BX=torch.cat([representation_BR[:, :0], *(fields[at] for at in self._user_columns)], dim=1),

@@ -76,16 +76,18 @@ class AuxiliaryModel(nn.Module):
         node_H = _joined([history.node for history in histories])
         side_HF = _joined([history.side for history in histories])
         interval_ms_H = _joined([history.interval_ms for history in histories])
-        rank, level = torch.from_numpy(rank_H), torch.full((len(rank_H),), NO_LEVEL)
+        columns = {
+            "rank": torch.from_numpy(rank_H),
+            "interval": interval_ms_H,
+            "calendar": interval_ms_H,
+            "match_level": torch.full((len(rank_H),), NO_LEVEL),
+        }
         candidates = torch.bincount(batch.request_B, minlength=len(histories))
         representation_BR = network.representation.nodes(batch.candidate_node_B)
         whole = WholeHistories(
             attention_HA=network.attention.behaviors(node_H, side_HF),
             representation_HR=network.representation.behaviors(node_H, side_HF),
-            buckets=[
-                position_buckets(position, rank_M=rank, interval_ms_M=interval_ms_H, match_level_M=level)
-                for position in self._positions
-            ],
+            buckets=[position_buckets(position, columns[position.kind]) for position in self._positions],
             lengths=lengths,
             attention_BA=network.attention.nodes(batch.candidate_node_B),
             representation_BR=representation_BR,

@@ -11,11 +11,8 @@ DAY = 86_400_000
 
 
 def buckets(position, *, rank=(), interval_ms=(), level=()):
-    size = max(len(rank), len(interval_ms), len(level))
-    fill = lambda values: torch.tensor(values or [1] * size, dtype=torch.int64)  # noqa: E731
-    return position_buckets(
-        position, rank_M=fill(list(rank)), interval_ms_M=fill(list(interval_ms)), match_level_M=fill(list(level))
-    ).tolist()
+    (values,) = (each for each in (rank, interval_ms, level) if len(each))
+    return position_buckets(position, torch.tensor(values, dtype=torch.int64)).tolist()
 
 
 def test_rank_counts_from_the_newest_and_shares_the_last_bucket():

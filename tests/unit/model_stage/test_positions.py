@@ -32,12 +32,16 @@ def from_tables(bundle, grid, block_at):
     for position, table_NA in zip(target.positions, block.attention_positions.rows, strict=True):
         week = 7 * DAY_MS if grid.name.startswith("calendar") else 0
         ages = (x * DAY_MS).round().to(torch.int64) + week if grid.unit != "levels climbed" else nothing + DAY_MS
-        varied = {
-            "rank_M": x.to(torch.int64) if grid.name == "rank" else nothing + 2,
-            "interval_ms_M": nothing + DAY_MS if grid.name == "rank" else ages,
-            "match_level_M": x.to(torch.int64) if grid.name == "match_level" else nothing,
+        intervals = nothing + DAY_MS if grid.name == "rank" else ages
+        columns = {
+            "rank": x.to(torch.int64) if grid.name == "rank" else nothing + 2,
+            "interval": intervals,
+            "calendar": intervals,
+            "match_level": x.to(torch.int64) if grid.name == "match_level" else nothing,
         }
-        score_CG = score_CG + query_CA @ table_NA[position_buckets(position, **varied)].T / math.sqrt(query_CA.shape[1])
+        score_CG = score_CG + query_CA @ table_NA[position_buckets(position, columns[position.kind])].T / math.sqrt(
+            query_CA.shape[1]
+        )
     relative_CG = score_CG - score_CG[:, grid.reference, None]
     return torch.sigmoid(relative_CG).mean(0).detach().numpy()
 

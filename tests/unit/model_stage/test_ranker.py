@@ -96,7 +96,7 @@ def test_pairs_have_the_age_and_the_place_of_their_behaviors(bundle, request_and
     encoded = bundle.encoder.encode(request, retriever.found)
     assert sorted(set(encoded.interval_ms.tolist())) == sorted(AGES_MS)
     batch = collate([encoded, encoded])
-    assert batch.interval_ms_M.tolist() == AGES_MS * 6
+    assert batch.interval_ms_U[batch.behavior_M].tolist() == AGES_MS * 6
     assert batch.match_level_M.tolist() == LEVELS * 6
     assert batch.rank_M.tolist() == [2, 1] * 6, "the newest behavior of a candidate has place 1"
     assert batch.candidate_M.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
