@@ -18,7 +18,8 @@ from store.retrieval import MAX_CATEGORIES_ASKED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_stage.encoding.encoder import EncodedRequest, RequestEncoder
+    from model_stage.encoding.batch import EncodedRequest
+    from model_stage.encoding.encoder import RequestEncoder
     from model_stage.types import RankRequest, Retriever
     from serving.deadline import Deadline
     from store.fields import IdLists

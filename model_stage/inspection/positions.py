@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from model_stage.config.targets import PERIOD_MS, CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from store.retrieval import NO_LEVEL
 from store.types import DAY_MS

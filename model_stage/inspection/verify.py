@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 
 from model_stage.bundle import ATTENTION_EXPORT, KIND, attention_export, load_bundle
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.errors import BundleError, ConfigError
 from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from store.publishing.generation import open_generation

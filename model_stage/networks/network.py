@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from model_stage.blocks.registry import BlockConfig
     from model_stage.config.schema import Part, Schema
     from model_stage.config.targets import Position, Targets
-    from model_stage.encoding.encoder import Batch
+    from model_stage.encoding.batch import Batch
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks.config import NetworkConfig
 

@@ -10,7 +10,7 @@ import torch
 
 from model_stage.bundle import load_bundle
 from model_stage.encoding.ancestors import AncestorEncoder
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
 from model_stage.ranking.ablation import no_statistics, parts_of, without
 from model_stage.ranking.compatibility import check_compatible, check_retriever, schema_mismatch_error
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model_stage.bundle import Bundle
-    from model_stage.encoding.encoder import EncodedRequest, RequestEncoder
+    from model_stage.encoding.batch import EncodedRequest
+    from model_stage.encoding.encoder import RequestEncoder
     from model_stage.networks import NetworkOutput
     from model_stage.types import RankRequest, Retriever
     from serving.deadline import Deadline

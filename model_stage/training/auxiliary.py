@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from model_stage.config.schema import Schema
     from model_stage.config.targets import Targets
-    from model_stage.encoding.encoder import Batch
+    from model_stage.encoding.batch import Batch
     from model_stage.networks import NetworkConfig, RankingNetwork
     from model_stage.training.history import EncodedHistory
 

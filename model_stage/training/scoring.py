@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model_stage.calibration import Calibration
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
 from model_stage.training.trainer import batches

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.evaluation.metrics import auc
 from model_stage.training.learner import Learner
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model_stage.config.train import TrainConfig
-    from model_stage.encoding.encoder import EncodedRequest
+    from model_stage.encoding.batch import EncodedRequest
     from model_stage.networks import RankingNetwork
     from model_stage.training.auxiliary import AuxiliaryModel
     from model_stage.training.history import EncodedHistory

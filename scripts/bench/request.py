@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from model_stage.bundle import load_bundle
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient

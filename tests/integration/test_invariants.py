@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model_stage.bundle import load_bundle
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.ranking.ranker import Ranker
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import retrieve_examples

@@ -11,7 +11,8 @@ from torch import nn
 from model_stage.bundle import new_network
 from model_stage.config.schema import BucketedField, CategoricalField, MultiValuedField, NumericField, Schema
 from model_stage.config.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
-from model_stage.encoding.encoder import Batch, EncodedRequest, RequestEncoder, collate
+from model_stage.encoding.batch import Batch, EncodedRequest, collate
+from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import IdRows, TreeVocabulary, Vocabularies
 from model_stage.networks import NetworkConfig, RankingNetwork
 from store.lists import Lists

@@ -25,7 +25,7 @@ from store.command import JsonOption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model_stage.encoding.encoder import Batch
+    from model_stage.encoding.batch import Batch
     from model_stage.networks import RankingNetwork
 
 LENGTHS = (200, 1_000, 2_000, 10_000)

@@ -9,14 +9,15 @@ import numpy as np
 from model_stage.bundle import new_network
 from model_stage.config.schema import CategoricalField, NumericField, Schema
 from model_stage.config.targets import IntervalPosition, MatchLevelPosition, RankPosition, Target, Targets
-from model_stage.encoding.encoder import EncodedRequest, RequestEncoder, collate
+from model_stage.encoding.batch import EncodedRequest, collate
+from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import IdRows, TreeVocabulary, Vocabularies
 from model_stage.networks import NetworkConfig
 from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
-    from model_stage.encoding.encoder import Batch
+    from model_stage.encoding.batch import Batch
     from model_stage.networks import RankingNetwork
 
 WIDTH = 16

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
 from model_stage.config.schema import BucketedField, CategoricalField, MultiValuedField, Schema
-from model_stage.encoding.encoder import RequestEncoder, collate
+from model_stage.encoding.batch import collate
+from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.values import resolve_lists
 from model_stage.encoding.vocabulary import bucket_rows, fit_boundaries, hashed_rows
 from model_stage.errors import ConfigError

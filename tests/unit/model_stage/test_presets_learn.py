@@ -15,7 +15,7 @@ import pytest
 
 from model_stage.bundle import new_network
 from model_stage.config.train import TrainConfig
-from model_stage.encoding.encoder import EncodedRequest
+from model_stage.encoding.batch import EncodedRequest
 from model_stage.evaluation.metrics import auc
 from model_stage.networks.preset import preset_names
 from model_stage.training.trainer import Example, predict, train

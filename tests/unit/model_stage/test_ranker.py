@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.errors import SearchUnavailableError
 from model_stage.inspection.synthetic_request import AS_OF_MS, sample_categories, synthetic_request
 from model_stage.ranking.ranker import RESERVE_PER_CANDIDATE_S, RESERVE_S, Ranker
