@@ -24,5 +24,7 @@ from .server.swaps import Reloadable as Reloadable
 from .server.swaps import Swaps as Swaps
 from .siblings import Siblings as Siblings
 from .slot import WorkerSlot as WorkerSlot
+from .workers.spec import WorkerSpec as WorkerSpec
+from .workers.spec import run_worker as run_worker
+from .workers.spec import serve_with_workers as serve_with_workers
 from .workers.supervisor import Supervisor as Supervisor
-from .workers.worker import end_with_supervisor as end_with_supervisor

@@ -15,6 +15,11 @@ from store.command import output_file
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST_WORKERS = 256
+WorkersOption = Annotated[
+    int, typer.Option(min=1, max=MOST_WORKERS, help="Processes that serve the port; 1 = this one alone.")
+]
+
 
 def _shared(
     host: Annotated[str, typer.Option(help="Address to listen on; another than loopback needs --insecure.")] = (

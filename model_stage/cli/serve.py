@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from serving import ServeOptions
-from serving.command import serve_options
+from serving.command import WorkersOption, serve_options
 from store.command import BundleOption
 
 
@@ -16,8 +17,16 @@ def serve(
     bundle: BundleOption,
     search: Annotated[str, typer.Option("--search", help="host:port of the search service.")],
     options: ServeOptions,
+    workers: WorkersOption = 1,
 ) -> None:
     """Serve ranking over gRPC until SIGTERM."""
-    from model_stage.serving.server import serve as run_server
+    if workers == 1:
+        from model_stage.serving.server import serve as serve_alone
 
-    run_server(bundle, search, options)
+        serve_alone(bundle, search, options)
+    else:
+        from model_stage.serving.workers import RankingWorker
+        from serving import make_logger, serve_with_workers
+
+        spec = RankingWorker(bundle_root=bundle, search_address=search, options=options)
+        sys.exit(serve_with_workers(spec, workers, make_logger("ranking")))

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from model_stage.bundle import load_bundle
+from model_stage.errors import BundleError, ConfigError
 from model_stage.serving.search_client import SearchClient
 from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
+from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
+from serving.slot import read_served
+from store.errors import GenerationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +31,8 @@ RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full
 def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions) -> Iterator[Server]:
     """Serves the published bundle within this process for the time of the block, and drains at its end.
 
-    The search stage need not be up: until it answers, rankings are degraded and say so.
+    The search stage need not be up: until it answers, rankings are degraded and say so. A worker that is started again
+    while what is published cannot be served opens what the workers served last.
 
     Args:
         bundle_root: Root that `lookback-model train` published to.
@@ -37,11 +43,19 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
         GenerationError, BundleError, ConfigError: The bundle cannot be served; names the file and what to run.
         InputError: The port is taken.
     """
-    log, metrics = make_logger("ranking"), ServerMetrics()
+    metrics, slot = ServerMetrics(), options.worker
+    log = make_logger("ranking") if slot is None else make_logger("ranking").bind(worker=slot.number)
     with SearchClient(search_address) as client:
-        current = CurrentRanker(bundle_root, client)
+        try:
+            current = CurrentRanker(bundle_root, client)
+        except (GenerationError, BundleError, ConfigError) as error:
+            served = {} if slot is None else read_served(slot)
+            if not served:
+                raise
+            log.error("refused", reason=str(error), serving=served)
+            current = CurrentRanker(bundle_root, client, served["bundle"])
         ranking = RankingServicer(current, RankingMetrics(metrics.registry), log)
-        swaps = Swaps(current, metrics.registry, log)
+        swaps = Swaps(current, metrics.registry, log, slot)
         service = Service(
             name=RANKING_SERVICE, add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking)
         )
@@ -56,5 +70,19 @@ def serve(bundle_root: Path, search_address: str, options: ServeOptions) -> None
     Raises:
         ModelError, StoreError: As `ranking_server`.
     """
-    torch.set_num_threads(1)  # requests run side by side: threads inside one of them would only fight for the cores
+    _keep_to_one_thread()
     run_until_terminated(lambda: ranking_server(bundle_root, search_address, options))
+
+
+def warm_up_process(bundle_root: Path) -> None:
+    """Opens what `serve` would serve, scores with it and drops it: libraries and kernels are then in memory.
+
+    Raises:
+        ModelError, StoreError: As `ranking_server`.
+    """
+    _keep_to_one_thread()
+    warm_up(load_bundle(bundle_root))
+
+
+def _keep_to_one_thread() -> None:
+    torch.set_num_threads(1)  # requests run side by side: threads inside one of them would only fight for the cores

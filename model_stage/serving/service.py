@@ -24,6 +24,7 @@ from model_stage import errors
 from model_stage.bundle import load_bundle
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert
+from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from serving import LARGEST_MESSAGE_BYTES, Row, StatusTable, current_call, takes_up_to
@@ -52,14 +53,20 @@ STATUS_TABLE = StatusTable(
 class CurrentRanker:
     """The ranker over the bundle that is published, and the switch to the next one. Thread-safe.
 
-    A request takes `ranker` once and keeps it: a reload never changes the bundle under it.
+    A request takes `ranker` once and keeps it: a reload never changes the bundle under it. No request gets a ranker
+    that is not warm.
+
+    Args:
+        bundle_root: Root that `lookback-model train` published to.
+        retriever: The client of the search stage.
+        name: Bundle to begin with; None = the current one.
     """
 
-    def __init__(self, bundle_root: Path, retriever: Retriever) -> None:
+    def __init__(self, bundle_root: Path, retriever: Retriever, name: str | None = None) -> None:
         self._root = bundle_root
         self._retriever = retriever
         self._reloading = threading.Lock()
-        self.ranker = self._open()
+        self.ranker = self._open(name)
 
     def reload(self) -> None:
         """Opens what is published now; on an error the old ranker stays."""
@@ -78,8 +85,10 @@ class CurrentRanker:
         """Gives the name of the bundle in use."""
         return {"bundle": self.ranker.bundle.name}
 
-    def _open(self) -> Ranker:
-        return Ranker(load_bundle(self._root), self._retriever)
+    def _open(self, name: str | None = None) -> Ranker:
+        bundle = load_bundle(self._root, name)
+        warm_up(bundle)
+        return Ranker(bundle, self._retriever)
 
 
 class RankingMetrics:

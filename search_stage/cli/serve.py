@@ -9,8 +9,7 @@ import typer
 
 from search_stage.config import SearchConfig
 from serving import ServeOptions
-from serving.command import serve_options
-from serving.workers.supervisor import MOST_WORKERS
+from serving.command import WorkersOption, serve_options
 from store.command import ConfigOption, IndexOption, StoreOption
 
 
@@ -23,9 +22,7 @@ def serve(
     append: Annotated[
         bool, typer.Option("--append", help="Also offer Append and DeleteUser; one server per store may.")
     ] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, max=MOST_WORKERS, help="Processes that serve the port; 1 = this one alone.")
-    ] = 1,
+    workers: WorkersOption = 1,
 ) -> None:
     """Serve search over gRPC until SIGTERM."""
     loaded = SearchConfig.load(config)
@@ -34,7 +31,8 @@ def serve(
 
         serve_alone(store, index, loaded, options, append=append)
     else:
-        from search_stage.serving.workers import WorkerSpec, serve_with_workers
+        from search_stage.serving.workers import SearchWorker
+        from serving import make_logger, serve_with_workers
 
-        spec = WorkerSpec(store_root=store, index_root=index, config=loaded, options=options, append=append)
-        sys.exit(serve_with_workers(spec, workers))
+        spec = SearchWorker(store_root=store, index_root=index, config=loaded, options=options, append=append)
+        sys.exit(serve_with_workers(spec, workers, make_logger("search")))

@@ -64,9 +64,12 @@ class ForkedProcess:
 def start_program(command: Sequence[str], pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Starts a process in a session of its own: a key pressed in the terminal reaches the supervisor alone.
 
-    It holds the end of a pipe from which it learns that the supervisor is gone.
+    It holds the end of a pipe from which it learns that the supervisor is gone. If `OMP_NUM_THREADS` is not set, it is
+    1 there: workers share the cores, and numpy would start threads with its import, which a process that forks must not
+    have.
     """
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=pass_fds)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=pass_fds, env=environment)
 
 
 def reason(code: int) -> str:

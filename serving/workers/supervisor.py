@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from serving.options import ServeOptions
 
 TICK_S = 0.05
-MOST_WORKERS = 256
 _KILL_AFTER_S = 5.0
 """Beyond the grace time of a worker that was asked to end."""
 _FOLDER_PREFIX = "lookback-workers-"

@@ -45,7 +45,7 @@ OTHERS = {
     "store": "BuildReport ingest rebuild verify",
     "serving": """
         Admission COMMON_ROWS Reloadable Row Server ServerMetrics Service Siblings StatusTable Supervisor Swaps
-        end_with_supervisor make_logger run_until_terminated
+        WorkerSpec make_logger run_until_terminated run_worker serve_with_workers
     """,
     "search_stage": "BuildOptions IndexGeneration IndexReport Searcher build_index",
     "model_stage": "Bundle RankClient Ranker Recipe SearchClient Trained load_bundle train_bundle",

@@ -27,7 +27,7 @@ def documented(page):
     ("page", "patterns"),
     [
         ("search.md", ("search_stage/serving/*.py", "serving/**/*.py")),
-        ("ranking.md", ("model_stage/serving/*.py", "serving/metrics.py", "serving/server/*.py")),
+        ("ranking.md", ("model_stage/serving/*.py", "serving/**/*.py")),
     ],
 )
 def test_the_page_of_a_service_lists_its_metrics(page, patterns):

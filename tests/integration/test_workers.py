@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 
 import grpc
 import pytest
 
-import search_stage.serving.workers
+import serving.workers.spec
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.config import SearchConfig
 from search_stage.serving.server import search_server
-from search_stage.serving.workers import WorkerSpec
-from serving import ServeOptions, WorkerSlot
+from search_stage.serving.workers import SearchWorker
+from serving import ServeOptions, WorkerSlot, make_logger, run_worker
 from serving.wire.search import request_to_proto
 from store.building.ingest import ingest
 from store.errors import GenerationError
@@ -139,7 +138,7 @@ def test_a_worker_that_comes_back_while_what_is_published_is_bad_serves_what_the
 
 def test_a_worker_that_cannot_serve_says_why_in_one_line(world, tmp_path, monkeypatch, capsys):
     slot = WorkerSlot(number=1, count=2, folder=tmp_path)
-    spec = WorkerSpec(
+    spec = SearchWorker(
         store_root=world.store,
         index_root=tmp_path / "nothing",
         config=SearchConfig.load(),
@@ -147,11 +146,11 @@ def test_a_worker_that_cannot_serve_says_why_in_one_line(world, tmp_path, monkey
         append=False,
     )
     *_, module, file = spec.command(spec.options)
-    assert (module, WorkerSpec.model_validate_json(Path(file).read_bytes())) == ("search_stage.serving.workers", spec)
+    assert (module, SearchWorker.read(file)) == ("search_stage.serving.workers", spec)
     monkeypatch.setattr(sys, "argv", [module, file])
-    monkeypatch.setattr(search_stage.serving.workers, "end_with_supervisor", lambda: None)
+    monkeypatch.setattr(serving.workers.spec, "end_with_supervisor", lambda: None)
     with pytest.raises(SystemExit) as caught:
-        search_stage.serving.workers.main()
+        run_worker(SearchWorker, make_logger("search"))
     assert caught.value.code == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1

@@ -1,4 +1,4 @@
-"""A search server of several workers as its operator sees it: processes, log lines, the metrics page."""
+"""A server of several workers as its operator sees it: processes, log lines, the metrics page."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from tests.worlds.services import server_process
 def workers_process(world, folder, *arguments, count=2):
     roots = ("--store", world.store, "--index", world.index)
     return server_process(folder, "search_stage", *roots, "--workers", str(count), *arguments)
+
+
+def ranking_workers_process(world, folder, search_address, *arguments, count=2):
+    roots = ("--bundle", world.bundle, "--search", search_address)
+    return server_process(folder, "model_stage", *roots, "--workers", str(count), *arguments)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import pytest
 from serving import ServeOptions, Supervisor, make_logger
 from serving.slot import WorkerReport
 from serving.workers.port import reserved_port
+from serving.workers.process import start_program
 from serving.workers.supervisor import _meeting_folder
 from store.errors import InputError
 
@@ -114,6 +115,17 @@ def alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("3", "3")])
+def test_programs_have_one_openmp_thread_unless_they_are_told_otherwise(monkeypatch, tmp_path, given, seen):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    code = f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(os.environ['OMP_NUM_THREADS'])"
+    with start_program([sys.executable, "-S", "-c", code]) as process:
+        assert process.wait(60) == 0
+    assert (tmp_path / "seen").read_text() == seen
 
 
 def test_workers_are_started_and_ended_in_order(tmp_path):
@@ -242,7 +254,7 @@ def test_the_page_shows_which_workers_serve():
 
 
 def test_a_worker_ends_when_its_supervisor_is_gone():
-    code = "from serving import end_with_supervisor; end_with_supervisor(); print(1, flush=True); "
+    code = "from serving.workers.worker import end_with_supervisor; end_with_supervisor(); print(1, flush=True); "
     command = [sys.executable, "-c", code + "import time; time.sleep(60)"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline()
