@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_stage.encoding.encoder import collate
+from model_stage.encoding.batch import collate
 from model_stage.errors import BundleError
 from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from store.types import DAY_MS
