@@ -61,12 +61,15 @@ class RankRequest:
     context_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Context fields, (1,)."""
 
-    def query(self, *, with_names: bool = False, behavior_fields: tuple[str, ...] = ()) -> SearchRequest:
-        """Gives the search request for this ranking request."""
+    def query(
+        self, *, newest: int = 0, with_names: bool = False, behavior_fields: tuple[str, ...] = ()
+    ) -> SearchRequest:
+        """Gives the search request for this ranking request; the arguments are its fields."""
         return SearchRequest(
             user=self.user,
             as_of_ms=self.as_of_ms,
             candidates=self.candidates,
+            newest=newest,
             with_names=with_names,
             behavior_fields=behavior_fields,
         )

@@ -120,8 +120,9 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
     test = load_yaml(dataset / "splits.json", Splits).select(load_impressions(dataset, bundle.schema, names), "test")
     with BehaviorStore.open(roots.store) as store:
         searcher = Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(roots.config))
+        preset = bundle.network_config.preset
         examples = retrieve_examples(
-            test, bundle.schema, searcher, bundle.encoder, partial(on_progress, "retrieve test")
+            test, bundle.schema, preset, searcher, bundle.encoder, partial(on_progress, "retrieve test")
         )
     logits = logits_of(bundle.network, examples, test)
     return Scored(

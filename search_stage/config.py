@@ -116,6 +116,7 @@ class LimitsConfig(_Part):
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     max_covers: Annotated[int, Field(ge=0)] = 500_000
     max_categories: Annotated[int, Field(ge=0)] = 100_000
+    max_newest: Annotated[int, Field(ge=0)] = 1000
     max_entries: Annotated[int, Field(ge=1)] = 4_000_000
     clock_skew_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
 

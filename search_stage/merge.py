@@ -121,12 +121,13 @@ def join_sources(
 
 
 @kernel
-def number_used(rank: I64, num_rows: int) -> tuple[I64, I32]:
+def number_used(rank: I64, num_rows: int, num_newest: int) -> tuple[I64, I32]:
     """Gives the positions in time order that are used, ascending, and the index of each entry among them.
 
     Args:
         rank: Positions in time order, in any order and multiplicity. (M,)
         num_rows: Behaviors of the user before the as-of time.
+        num_newest: So many of the last positions are used whatever the entries.
 
     Returns:
         The distinct positions, (U,), and (M,).
@@ -134,9 +135,11 @@ def number_used(rank: I64, num_rows: int) -> tuple[I64, I32]:
     words = np.zeros((num_rows >> 6) + 1, np.uint64)
     for at in range(len(rank)):
         words[rank[at] >> 6] |= np.uint64(1) << np.uint64(rank[at] & 63)
+    for at in range(num_rows - num_newest, num_rows):
+        words[at >> 6] |= np.uint64(1) << np.uint64(at & 63)
     before = np.empty(len(words), np.int64)
     count = 0
-    used = np.empty(min(len(rank), num_rows), np.int64)
+    used = np.empty(min(len(rank) + num_newest, num_rows), np.int64)
     for word in range(len(words)):
         before[word] = count
         if words[word]:

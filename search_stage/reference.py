@@ -207,7 +207,8 @@ def _assemble(
     candidates: Sequence[Candidate],
     lists: Sequence[dict[int, list[int]]],
 ) -> SearchResult:
-    union = sorted({rank for found in lists for rank in found})
+    num_newest = min(request.newest, config.limits.max_newest, len(rows))
+    union = sorted({rank for found in lists for rank in found} | set(range(len(rows) - num_newest, len(rows))))
     used = [rows[rank] for rank in union]
     items = set(np.flatnonzero(snapshot.taxonomy.is_item).tolist())
     listed = [(candidate, rank) for candidate, found in zip(candidates, lists, strict=True) for rank in found]
@@ -238,6 +239,7 @@ def _assemble(
         ),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
         user_fields=user.fields,
+        num_newest=num_newest,
         num_behaviors=len(rows),
         num_unknown_items=sum(c.query_node not in items for c in candidates),
         store_generation=snapshot.generation,

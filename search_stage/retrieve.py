@@ -138,7 +138,8 @@ def _answer(
     soft = _soft(serving, queries, query, history, bands, lower(config.soft.top_k, request.top_k.soft))
     check_time()
     merged = merge(hard, soft, history.cut, lower(config.recent.top_k, request.top_k.recent))
-    used, index = number_used(merged.rank, history.cut)
+    num_newest = min(request.newest, config.limits.max_newest, history.cut)
+    used, index = number_used(merged.rank, history.cut, num_newest)
     offsets, entries = spread_lists(merged.list_of, merged.start)
     behaviors = _behaviors(history, used, snapshot.taxonomy)
     fields = user.behavior_fields(used, request.behavior_fields)
@@ -161,6 +162,7 @@ def _answer(
         candidate_category=snapshot.taxonomy.category_of(resolved.main_category),
         candidate_fields=snapshot.items.lookup(request.candidates.item),
         user_fields=user.fields,
+        num_newest=num_newest,
         num_behaviors=history.cut,
         num_unknown_items=int(np.count_nonzero(resolved.item_node == snapshot.taxonomy.unmapped)),
         store_generation=snapshot.generation,

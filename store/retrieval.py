@@ -93,6 +93,9 @@ class SearchRequest:
     """Milliseconds UTC; no behavior at or after it is used."""
     candidates: Candidates
     top_k: TopK = field(default_factory=TopK)
+    newest: int = 0
+    """How many of the user's newest behaviors to answer besides, whatever the candidates, for what reads the user as
+    one sequence; the server may answer fewer."""
     with_names: bool = False
     """Also answer names, for reports."""
     behavior_fields: tuple[str, ...] = ()
@@ -183,6 +186,9 @@ class SearchResult:
     float32 numbers (NaN = missing), or lists of ids."""
     user_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """What the store's users table knows of the user; columns of length 1."""
+    num_newest: int = 0
+    """The last so many of `behaviors` are the user's newest, without a gap, the same whatever the candidates: as many
+    as the request asked for, unless there are fewer or the server's limit is lower."""
     num_behaviors: int
     """Behaviors of the user before the as-of time."""
     num_unknown_items: int = 0

@@ -22,6 +22,11 @@ class BlockConfig(StrictModel):
     reads_attention: ClassVar[bool] = False
     """Whether its answer depends on the attention tables, which soft search uses, so that training teaches them."""
 
+    @property
+    def newest_read(self) -> int:
+        """How many of the user's newest behaviors it reads whatever was retrieved."""
+        return 0
+
     def build(self, shape: Shape) -> InterestBlock:
         """Gives the block, untrained.
 

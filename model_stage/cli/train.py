@@ -65,6 +65,7 @@ def evaluate(
         examples = retrieve_examples(
             part,
             model.schema,
+            model.network_config.preset,
             retriever,
             model.encoder,
             lambda done, total: progress.counted(f"retrieve {split}", done, total),

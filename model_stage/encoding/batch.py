@@ -39,6 +39,10 @@ class EncodedRequest:
     """Bits `SOURCE_HARD`, `SOURCE_SOFT`, `SOURCE_RECENT`. (M,)"""
     offsets: I64
     """Pairs of each candidate, oldest first. (C + 1,)"""
+    same_as: I32
+    """The first candidate with the same pairs as this one, itself when there is none before it. (C,)"""
+    num_newest: int
+    """The last so many rows of U are the user's newest behaviors, the same whatever the candidates."""
     candidate_node: I32
     """(C,)"""
     categorical: I32
@@ -51,12 +55,14 @@ class EncodedRequest:
     def take(self, chosen: I64) -> EncodedRequest:
         """Gives the request with these candidates only, in this order."""
         pairs, offsets = spans(self.offsets[chosen], np.diff(self.offsets)[chosen])
+        _, first, number = np.unique(self.same_as[chosen], return_index=True, return_inverse=True)
         return replace(
             self,
             pair_behavior=self.pair_behavior[pairs],
             match_level=self.match_level[pairs],
             source=self.source[pairs],
             offsets=offsets,
+            same_as=first[number].astype(np.int32),
             candidate_node=self.candidate_node[chosen],
             categorical=self.categorical[chosen],
             multi_valued=tuple(lists[chosen] for lists in self.multi_valued),
@@ -80,6 +86,8 @@ class Batch:
     """As-of time less the behavior's time. int64."""
     behavior_offsets: Tensor
     """Rows of U of each request. int64, one more than requests."""
+    num_newest: Tensor
+    """The last so many rows of U of each request are its user's newest behaviors. int64, one per request."""
     behavior_M: Tensor
     """Row in U of each pair. int32."""
     match_level_M: Tensor
@@ -88,6 +96,8 @@ class Batch:
     """uint8."""
     pair_offsets: Tensor
     """Pairs of each candidate. int64 (B + 1,)."""
+    same_as_B: Tensor
+    """The first candidate with the same pairs, of the same request: itself when there is none before it. int64."""
     request_B: Tensor
     """Request of each candidate: candidates of one request share a user and a time. int64."""
     candidate_node_B: Tensor
@@ -119,17 +129,20 @@ def collate(requests: Sequence[EncodedRequest]) -> Batch:
     behaviors = [
         r.pair_behavior + np.int32(first) for r, first in zip(requests, behavior_offsets.tolist(), strict=False)
     ]
+    first_candidate = np.cumsum([0] + [len(r.candidate_node) for r in requests])
     ends = [r.offsets[1:] + first for r, first in zip(requests, first_pair.tolist(), strict=False)]
     return Batch(
         behavior_node_U=_tensor([r.behavior_node for r in requests]),
         behavior_side_UF=_tensor([r.behavior_side for r in requests]),
         interval_ms_U=_tensor([r.interval_ms for r in requests]),
         behavior_offsets=torch.from_numpy(behavior_offsets),
+        num_newest=torch.tensor([r.num_newest for r in requests], dtype=torch.int64),
         behavior_M=_tensor(behaviors),
         match_level_M=_tensor([r.match_level for r in requests]),
         source_M=_tensor([r.source for r in requests]),
         pair_offsets=_tensor([np.zeros(1, np.int64), *ends]),
-        request_B=torch.from_numpy(np.repeat(np.arange(len(requests)), [len(r.candidate_node) for r in requests])),
+        same_as_B=_tensor([r.same_as + first for r, first in zip(requests, first_candidate, strict=False)]),
+        request_B=torch.from_numpy(np.repeat(np.arange(len(requests)), np.diff(first_candidate))),
         candidate_node_B=_tensor([r.candidate_node for r in requests]),
         categorical_BF=_tensor([r.categorical for r in requests]),
         multi_valued=tuple(_bags(lists) for lists in zip(*(r.multi_valued for r in requests), strict=True)),

@@ -100,6 +100,8 @@ class RequestEncoder:
             match_level=found.match_level,
             source=found.source,
             offsets=found.offsets,
+            same_as=found.same_as,
+            num_newest=found.num_newest,
             candidate_node=vocabularies.tree.rows(candidates.item, found.candidate_category).astype(np.int32),
             categorical=_columns(categorical, count, np.int32),
             multi_valued=tuple(vocabularies.list_rows(field, values) for field, values in lists),

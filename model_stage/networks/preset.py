@@ -89,6 +89,11 @@ class Preset(StrictModel):
     """Left out of training where the attention table is another bundle's and fixed: there is nothing to teach."""
 
     @property
+    def newest_read(self) -> int:
+        """How many of the user's newest behaviors the blocks read besides what was retrieved per candidate."""
+        return max((block.newest_read for block in self.blocks), default=0)
+
+    @property
     def reads_attention(self) -> bool:
         """Whether training teaches the attention table, which soft search uses."""
         return self.auxiliary is not None or any(block.reads_attention for block in self.blocks)

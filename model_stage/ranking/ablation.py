@@ -58,6 +58,7 @@ def without_behaviors(found: SearchResult) -> SearchResult:
     """Gives a search result whose lists are empty."""
     return replace(
         found,
+        num_newest=0,
         offsets=np.zeros_like(found.offsets),
         index=found.index[:0],
         score=found.score[:0],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from model_stage.bundle import Bundle
     from model_stage.config.schema import Schema
+    from model_stage.networks.preset import Preset
     from model_stage.types import Retriever
     from store.fields import FieldColumn
     from store.retrieval import SearchResult
@@ -31,8 +32,8 @@ def check_compatible(bundle: Bundle, found: SearchResult) -> None:
     An answer without an index fits every bundle: soft search is off, and its scores are all 0.
 
     Raises:
-        BundleMismatchError: The index holds the vectors of another model than the bundle's, or the store holds a field
-            of the schema as another kind.
+        BundleMismatchError: The index holds the vectors of another model than the bundle's, the store holds a field of
+            the schema as another kind, or fewer of the user's newest behaviors were answered than the bundle reads.
     """
     if found.index_model and found.index_model != bundle.attention_model:
         raise BundleMismatchError(
@@ -42,6 +43,20 @@ def check_compatible(bundle: Bundle, found: SearchResult) -> None:
     problem = find_field_mismatch(bundle.schema, found)
     if problem is not None:
         raise schema_mismatch_error(bundle, problem)
+    problem = find_newest_mismatch(bundle.network_config.preset, found)
+    if problem is not None:
+        raise BundleMismatchError(f"network of bundle {bundle.name}: {problem}")
+
+
+def find_newest_mismatch(preset: Preset, found: SearchResult) -> str | None:
+    """Says what is wrong where search answers fewer of the user's newest behaviors than a preset reads."""
+    wanted = min(preset.newest_read, found.num_behaviors)
+    if found.num_newest >= wanted:
+        return None
+    return (
+        f"preset {preset.name!r} reads the user's newest {wanted} behaviors, and search answers {found.num_newest}; "
+        "raise limits.max_newest in search.yaml, or upgrade search"
+    )
 
 
 def schema_mismatch_error(bundle: Bundle, problem: str) -> BundleMismatchError:
@@ -82,6 +97,7 @@ def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
         user=0,
         as_of_ms=1,
         candidates=Candidates.by_id(np.array([NO_ID], np.uint64)),
+        newest=bundle.network_config.preset.newest_read,
         behavior_fields=bundle.schema.side_info,
     )
     try:

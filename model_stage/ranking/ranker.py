@@ -186,7 +186,12 @@ class Ranker:
         self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
     ) -> SearchResult:
         """Retrieves, and checks that the answer is one for this bundle."""
-        query = request.query(with_names=with_names, behavior_fields=self.bundle.schema.side_info)
+        bundle = self.bundle
+        query = request.query(
+            newest=bundle.network_config.preset.newest_read,
+            with_names=with_names,
+            behavior_fields=bundle.schema.side_info,
+        )
         try:
             found = self.retriever.search(query, _deadline_of_search(request, deadline), request_id)
         except FieldError as exc:

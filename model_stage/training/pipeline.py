@@ -16,7 +16,7 @@ from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.encoder import RequestEncoder
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
-from model_stage.ranking.compatibility import find_field_mismatch
+from model_stage.ranking.compatibility import find_field_mismatch, find_newest_mismatch
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.history import HistoryReader
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from model_stage.calibration import Calibration
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks import RankingNetwork
+    from model_stage.networks.preset import Preset
     from model_stage.types import Retriever
     from store.dataset.impressions import Impressions
     from store.reading.snapshot import Snapshot
@@ -102,6 +103,7 @@ class Trained:
 def retrieve_examples(
     impressions: Impressions,
     schema: Schema,
+    preset: Preset,
     retriever: Retriever,
     encoder: RequestEncoder,
     on_request: Callable[[int, int], None] = lambda done, total: None,
@@ -112,23 +114,25 @@ def retrieve_examples(
     Args:
         impressions: Labelled impressions.
         schema: Says which part each field belongs to.
+        preset: Says how much of the user's sequence to retrieve.
         retriever: What will also serve.
         encoder: What will also serve.
         on_request: Called with (requests done, requests in all).
         histories: Reads the whole history of each request besides, for an auxiliary loss; None = there is none.
 
     Raises:
-        ConfigError: The store holds a field as another kind than the schema says.
+        ConfigError: A field is of another kind than the schema says, or fewer newest behaviors come than are read.
         store.errors.FieldError: Behaviors of the store lack side-info that the schema names.
     """
     encoders = AncestorEncoder(encoder, retriever)
     grouped = list(requests_of(impressions, schema))
     examples = []
     for done, (rows, request) in enumerate(grouped, start=1):
-        found = retriever.search(request.query(behavior_fields=schema.side_info))
-        problem = find_field_mismatch(schema, found)
-        if problem is not None:
+        found = retriever.search(request.query(newest=preset.newest_read, behavior_fields=schema.side_info))
+        if (problem := find_field_mismatch(schema, found)) is not None:
             raise ConfigError(f"schema.yaml: {problem}")
+        if (problem := find_newest_mismatch(preset, found)) is not None:
+            raise ConfigError(f"train.yaml: {problem}")
         examples.append(
             Example(
                 encoded=encoders.encode(request, found)[0],
@@ -217,12 +221,12 @@ def _retrieve(
     schema = training.recipe.schema
     encoder = RequestEncoder(schema, training.vocabularies)
     histories: dict[str, HistoryReader] = {}
-    options = training.recipe.model.network.preset.auxiliary
-    if training.auxiliary is not None and options is not None:
-        histories["train"] = HistoryReader(snapshot, encoder, options.newest)
+    preset = training.recipe.model.network.preset
+    if training.auxiliary is not None and preset.auxiliary is not None:
+        histories["train"] = HistoryReader(snapshot, encoder, preset.auxiliary.newest)
     return {
         split: retrieve_examples(
-            part, schema, retriever, encoder, partial(on_progress, f"retrieve {split}"), histories.get(split)
+            part, schema, preset, retriever, encoder, partial(on_progress, f"retrieve {split}"), histories.get(split)
         )
         for split, part in training.parts.items()
     }

@@ -109,7 +109,7 @@ def measure(stages: Stages, user: int, ads: U64, count: int, calls: int) -> dict
         )
         keys, queries = index.table[columns.node], index.table[snapshot.taxonomy.item_node(items)]
         num_behaviors = columns.num_behaviors
-    query = request.query()
+    query = request.query(newest=ranker.bundle.network_config.preset.newest_read)
     found = searcher.search(query)
     batch = collate([ranker.bundle.encoder.encode(request, found)])
     top_k = min(TOP_K, num_behaviors)

@@ -26,7 +26,7 @@ from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
     from store.delta.batch import AppendResult
-    from store.types import I32, U64
+    from store.types import I32, I64, U64
 
 _BEHAVIORS = {
     "item": np.uint64,
@@ -38,7 +38,7 @@ _BEHAVIORS = {
 }
 _PAIRS = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
 """What is said of each retrieved behavior of each candidate."""
-_ABOUT = ("num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
+_ABOUT = ("num_newest", "num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
 """What is said of a whole answer."""
 
 
@@ -51,6 +51,7 @@ def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchR
         candidates=candidates_to_proto(request.candidates),
         top_k=pb.TopK(hard=top_k.hard, soft=top_k.soft, recent=top_k.recent),
         request_id=request_id,
+        newest=request.newest,
         with_names=request.with_names,
         behavior_fields=request.behavior_fields,
     )
@@ -71,6 +72,7 @@ def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
             soft=message.top_k.soft if message.top_k.HasField("soft") else None,
             recent=message.top_k.recent if message.top_k.HasField("recent") else None,
         ),
+        newest=message.newest,
         with_names=message.with_names,
         behavior_fields=tuple(message.behavior_fields),
     )
@@ -105,6 +107,8 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
     union = len(behaviors)
     if pairs and not 0 <= int(index.min()) <= int(index.max()) < union:
         raise InputError(f"index: must lie in 0 .. {union - 1}")
+    if message.num_newest > union:
+        raise InputError(f"num_newest: {message.num_newest} of {union} behaviors")
     return SearchResult(
         behaviors=behaviors,
         vocabulary=vocabulary_from_proto(message.vocabulary),
@@ -112,7 +116,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         index=index,
         **decode_columns("", message, _PAIRS, pairs),
         **same_fields(message, _ABOUT),
-        same_as=_same_as(message, num_candidates),
+        same_as=_same_as(message, offsets),
         statistics=_statistics_from_proto(message.statistics, num_candidates),
         candidate_category=decode_column("candidate_category", message.candidate_category, np.uint64, num_candidates),
         candidate_fields=fields_from_proto("candidate", message.candidate_fields, num_candidates),
@@ -122,12 +126,16 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
     )
 
 
-def _same_as(message: pb.SearchResponse, num_candidates: int) -> I32:
+def _same_as(message: pb.SearchResponse, offsets: I64) -> I32:
+    itself = np.arange(len(offsets) - 1, dtype=np.int32)
     if not message.HasField("same_as"):  # a search stage of an earlier version
-        return np.arange(num_candidates, dtype=np.int32)
-    same_as: I32 = decode_column("same_as", message.same_as, np.int32, num_candidates)
-    if bool(np.any(same_as < 0)) or bool(np.any(same_as > np.arange(num_candidates))):
-        raise InputError("same_as: must name a candidate before this one, or itself")
+        return itself
+    same_as: I32 = decode_column("same_as", message.same_as, np.int32, len(itself))
+    if bool(np.any(same_as < 0)) or bool(np.any(same_as > itself)) or bool(np.any(same_as[same_as] != same_as)):
+        raise InputError("same_as: must name the first candidate of its list, before this one or itself")
+    lengths = np.diff(offsets)
+    if bool(np.any(lengths[same_as] != lengths)):
+        raise InputError("same_as: must name a candidate with a list of the same length")
     return same_as
 
 

@@ -142,14 +142,14 @@ def test_evaluation_scores_as_ranking_does(grown, searcher, tmp_path):
     (tmp_path / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bundle = load_bundle(grown.bundle)
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
-    examples = retrieve_examples(impressions, bundle.schema, searcher, bundle.encoder)
+    examples = retrieve_examples(impressions, bundle.schema, bundle.network_config.preset, searcher, bundle.encoder)
     logits = logits_of(bundle.network, examples, impressions)
     offline = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
     for rows, request in requests_of(impressions, bundle.schema):
         expected = Ranker(bundle, Renamed(searcher)).rank(request).probability
         np.testing.assert_allclose(offline[rows], expected, atol=SAME, rtol=0)
     with pytest.raises(SearchUnavailableError, match="nobody says"):
-        retrieve_examples(impressions, bundle.schema, Unhelpful(searcher), bundle.encoder)
+        retrieve_examples(impressions, bundle.schema, bundle.network_config.preset, Unhelpful(searcher), bundle.encoder)
 
 
 class Earlier(search_pb2_grpc.SearchServiceServicer):

@@ -70,12 +70,12 @@ def test_scores_do_tell_candidates_apart(ranker):
 )
 def test_a_score_does_not_move_with_the_other_requests_of_a_batch(ranker, users, data):
     """I8 in training and evaluation, where requests of several users, long and empty ones, stand in one batch."""
-    encoded = []
+    encoded, newest = [], ranker.bundle.network_config.preset.newest_read
     for user in users:
         names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5))
         days = data.draw(st.integers(0, 45))
         request = request_for(user, *names, as_of_ms=AS_OF_MS - days * DAY_MS)
-        encoded.append(ranker.bundle.encoder.encode(request, ranker.retriever.search(request.query())))
+        encoded.append(ranker.bundle.encoder.encode(request, ranker.retriever.search(request.query(newest=newest))))
     network = ranker.bundle.network
     with torch.inference_mode():
         together = network(collate(encoded)).logit_BT
@@ -125,7 +125,9 @@ def test_library_grpc_and_offline_evaluation_give_the_same_scores(world, ranker,
     (tmp_path / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bundle = ranker.bundle
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
-    examples = retrieve_examples(impressions, bundle.schema, ranker.retriever, bundle.encoder)
+    examples = retrieve_examples(
+        impressions, bundle.schema, bundle.network_config.preset, ranker.retriever, bundle.encoder
+    )
     logits = logits_of(bundle.network, examples, impressions)
     offline = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
     assert np.isnan(impressions.labels[:, 1]).all()

@@ -137,6 +137,7 @@ def configs(draw: st.DrawFn) -> SearchConfig:
             "soft": {"top_k": draw(st.integers(0, 8)), "time_term": draw(time_terms)},
             "recent": {"top_k": draw(st.integers(0, 4))},
             "statistics": {"levels": draw(st.integers(1, 5))},
+            "limits": {"max_newest": draw(st.sampled_from([0, 2, 1000]))},
         }
     )
 
@@ -157,6 +158,7 @@ def requests(draw: st.DrawFn) -> SearchRequest:
         ),
         as_of_ms=draw(st.integers(1, 14)),
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
+        newest=draw(st.sampled_from([0, 1, 3, 100])),
         behavior_fields=draw(st.sampled_from([(), ("device",), ("stars", "device")])),
     )
 
@@ -253,6 +255,21 @@ def test_a_list_depends_on_its_candidate_alone(seed, coarse, data):
         assert listed(alone, 0) == listed(together, at)
         np.testing.assert_array_equal(alone.statistics.count[0], together.statistics.count[at])
         np.testing.assert_array_equal(alone.statistics.age_ms[0], together.statistics.age_ms[at])
+
+
+def test_the_newest_behaviors_are_the_same_whatever_the_candidates():
+    """I8: what reads the user as one sequence reads nothing that another candidate retrieved."""
+    config = SearchConfig.model_validate({"soft": {"top_k": 5}, "recent": {"top_k": 2}, "limits": {"max_newest": 40}})
+    with opened(large_world(3, 200, 90, 8, coarse=False)) as (store, index):
+        searcher = Searcher(store, index, config)
+        answers = [searcher.search(request_of(1, candidates_of([item]), newest=50)) for item in (1001, 1040, 5001)]
+        nothing_asked = searcher.search(request_of(1, candidates_of([1001])))
+    newest = [(a.behaviors.item[-40:].tolist(), a.behaviors.timestamp_ms[-40:].tolist()) for a in answers]
+    assert [a.num_newest for a in answers] == [40] * 3
+    assert newest[0] == newest[1] == newest[2]
+    assert len({len(a.behaviors) for a in answers}) > 1, "beside the newest the unions differ"
+    assert nothing_asked.num_newest == 0
+    assert len(nothing_asked.behaviors) == len(np.unique(nothing_asked.index)) < 40
 
 
 @settings(SLOW, max_examples=25)

@@ -107,6 +107,8 @@ def make_request(lengths, *, num_behaviors: int = 12, seed: int = 0) -> EncodedR
         match_level=joined(levels, np.uint8),
         source=joined(sources, np.uint8),
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        same_as=np.array([list(lengths).index(length) for length in lengths], np.int32),
+        num_newest=num_behaviors,
         candidate_node=draw.integers(1, len(_ROW), count).astype(np.int32),
         categorical=np.stack([draw.integers(0, 5, count), stock, user, user], axis=1).astype(np.int32),
         multi_valued=(draw_lists(draw, count, 8), draw_lists(draw, 1, 7)[np.zeros(count, np.int64)]),

@@ -109,6 +109,7 @@ def search_requests(draw: st.DrawFn) -> SearchRequest:
         as_of_ms=draw(times),
         candidates=asked,
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
+        newest=draw(st.integers(0, 2**32 - 1)),
         with_names=draw(st.booleans()),
         behavior_fields=tuple(draw(st.lists(words, max_size=3))),
     )
@@ -157,7 +158,9 @@ def statistics(draw: st.DrawFn, num_candidates: int) -> MatchStatistics:
 def search_results(draw: st.DrawFn) -> SearchResult:
     num_candidates, union = draw(st.integers(0, 3)), draw(st.integers(0, 4))
     offsets = draw(ragged(num_candidates)) if union else np.zeros(num_candidates + 1, np.int64)
-    pairs = int(offsets[-1])
+    pairs, lengths = int(offsets[-1]), np.diff(offsets).tolist()
+    first = [lengths.index(length) for length in lengths]
+    same_as = draw(st.sampled_from([first, range(num_candidates)]))
     names = st.builds(
         Names,
         behavior_items=st.tuples(*[words] * union),
@@ -174,11 +177,12 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         score=draw(numbers(pairs)),
         match_level=draw(codes(np.uint8, pairs)),
         source=draw(codes(np.uint8, pairs)),
-        same_as=(draw(codes(np.uint32, num_candidates)) % np.arange(1, num_candidates + 1)).astype(np.int32),
+        same_as=np.array(same_as, np.int32),
         statistics=draw(statistics(num_candidates)),
         candidate_category=draw(id_column(num_candidates)),
         candidate_fields=draw(side_info(num_candidates)),
         user_fields=draw(side_info(1)),
+        num_newest=draw(st.integers(0, union)),
         num_behaviors=draw(st.integers(0, 2**32 - 1)),
         num_unknown_items=draw(st.integers(0, 2**32 - 1)),
         store_generation=draw(words),

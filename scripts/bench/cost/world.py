@@ -96,6 +96,8 @@ def make_request(draw: np.random.Generator, length: int, num_candidates: int, nu
         match_level=np.tile(draw.choice([0, 1, 2, 3, 255], length), num_candidates).astype(np.uint8),
         source=np.tile(sources, num_candidates).astype(np.uint8),
         offsets=np.arange(num_candidates + 1, dtype=np.int64) * length,
+        same_as=np.zeros(num_candidates, np.int32),
+        num_newest=length,
         candidate_node=draw.integers(1 + _CATEGORIES, num_rows, num_candidates).astype(np.int32),
         categorical=np.stack([brand, np.full(num_candidates, 3)], axis=1).astype(np.int32),
         dense=draw.normal(size=(num_candidates, num_dense)).astype(np.float32),

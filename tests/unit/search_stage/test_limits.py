@@ -15,13 +15,13 @@ LIMITS = {"max_candidates": 3, "max_covers": 2, "max_categories": 2, "max_entrie
 CONFIG = SearchConfig.model_validate({"limits": LIMITS})
 
 
-def request(num_candidates=1, covers=0, more=0, as_of_ms=NOW_MS, **top_k):
+def request(num_candidates=1, covers=0, more=0, as_of_ms=NOW_MS, newest=0, **top_k):
     candidates = candidates_of(
         [1] * num_candidates,
         covers=[[7] * covers] + [[]] * (num_candidates - 1),
         more=[[7] * more] + [[]] * (num_candidates - 1),
     )
-    return request_of(1, candidates, as_of_ms, TopK(**top_k))
+    return request_of(1, candidates, as_of_ms, TopK(**top_k), newest=newest)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def request(num_candidates=1, covers=0, more=0, as_of_ms=NOW_MS, **top_k):
         ({"as_of_ms": NOW_MS + 5000}, {"as_of_ms": NOW_MS + 5001}, "as_of_ms: 1005001 is over 5 s ahead"),
         ({"as_of_ms": 1}, {"as_of_ms": 0}, "as_of_ms: must be positive"),
         ({"hard": 0}, {"hard": -1}, "top_k.hard: must be 0 or more"),
+        ({"newest": 10**9}, {"newest": -1}, "newest: must be 0 or more"),
     ],
 )
 def test_a_limit_allows_itself_and_nothing_more(allowed, refused, message):

@@ -88,9 +88,16 @@ def test_a_pair_of_no_behavior_is_refused(row):
         result_from_proto(received, NUM_CANDIDATES)
 
 
-@pytest.mark.parametrize("same_as", [[0, 2, 2], [0, 1, -1]])
-def test_a_list_that_equals_a_later_one_is_refused(same_as):
+@pytest.mark.parametrize("same_as", [[0, 2, 2], [0, 1, -1], [0, 0, 2], [0, 0, 1]])
+def test_a_list_that_equals_none_before_it_is_refused(same_as):
     received = result_to_proto(answer())
     received.same_as.data = np.array(same_as, "<i4").tobytes()
     with pytest.raises(InputError, match=r"^same_as: "):
+        result_from_proto(received, NUM_CANDIDATES)
+
+
+def test_more_newest_behaviors_than_were_answered_are_refused():
+    received = result_to_proto(answer())
+    received.num_newest = NUM_BEHAVIORS + 1
+    with pytest.raises(InputError, match=r"^num_newest: "):
         result_from_proto(received, NUM_CANDIDATES)

@@ -59,6 +59,7 @@ class SearchRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     WITH_NAMES_FIELD_NUMBER: builtins.int
     BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
+    NEWEST_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -69,6 +70,10 @@ class SearchRequest(google.protobuf.message.Message):
     """Echoed in logs. Default: the server makes one."""
     with_names: builtins.bool
     """Also answer the names of behaviors and candidates, for reports. Default: false."""
+    newest: builtins.int
+    """Newest behaviors of the user to answer besides, whatever the candidates; beyond the server's limit, so many.
+    Default: 0.
+    """
     @property
     def candidates(self) -> protos.lookback.columns.v1.columns_pb2.Candidates:
         """What to retrieve for. Required."""
@@ -91,9 +96,10 @@ class SearchRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         with_names: builtins.bool = ...,
         behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
+        newest: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["candidates", b"candidates", "top_k", b"top_k"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "candidates", b"candidates", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "candidates", b"candidates", "newest", b"newest", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
 
 global___SearchRequest = SearchRequest
 
@@ -274,6 +280,7 @@ class SearchResponse(google.protobuf.message.Message):
     INDEX_MODEL_FIELD_NUMBER: builtins.int
     BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     NUM_UNKNOWN_ITEMS_FIELD_NUMBER: builtins.int
+    NUM_NEWEST_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -284,6 +291,10 @@ class SearchResponse(google.protobuf.message.Message):
     """Name of the model generation whose attention vectors the index holds; empty = none loaded."""
     num_unknown_items: builtins.int
     """Candidates whose item the store does not know."""
+    num_newest: builtins.int
+    """The last so many of `behaviors` are the user's newest, without a gap: as many as the request asked for, unless
+    there are fewer or the server's limit is lower.
+    """
     @property
     def behaviors(self) -> global___Behaviors:
         """The union of what was retrieved, U behaviors."""
@@ -364,9 +375,10 @@ class SearchResponse(google.protobuf.message.Message):
         index_model: builtins.str = ...,
         behavior_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         num_unknown_items: builtins.int = ...,
+        num_newest: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_newest", b"num_newest", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
