@@ -10,10 +10,12 @@ from search_stage.hard.interval_kernels import climb, find_intervals, lower_boun
 from search_stage.kernels.compiled import kernel, kernel_inline, kernel_no_refcount
 
 if TYPE_CHECKING:
-    from store.types import I32, I64, U32
+    from store.types import I32, I64, U32, U64
 
 _NODES_AT_ONCE = 128
 """Own nodes that are searched together."""
+_SEARCH_COST = 16
+"""A search for a node in one section, in rows whose nodes are noted: what notes them all spares searches in vain."""
 
 
 class HistoryRows(NamedTuple):
@@ -30,16 +32,20 @@ class HistoryRows(NamedTuple):
 
 
 class CandidateNodes(NamedTuple):
-    """The nodes of candidates, in two ragged lists."""
+    """The nodes of candidates: their categories in a ragged list, and those of level 0."""
 
     category: U32
     """Known categories, a candidate's main one first. (X,)"""
     category_offsets: I64
     """(C + 1,)"""
-    own: U32
-    """Nodes of level 0, no duplicates within a candidate. (M,)"""
-    own_offsets: I64
-    """(C + 1,)"""
+    item: U32
+    """Node of each ad. (C,)"""
+    product: U32
+    """Nodes of covered products, each candidate's ascending, distinct, and none the ad's own. Read-only. (P,)"""
+    product_start: I64
+    """Where each candidate's products start. (C,)"""
+    product_stop: I64
+    """And end. (C,)"""
 
 
 class Intervals(NamedTuple):
@@ -106,6 +112,7 @@ def find_rows(
 @kernel
 def _find_own(rows: HistoryRows, candidates: CandidateNodes, intervals: Intervals, unmapped: int) -> OwnRows:
     """Finds the rows of own nodes, many together; nodes from `unmapped` on have no rows for this purpose."""
+    owns, offsets = _own_nodes(rows, candidates, unmapped)
     room = _NODES_AT_ONCE * (len(rows.section_start) - 1)
     searches = _Searches(
         np.empty(room, np.int64),
@@ -114,10 +121,10 @@ def _find_own(rows: HistoryRows, candidates: CandidateNodes, intervals: Interval
         np.empty(room, np.int64),
         np.empty(room, np.int64),
     )
-    start, count = np.zeros(len(candidates.own_offsets), np.int64), 0
+    start, count = np.zeros(len(offsets), np.int64), 0
     section_of, low, high = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    for begin in range(0, len(candidates.own), _NODES_AT_ONCE):
-        found = _search_own(rows, candidates, intervals, unmapped, begin, searches)
+    for begin in range(0, len(owns), _NODES_AT_ONCE):
+        found = _search_own(rows, owns, offsets, intervals, begin, searches)
         if count + found > len(low):
             section_of = np.concatenate((section_of, np.empty(count + room, np.int64)))
             low = np.concatenate((low, np.empty(count + room, np.int64)))
@@ -130,23 +137,57 @@ def _find_own(rows: HistoryRows, candidates: CandidateNodes, intervals: Interval
     return OwnRows(np.cumsum(start), section_of[:count].copy(), low[:count].copy(), high[:count].copy())
 
 
+@kernel
+def _own_nodes(rows: HistoryRows, candidates: CandidateNodes, unmapped: int) -> tuple[U32, I64]:
+    """Gives the known nodes of level 0 of each candidate, where they are many only those that occur in the history.
+
+    Returns:
+        Nodes, one candidate's after another; where each candidate's start, and the end, (C + 1,).
+    """
+    count = len(candidates.item)
+    offsets, room = np.zeros(count + 1, np.int64), count
+    for at in range(count):
+        room += candidates.product_stop[at] - candidates.product_start[at]
+    is_few = room * (len(rows.section_start) - 1) * _SEARCH_COST < len(rows.node) + (unmapped >> 6)
+    seen = np.zeros(0 if is_few else (unmapped >> 6) + 1, np.uint64)
+    if not is_few:
+        for row in range(len(rows.node)):
+            seen[rows.node[row] >> 6] |= np.uint64(1) << np.uint64(rows.node[row] & 63)
+    nodes, end = np.empty(room, np.uint32), 0
+    for at in range(count):
+        if candidates.item[at] < unmapped:
+            end = _add_node(nodes, end, candidates.item[at], seen)
+        for product in range(candidates.product_start[at], candidates.product_stop[at]):
+            end = _add_node(nodes, end, candidates.product[product], seen)
+        offsets[at + 1] = end
+    return nodes[:end], offsets
+
+
+@kernel_inline
+def _add_node(nodes: U32, end: int, node: np.uint32, seen: U64) -> int:
+    """Adds a node unless it is not among those seen; gives the new end."""
+    nodes[end] = node
+    if len(seen) == 0:
+        return end + 1
+    return end + int(np.int64(seen[node >> 6] >> np.uint64(node & 63) & np.uint64(1)))
+
+
 @kernel_no_refcount
 def _search_own(
     rows: HistoryRows,
-    candidates: CandidateNodes,
+    nodes: U32,
+    offsets: I64,
     intervals: Intervals,
-    unmapped: int,
     begin: int,
     searches: _Searches,
 ) -> int:
     """Searches for some own nodes from `begin` on; puts what is found in front and gives its number."""
-    node, rank, cut, nodes, offsets = rows.node, rows.rank, rows.cut, candidates.own, candidates.own_offsets
+    node, rank, cut = rows.node, rows.rank, rows.cut
     count, found, candidate = 0, 0, int(np.searchsorted(offsets, begin, "right")) - 1
     for at in range(begin, min(begin + _NODES_AT_ONCE, len(nodes))):
         while offsets[candidate + 1] <= at:
             candidate += 1
-        if nodes[at] < unmapped:
-            count = _add_searches(nodes[at], candidate, rows.section_start, intervals, searches, count)
+        count = _add_searches(nodes[at], candidate, rows.section_start, intervals, searches, count)
     lower_bounds(node, searches.value[:count], searches.first[:count], searches.stop[:count])
     for at in range(count):
         own, row, stop = searches.value[at], searches.first[at], searches.stop[at]

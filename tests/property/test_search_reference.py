@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from search_stage import SearchConfig, Searcher
 from search_stage.reference import reference_search
+from store.behavior_store import BehaviorStore
+from store.live_writer import LiveWriter
 from store.retrieval import SearchRequest, TopK
 from store.types import NO_ID
+from tests.worlds.appends import batch
+from tests.worlds.appends import event as event_of
 from tests.worlds.search import (
     World,
     assert_equal_results,
@@ -20,6 +24,7 @@ from tests.worlds.search import (
     candidates_of,
     listed,
     opened,
+    publish,
     request_of,
 )
 
@@ -180,6 +185,36 @@ def test_search_equals_its_reference(world, config, asked, with_index):
                 expected = reference_search(snapshot, index, config, request)
             event(f"behaviors listed: {min(len(result.index) // 10, 5)}0 or more")
             assert_equal_results(result, expected)
+
+
+@settings(SLOW, max_examples=25)
+@given(
+    world=worlds(),
+    other=worlds(),
+    config=configs(),
+    asked=st.lists(requests(), min_size=1, max_size=3),
+    live=st.lists(behaviors(), min_size=1, max_size=8),
+)
+def test_search_equals_its_reference_on_live_events_and_after_a_swap(world, other, config, asked, live):
+    """What is prepared of a pair of generations is of the pair that answers."""
+    with opened(world) as (store, _):
+        with LiveWriter(store) as writer:
+            writer.append(batch(*map(live_event, live)))
+        with BehaviorStore.open(store.root) as again:
+            searcher = Searcher(again, config=config)
+            for swap in (False, True):
+                if swap:
+                    publish(other, store.root.parent)
+                    assert searcher.reload()
+                for request in asked:
+                    result = searcher.search(request)
+                    with again.snapshot() as snapshot:
+                        assert_equal_results(result, reference_search(snapshot, None, config, request))
+
+
+def live_event(row: dict[str, Any]) -> dict[str, Any]:
+    named = {name: row[name] for name in ("user", "item", "domain", "action", "scene")}
+    return event_of(time=row["timestamp_ms"], category=NO_ID if row["category"] is None else row["category"], **named)
 
 
 def large_world(seed: int, num_rows: int, num_items: int, dim: int, coarse: bool) -> World:

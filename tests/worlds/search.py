@@ -52,20 +52,24 @@ def write_export(folder: Path, categories: dict[int, Sequence[float]], items: di
     return folder / "attention.safetensors"
 
 
+def publish(world: World, folder: Path) -> Path:
+    """Ingests a world as a store under a folder, or as its next generation; gives the root."""
+    return build_store(
+        folder,
+        behaviors=world.behaviors,
+        taxonomy=world.taxonomy,
+        bridges=world.bridges,
+        items=world.items,
+        users=world.users,
+    )
+
+
 @contextmanager
 def opened(world: World) -> Iterator[tuple[BehaviorStore, IndexGeneration | None]]:
     """Ingests a world, builds its index where it has vectors, and opens both, in a folder that goes away again."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = build_store(
-            folder,
-            behaviors=world.behaviors,
-            taxonomy=world.taxonomy,
-            bridges=world.bridges,
-            items=world.items,
-            users=world.users,
-        )
-        with BehaviorStore.open(root) as store:
+        with BehaviorStore.open(publish(world, folder)) as store:
             index = None
             if world.category_vectors is not None and world.item_vectors is not None:
                 export = write_export(folder / "model", world.category_vectors, world.item_vectors)
