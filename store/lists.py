@@ -111,7 +111,7 @@ def check_offsets(name: str, offsets: I64, num_lists: int, num_values: int) -> N
     """
     if offsets.shape != (num_lists + 1,):
         raise InputError(f"{name}: expected {num_lists + 1} offsets, got shape {offsets.shape}")
-    if int(offsets[0]) != 0 or int(offsets[-1]) != num_values:
+    if offsets[0] != 0 or offsets[-1] != num_values:
         raise InputError(f"{name}: must run from 0 to {num_values}, runs from {offsets[0]} to {offsets[-1]}")
-    if bool(np.any(offsets[1:] < offsets[:-1])):
+    if (offsets[1:] < offsets[:-1]).any():
         raise InputError(f"{name}: must not descend")

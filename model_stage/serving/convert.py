@@ -8,11 +8,12 @@ from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, Ra
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from serving.wire.columns import (
     candidates_from_proto,
-    candidates_to_proto,
     decode_column,
     encode_column,
     fields_from_proto,
-    fields_to_proto,
+    put_candidates,
+    put_columns,
+    put_fields,
     same_fields,
 )
 
@@ -42,27 +43,30 @@ def request_from_proto(message: pb.RankRequest) -> RankRequest:
 
 def request_to_proto(request: RankRequest, request_id: str = "") -> pb.RankRequest:
     """Gives the message of a request."""
-    return pb.RankRequest(
-        user=request.user,
-        as_of_ms=request.as_of_ms,
-        candidates=candidates_to_proto(request.candidates),
-        candidate_fields=fields_to_proto(request.candidate_fields),
-        targets=request.targets,
-        user_fields=fields_to_proto(request.user_fields),
-        context_fields=fields_to_proto(request.context_fields),
-        request_id=request_id,
-    )
+    message = pb.RankRequest()
+    put_request(message, request, request_id)
+    return message
+
+
+def put_request(message: pb.RankRequest, request: RankRequest, request_id: str) -> None:
+    """Writes a request into its message."""
+    message.user = request.user
+    message.as_of_ms = request.as_of_ms
+    message.request_id = request_id
+    message.targets.extend(request.targets)
+    put_candidates(message.candidates, request.candidates)
+    put_fields(message.candidate_fields, request.candidate_fields)
+    put_fields(message.user_fields, request.user_fields)
+    put_fields(message.context_fields, request.context_fields)
 
 
 def result_to_proto(result: RankResult) -> pb.RankResponse:
     """Gives the message of a ranking."""
-    return pb.RankResponse(
-        targets=result.targets,
-        probability=encode_column(result.probability),
-        num_retrieved=encode_column(result.num_retrieved),
-        versions=_versions_to_proto(result.versions),
-        **same_fields(result, _RESULT),
+    message = pb.RankResponse(
+        targets=result.targets, versions=_versions_to_proto(result.versions), **same_fields(result, _RESULT)
     )
+    put_columns(message, result, ("probability", "num_retrieved"))
+    return message
 
 
 def result_from_proto(message: pb.RankResponse) -> RankResult:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from model_stage.errors import ModelError, RankingUnavailableError
-from model_stage.serving.convert import explanation_from_proto, request_to_proto, result_from_proto
+from model_stage.serving.convert import explanation_from_proto, put_request, request_to_proto, result_from_proto
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from serving.deadline import Deadline
@@ -59,7 +59,8 @@ class RankClient(Closing):
         Raises:
             ModelError: As `rank`; also RankingUnavailableError when the service has no search stage to ask.
         """
-        message = pb.ExplainRequest(request=request_to_proto(request, request_id), candidate=candidate)
+        message = pb.ExplainRequest(candidate=candidate)
+        put_request(message.request, request, request_id)
         try:
             return explanation_from_proto(self._stub.Explain(message, timeout=_remaining_s(deadline)))
         except grpc.RpcError as error:

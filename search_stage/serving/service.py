@@ -158,12 +158,13 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         with self._store.snapshot() as snapshot:
             # One more than the page holds, to know whether there is another page.
             page = snapshot.user(request.user).history(as_of_ms=as_of_ms, limit=size + 1, skip=skip)
-            return pb.GetHistoryResponse(
-                behaviors=wire.behaviors_to_proto(_newest_first(page, size)),
-                vocabulary=wire.vocabulary_to_proto(snapshot.vocabulary),
+            answer = pb.GetHistoryResponse(
                 next_page_token=_next_token(page.timestamp_ms, as_of_ms, skip) if len(page) > size else "",
                 store_generation=snapshot.generation,
             )
+            wire.put_behaviors(answer.behaviors, _newest_first(page, size))
+            wire.put_vocabulary(answer.vocabulary, snapshot.vocabulary)
+            return answer
 
     def GetAncestors(self, request: pb.GetAncestorsRequest, context: grpc.ServicerContext) -> pb.GetAncestorsResponse:  # noqa: N802
         """Reads what stands above some categories."""

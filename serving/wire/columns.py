@@ -14,10 +14,10 @@ from store.retrieval import Candidates
 from store.types import NO_ID, AnyArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     import grpc
-    import numpy.typing as npt
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 REFUSED_FIELD = "lookback-refused-field-bin"
 """Key of the trailing metadata in which a `RefusedField` travels."""
@@ -32,20 +32,40 @@ _CODES: dict[np.dtype[Any], pb.DType.ValueType] = {
     np.dtype("<f4"): pb.D_TYPE_FLOAT32,
 }
 _NAMES = {code: dtype.name.upper() for dtype, code in _CODES.items()}
-_CANDIDATES = ("item", "category", "covers", "covers_offsets")
-_MORE = ("more_categories", "more_offsets")
+_WIRE = {dtype.type: (dtype, code, dtype.itemsize, dtype.kind == "f") for dtype, code in _CODES.items()}
+"""Of a type of values: how they travel, and what is to be known to check them."""
+_HELD = {_CODES[each.dtype]: each for each in VALUE_TYPES.values()}
+"""Types of side-info with one value each, by how their values travel."""
 
 
-def encode_column(array: AnyArray) -> pb.Column:
-    """Gives the wire type and the little-endian bytes of an array (flattened in C order)."""
+def put_column(column: pb.Column, array: AnyArray) -> None:
+    """Writes the wire type and the little-endian bytes of an array (flattened in C order) into a column of a message.
+
+    Into the message where it is to stay: protobuf copies, by way of its bytes, every message that another one is made
+    with.
+    """
     code = _CODES.get(array.dtype)
     if code is None:
         little = array.dtype.newbyteorder("<")
         code, array = _CODES[little], array.astype(little)
-    return pb.Column(dtype=code, data=array.tobytes())
+    column.dtype = code
+    column.data = array.tobytes()
 
 
-def decode_column(name: str, column: pb.Column, expected: npt.DTypeLike, length: int | None = None) -> AnyArray:
+def encode_column(array: AnyArray) -> pb.Column:
+    """Gives an array as a message of its own: for those that a copy more does not matter to."""
+    column = pb.Column()
+    put_column(column, array)
+    return column
+
+
+def put_columns(message: object, holder: object, names: Iterable[str]) -> None:
+    """Writes an object's columns into the fields of its message that have the same names."""
+    for name in names:
+        put_column(getattr(message, name), getattr(holder, name))
+
+
+def decode_column(name: str, column: pb.Column, expected: type[np.generic], length: int | None = None) -> AnyArray:
     """Gives a read-only array over the bytes of a column, after checking them.
 
     Args:
@@ -58,27 +78,22 @@ def decode_column(name: str, column: pb.Column, expected: npt.DTypeLike, length:
         InputError: Another type than expected, a byte count that is no multiple of the element size, another
             length than expected, or a floating-point value that is not finite. The message names the field.
     """
-    dtype = np.dtype(expected).newbyteorder("<")
-    code = _CODES[dtype]
+    dtype, code, item_bytes, is_float = _WIRE[expected]
+    data = column.data
     if column.dtype != code:
         raise InputError(f"{name}: dtype must be {_NAMES[code]}, is {_NAMES.get(column.dtype, str(column.dtype))}")
-    if len(column.data) % dtype.itemsize:
-        raise InputError(f"{name}: {len(column.data)} bytes are no whole number of {_NAMES[code]} values")
-    array = np.frombuffer(column.data, dtype=dtype)
+    if len(data) % item_bytes:
+        raise InputError(f"{name}: {len(data)} bytes are no whole number of {_NAMES[code]} values")
+    array = np.frombuffer(data, dtype)
     if length is not None and len(array) != length:
         raise InputError(f"{name}: expected {length} values, got {len(array)}")
-    if dtype.kind == "f" and not bool(np.isfinite(array).all()):
+    if is_float and not np.isfinite(array).all():
         raise InputError(f"{name}: every value must be finite")
     return array
 
 
-def encode_columns(holder: object, names: Iterable[str]) -> dict[str, Any]:
-    """Gives the messages of an object's columns, for the fields of its own message that have the same names."""
-    return {name: encode_column(getattr(holder, name)) for name in names}
-
-
 def decode_columns(
-    prefix: str, message: object, types: Mapping[str, npt.DTypeLike], length: int | None = None
+    prefix: str, message: object, types: Mapping[str, type[np.generic]], length: int | None = None
 ) -> dict[str, Any]:
     """Gives several columns of a message, by name; without `length` they must be as long as the first.
 
@@ -97,22 +112,25 @@ def same_fields(holder: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(holder, name) for name in names}
 
 
-def encode_field(name: str, values: FieldColumn) -> pb.NamedColumn:
-    """Gives the message of a side-info field, whose missing values are `NO_ID`, NaN or an empty list.
+def put_field(message: pb.NamedColumn, values: FieldColumn) -> None:
+    """Writes the values of a side-info field, whose missing values are `NO_ID`, NaN or an empty list, into its message.
 
     A missing value travels as 0 with a presence byte of 0, because a number on the wire is always finite. Presence is
     empty when nothing is missing, and for lists.
     """
     if isinstance(values, Lists):
-        return pb.NamedColumn(name=name, values=encode_column(values.values), offsets=encode_column(values.offsets))
+        put_column(message.values, values.values)
+        put_column(message.offsets, values.offsets)
+        return
     given = value_type_of(values).given(values)
-    present = b"" if bool(given.all()) else given.astype(np.uint8).tobytes()
-    encoded = encode_column(np.where(given, values, values.dtype.type(0)))
-    return pb.NamedColumn(name=name, values=encoded, present=present)
+    if not given.all():
+        message.present = given.tobytes()
+        values = np.where(given, values, values.dtype.type(0))
+    put_column(message.values, values)
 
 
 def decode_field(name: str, column: pb.NamedColumn, length: int) -> FieldColumn:
-    """Gives a side-info field as `encode_field` took it.
+    """Gives a side-info field as `put_field` took it.
 
     Args:
         name: Field name for the error message.
@@ -126,8 +144,8 @@ def decode_field(name: str, column: pb.NamedColumn, length: int) -> FieldColumn:
     if column.HasField("offsets"):
         return _decode_lists(name, column, length)
     # A column of neither type is refused as one that is no number.
-    held = next((each for each in VALUE_TYPES.values() if _CODES[each.dtype] == column.values.dtype), NUMBER)
-    values = decode_column(name, column.values, held.dtype, length)
+    held = _HELD.get(column.values.dtype, NUMBER)
+    values = decode_column(name, column.values, held.dtype.type, length)
     present = column.present
     if not present:
         return values
@@ -145,9 +163,10 @@ def _decode_lists(name: str, column: pb.NamedColumn, length: int) -> IdLists:
     return Lists(values=values, offsets=offsets)
 
 
-def fields_to_proto(fields: Mapping[str, FieldColumn]) -> Iterator[pb.NamedColumn]:
-    """Gives the messages of side-info fields by name."""
-    return (encode_field(name, values) for name, values in fields.items())
+def put_fields(columns: RepeatedCompositeFieldContainer[pb.NamedColumn], fields: Mapping[str, FieldColumn]) -> None:
+    """Writes side-info fields by name into a list of a message."""
+    for name, values in fields.items():
+        put_field(columns.add(name=name), values)
 
 
 def fields_from_proto(
@@ -178,10 +197,13 @@ def fields_from_proto(
     return fields
 
 
-def candidates_to_proto(candidates: Candidates) -> pb.Candidates:
-    """Gives the message of candidates."""
-    has_more = len(candidates.more_offsets) > 0
-    return pb.Candidates(**encode_columns(candidates, _CANDIDATES + _MORE if has_more else _CANDIDATES))
+def put_candidates(message: pb.Candidates, candidates: Candidates) -> None:
+    """Writes candidates into their message; columns that say nothing are left out."""
+    put_columns(message, candidates, ("item", "category"))
+    if len(candidates.covers):
+        put_columns(message, candidates, ("covers", "covers_offsets"))
+    if len(candidates.more_offsets):
+        put_columns(message, candidates, ("more_categories", "more_offsets"))
 
 
 def candidates_from_proto(message: pb.Candidates) -> Candidates:

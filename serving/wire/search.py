@@ -9,13 +9,13 @@ import numpy as np
 from protos.lookback.search.v1 import search_pb2 as pb
 from serving.wire.columns import (
     candidates_from_proto,
-    candidates_to_proto,
     decode_column,
     decode_columns,
     encode_column,
-    encode_columns,
     fields_from_proto,
-    fields_to_proto,
+    put_candidates,
+    put_columns,
+    put_fields,
     same_fields,
 )
 from store.errors import InputError
@@ -38,23 +38,28 @@ _BEHAVIORS = {
 }
 _PAIRS = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
 """What is said of each retrieved behavior of each candidate."""
+_LISTS = ("offsets", "index", *_PAIRS, "same_as", "candidate_category")
+_STATISTICS = ("count", "age_ms", "total_count", "total_age_ms")
 _ABOUT = ("num_newest", "num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
 """What is said of a whole answer."""
+_NO_LIMITS = TopK()
 
 
 def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchRequest:
     """Gives the message of a search request."""
-    top_k = request.top_k
-    return pb.SearchRequest(
+    message = pb.SearchRequest(
         user=request.user,
         as_of_ms=request.as_of_ms,
-        candidates=candidates_to_proto(request.candidates),
-        top_k=pb.TopK(hard=top_k.hard, soft=top_k.soft, recent=top_k.recent),
         request_id=request_id,
         newest=request.newest,
         with_names=request.with_names,
         behavior_fields=request.behavior_fields,
     )
+    put_candidates(message.candidates, request.candidates)
+    if request.top_k != _NO_LIMITS:
+        top_k = request.top_k
+        message.top_k.MergeFrom(pb.TopK(hard=top_k.hard, soft=top_k.soft, recent=top_k.recent))
+    return message
 
 
 def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
@@ -67,30 +72,34 @@ def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
         user=message.user,
         as_of_ms=message.as_of_ms,
         candidates=candidates_from_proto(message.candidates),
-        top_k=TopK(
-            hard=message.top_k.hard if message.top_k.HasField("hard") else None,
-            soft=message.top_k.soft if message.top_k.HasField("soft") else None,
-            recent=message.top_k.recent if message.top_k.HasField("recent") else None,
-        ),
+        top_k=_top_k_from_proto(message.top_k) if message.HasField("top_k") else _NO_LIMITS,
         newest=message.newest,
         with_names=message.with_names,
         behavior_fields=tuple(message.behavior_fields),
     )
 
 
+def _top_k_from_proto(message: pb.TopK) -> TopK:
+    return TopK(
+        hard=message.hard if message.HasField("hard") else None,
+        soft=message.soft if message.HasField("soft") else None,
+        recent=message.recent if message.HasField("recent") else None,
+    )
+
+
 def result_to_proto(result: SearchResult) -> pb.SearchResponse:
     """Gives the message of a search result."""
-    return pb.SearchResponse(
-        behaviors=behaviors_to_proto(result.behaviors),
-        vocabulary=vocabulary_to_proto(result.vocabulary),
-        **encode_columns(result, ("offsets", "index", *_PAIRS, "same_as", "candidate_category")),
-        **same_fields(result, _ABOUT),
-        statistics=_statistics_to_proto(result.statistics),
-        candidate_fields=fields_to_proto(result.candidate_fields),
-        user_fields=fields_to_proto(result.user_fields),
-        behavior_fields=fields_to_proto(result.behavior_fields),
-        names=None if result.names is None else _names_to_proto(result.names),
-    )
+    message = pb.SearchResponse(**same_fields(result, _ABOUT))
+    put_behaviors(message.behaviors, result.behaviors)
+    put_vocabulary(message.vocabulary, result.vocabulary)
+    put_columns(message, result, _LISTS)
+    _put_statistics(message.statistics, result.statistics)
+    put_fields(message.candidate_fields, result.candidate_fields)
+    put_fields(message.user_fields, result.user_fields)
+    put_fields(message.behavior_fields, result.behavior_fields)
+    if result.names is not None:
+        _put_names(message.names, result.names)
+    return message
 
 
 def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> SearchResult:
@@ -105,7 +114,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
     check_offsets("offsets", offsets, num_candidates, pairs)
     behaviors = behaviors_from_proto(message.behaviors)
     union = len(behaviors)
-    if pairs and not 0 <= int(index.min()) <= int(index.max()) < union:
+    if pairs and index.view(np.uint32).max() >= union:  # seen so, a negative one is a large one
         raise InputError(f"index: must lie in 0 .. {union - 1}")
     if message.num_newest > union:
         raise InputError(f"num_newest: {message.num_newest} of {union} behaviors")
@@ -131,17 +140,19 @@ def _same_as(message: pb.SearchResponse, offsets: I64) -> I32:
     if not message.HasField("same_as"):  # a search stage of an earlier version
         return itself
     same_as: I32 = decode_column("same_as", message.same_as, np.int32, len(itself))
-    if bool(np.any(same_as < 0)) or bool(np.any(same_as > itself)) or bool(np.any(same_as[same_as] != same_as)):
+    if not np.count_nonzero(same_as != itself):
+        return same_as
+    if np.count_nonzero(same_as.view(np.uint32) > itself.view(np.uint32)) or np.any(same_as[same_as] != same_as):
         raise InputError("same_as: must name the first candidate of its list, before this one or itself")
     lengths = np.diff(offsets)
-    if bool(np.any(lengths[same_as] != lengths)):
+    if np.any(lengths[same_as] != lengths):
         raise InputError("same_as: must name a candidate with a list of the same length")
     return same_as
 
 
-def behaviors_to_proto(behaviors: BehaviorColumns) -> pb.Behaviors:
-    """Gives the message of behaviors, in the order they come in."""
-    return pb.Behaviors(**encode_columns(behaviors, _BEHAVIORS))
+def put_behaviors(message: pb.Behaviors, behaviors: BehaviorColumns) -> None:
+    """Writes behaviors into their message, in the order they come in."""
+    put_columns(message, behaviors, _BEHAVIORS)
 
 
 def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:
@@ -153,9 +164,11 @@ def behaviors_from_proto(message: pb.Behaviors) -> BehaviorColumns:
     return BehaviorColumns(**decode_columns("behaviors.", message, _BEHAVIORS))
 
 
-def vocabulary_to_proto(vocabulary: Vocabulary) -> pb.Vocabulary:
-    """Gives the message of a vocabulary."""
-    return pb.Vocabulary(domains=vocabulary.domains, actions=vocabulary.actions, scenes=vocabulary.scenes)
+def put_vocabulary(message: pb.Vocabulary, vocabulary: Vocabulary) -> None:
+    """Writes a vocabulary into its message."""
+    message.domains.extend(vocabulary.domains)
+    message.actions.extend(vocabulary.actions)
+    message.scenes.extend(vocabulary.scenes)
 
 
 def vocabulary_from_proto(message: pb.Vocabulary) -> Vocabulary:
@@ -163,12 +176,11 @@ def vocabulary_from_proto(message: pb.Vocabulary) -> Vocabulary:
     return Vocabulary(domains=tuple(message.domains), actions=tuple(message.actions), scenes=tuple(message.scenes))
 
 
-def _statistics_to_proto(statistics: MatchStatistics) -> pb.MatchStatistics:
-    return pb.MatchStatistics(
-        streams=[pb.Stream(domain=domain, action=action) for domain, action in statistics.streams],
-        num_levels=statistics.count.shape[1],
-        **encode_columns(statistics, ("count", "age_ms", "total_count", "total_age_ms")),
-    )
+def _put_statistics(message: pb.MatchStatistics, statistics: MatchStatistics) -> None:
+    for domain, action in statistics.streams:
+        message.streams.add(domain=domain, action=action)
+    message.num_levels = statistics.count.shape[1]
+    put_columns(message, statistics, _STATISTICS)
 
 
 def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> MatchStatistics:
@@ -185,11 +197,13 @@ def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> 
     )
 
 
-def _names_to_proto(names: Names) -> pb.Names:
-    return pb.Names(
-        **same_fields(names, ("behavior_items", "behavior_categories", "candidates")),
-        behavior_fields=[pb.FieldNames(field=field, values=each) for field, each in names.behavior_fields.items()],
-    )
+def _put_names(message: pb.Names, names: Names) -> None:
+    message.SetInParent()  # names of nothing are names, too
+    message.behavior_items.extend(names.behavior_items)
+    message.behavior_categories.extend(names.behavior_categories)
+    message.candidates.extend(names.candidates)
+    for field, values in names.behavior_fields.items():
+        message.behavior_fields.add(field=field, values=values)
 
 
 def _names_from_proto(message: pb.Names, num_behaviors: int, num_candidates: int) -> Names:

@@ -19,7 +19,7 @@ from protos.lookback.ranking.v1 import ranking_pb2
 from protos.lookback.search.v1 import search_pb2
 from serving.wire import search as search_wire
 from serving.wire.admin import versions_to_proto
-from serving.wire.columns import encode_column, fields_to_proto, refusal_from_call, refusal_to_metadata
+from serving.wire.columns import encode_column, put_fields, refusal_from_call, refusal_to_metadata
 from store.errors import FieldError, InputError
 from store.retrieval import SearchRequest
 from tests.worlds import wire
@@ -67,8 +67,8 @@ def test_events_survive_the_wire(batch):
         actions=batch.action,
         scenes=batch.scene,
         event_key=encode_column(batch.key),
-        fields=fields_to_proto(batch.fields),
     )
+    put_fields(message.fields, batch.fields)
     got = search_wire.batch_from_proto(search_pb2.AppendRequest.FromString(message.SerializeToString()))
     words = ("domain", "action", "scene")
     assert [list(getattr(got, name)) for name in words] == [getattr(batch, name) for name in words]

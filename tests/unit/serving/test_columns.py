@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 
 from protos.lookback.columns.v1 import columns_pb2 as pb
-from serving.wire.columns import decode_column, decode_field, encode_column, encode_field, fields_from_proto
+from serving.wire.columns import decode_column, decode_field, encode_column, fields_from_proto, put_field
 from store.errors import FieldError, InputError
 from store.lists import Lists
 from store.types import NO_ID
+
+
+def encode_field(name, values):
+    message = pb.NamedColumn(name=name)
+    put_field(message, values)
+    return message
 
 
 def column(dtype, data):
