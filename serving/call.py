@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
+from random import getrandbits
 from typing import TYPE_CHECKING
 
 from serving.deadline import Deadline
@@ -21,12 +21,13 @@ LONGEST_DEADLINE_S = 30.0
 LONGEST_REQUEST_ID = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
     """One request being answered."""
 
-    request_id: str
     deadline: Deadline
+    request_id: str = ""
+    """Empty until the request is read."""
     from_worker: bool = False
     """Whether another worker of this server passed it on."""
     siblings: Siblings | None = None
@@ -62,7 +63,7 @@ def request_id_of(message: object) -> str:
         given = getattr(holder, "request_id", "")
         if given:
             return str(given)
-    return uuid.uuid4().hex
+    return f"{getrandbits(128):032x}"
 
 
 def check_request_id(request_id: str) -> None:

@@ -113,5 +113,5 @@ def check_offsets(name: str, offsets: I64, num_lists: int, num_values: int) -> N
         raise InputError(f"{name}: expected {num_lists + 1} offsets, got shape {offsets.shape}")
     if offsets[0] != 0 or offsets[-1] != num_values:
         raise InputError(f"{name}: must run from 0 to {num_values}, runs from {offsets[0]} to {offsets[-1]}")
-    if (offsets[1:] < offsets[:-1]).any():
+    if np.count_nonzero(offsets[1:] < offsets[:-1]):
         raise InputError(f"{name}: must not descend")

@@ -57,6 +57,7 @@ LARGEST_APPEND = 10_000
 LARGEST_APPEND_BYTES = 4 * 2**20
 """That many events with some side-info; a small message can become a large object."""
 SEARCH_SERVICE = pb.DESCRIPTOR.services_by_name["SearchService"].full_name
+_NO_ID = np.uint64(NO_ID)
 _PAGE_TOKEN = re.compile(r"(?P<before>[0-9]{1,15})\.(?P<skip>[0-9]{1,10})")
 
 
@@ -91,9 +92,12 @@ class SearchMetrics:
     def count(self, result: SearchResult) -> None:
         """Counts one answer."""
         self.candidates.inc(len(result.candidate_category))
-        self.empty_histories.inc(result.num_behaviors == 0)
-        self.unknown_items.inc(result.num_unknown_items)
-        self.unknown_categories.inc(int(np.count_nonzero(result.candidate_category == np.uint64(NO_ID))))
+        if result.num_behaviors == 0:
+            self.empty_histories.inc()
+        if result.num_unknown_items:
+            self.unknown_items.inc(result.num_unknown_items)
+        if unknown := np.count_nonzero(result.candidate_category == _NO_ID):
+            self.unknown_categories.inc(int(unknown))
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, partial
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +13,7 @@ import grpc
 from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
 from serving.errors import OverloadedError, RelayedError
 from serving.limits import largest_bytes_of
+from serving.server.pool import afterwards
 from serving.siblings import REQUEST_ID
 from serving.slot import FIRST
 from serving.wire.columns import refusal_to_metadata
@@ -20,6 +22,7 @@ from store.errors import FieldError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from prometheus_client import Counter, Histogram
     from structlog.typing import FilteringBoundLogger
 
     from serving.metrics import ServerMetrics
@@ -54,6 +57,9 @@ class _Method:
     largest_bytes: int
     queued: bool
     passed_on: bool
+    count: Callable[[grpc.StatusCode], Counter]
+    """Gives the counter of its answers of a status."""
+    latency_s: Histogram
 
     def decode(self, data: bytes) -> object:
         if len(data) > self.largest_bytes:
@@ -66,6 +72,9 @@ class _Method:
 
 class Edge(grpc.ServerInterceptor):
     """Stands before the methods of the given services; health and reflection pass untouched.
+
+    A request is counted before its answer leaves, so that whoever has the answer finds it in the metrics; its log line
+    is written when the answer is on its way.
 
     Messages come and go as bytes: what cannot be read is the caller's fault like any other bad request, and a request
     for another worker is passed on as it is.
@@ -120,6 +129,8 @@ class Edge(grpc.ServerInterceptor):
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
             and FIRST in self._siblings.numbers,
+            count=cache(lambda code: self._metrics.requests.labels(path, code.name)),
+            latency_s=self._metrics.latency_s.labels(path),
         )
         wrapped = grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
         self._handlers[path] = wrapped  # of a known service: no caller can make this grow
@@ -127,13 +138,9 @@ class Edge(grpc.ServerInterceptor):
 
     def _answer(self, method: _Method, data: bytes, context: grpc.ServicerContext) -> bytes:
         started_s = time.monotonic()
-        from_worker = context.peer().startswith("unix:")
-        call = Call(
-            request_id="",
-            deadline=deadline_of(context),
-            from_worker=from_worker,
-            siblings=None if from_worker else self._siblings,
-        )
+        from_worker = self._siblings is not None and context.peer().startswith("unix:")
+        siblings = None if from_worker else self._siblings
+        call = Call(deadline=deadline_of(context), from_worker=from_worker, siblings=siblings)
         self._metrics.in_flight.inc()
         code = grpc.StatusCode.OK
         try:
@@ -143,7 +150,7 @@ class Edge(grpc.ServerInterceptor):
                 # is freed before the place is.
                 message = method.decode(data)
                 try:
-                    call = _with_id(call, message, context)
+                    call.request_id = _checked_id(message, context, from_worker=from_worker)
                     if method.passed_on:
                         assert self._siblings is not None
                         remaining_s = call.deadline.remaining_s()
@@ -156,11 +163,11 @@ class Edge(grpc.ServerInterceptor):
                     del message
         except Exception as error:
             code = self._table.row(error).code
-            call = call if call.request_id else replace(call, request_id=request_id_of(None))
+            call.request_id = call.request_id or request_id_of(None)
             self._refuse(error, code, call, context)
         finally:
             self._metrics.in_flight.dec()
-            self._record(method.path, code, call, time.monotonic() - started_s)
+            self._record(method, code, call, time.monotonic() - started_s)
 
     @staticmethod
     def _work(method: _Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
@@ -178,16 +185,19 @@ class Edge(grpc.ServerInterceptor):
         context.abort(code, self._table.details(error, call.request_id))
         raise AssertionError("abort returned")
 
-    def _record(self, path: str, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+    def _record(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
         if not call.from_worker:  # else the worker it came to counts it
-            self._metrics.requests.labels(path, code.name).inc()
-            self._metrics.latency_s.labels(path).observe(duration_s)
-        self._log.info(
-            "request",
-            method=path,
-            code=code.name,
-            request_id=call.request_id[:256],
-            duration_ms=round(1000 * duration_s, 3),
+            method.count(code).inc()
+            method.latency_s.observe(duration_s)
+        afterwards(
+            partial(
+                self._log.info,
+                "request",
+                method=method.path,
+                code=code.name,
+                request_id=call.request_id[:256],
+                duration_ms=round(1000 * duration_s, 3),
+            )
         )
 
 
@@ -203,9 +213,10 @@ def _trailing_metadata(error: Exception) -> tuple[tuple[str, str | bytes], ...]:
             return ()
 
 
-def _with_id(call: Call, message: object, context: grpc.ServicerContext) -> Call:
+def _checked_id(message: object, context: grpc.ServicerContext, *, from_worker: bool) -> str:
+    """Gives the id that a request came with, or a new one."""
     request_id = request_id_of(message)
-    if call.from_worker:
+    if from_worker:
         request_id = str(dict(context.invocation_metadata()).get(REQUEST_ID, request_id))
     check_request_id(request_id)
-    return replace(call, request_id=request_id)
+    return request_id

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from concurrent import futures
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -19,6 +18,7 @@ from serving.server.admission import Admission
 from serving.server.edge import Edge, Service
 from serving.server.memory import freeze_libraries, return_large_blocks
 from serving.server.page import open_page
+from serving.server.pool import Pool
 from serving.siblings import Siblings
 from serving.slot import WorkerReport, write_whole
 from store.errors import InputError
@@ -87,7 +87,7 @@ class Server:
         self._names = [service.name for service in services]
         self.admission = Admission(options.max_running, options.max_waiting)
         threads = options.max_running + options.max_waiting + SPARE_THREADS
-        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        self._pool = Pool(threads, thread_name_prefix="rpc")
         self.siblings = None if slot is None else Siblings(slot)
         self._server = grpc.server(
             self._pool,

@@ -87,7 +87,7 @@ def decode_column(name: str, column: pb.Column, expected: type[np.generic], leng
     array = np.frombuffer(data, dtype)
     if length is not None and len(array) != length:
         raise InputError(f"{name}: expected {length} values, got {len(array)}")
-    if is_float and not np.isfinite(array).all():
+    if is_float and np.count_nonzero(np.isfinite(array)) != len(array):
         raise InputError(f"{name}: every value must be finite")
     return array
 
@@ -123,7 +123,7 @@ def put_field(message: pb.NamedColumn, values: FieldColumn) -> None:
         put_column(message.offsets, values.offsets)
         return
     given = value_type_of(values).given(values)
-    if not given.all():
+    if np.count_nonzero(given) != len(given):
         message.present = given.tobytes()
         values = np.where(given, values, values.dtype.type(0))
     put_column(message.values, values)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from store.delta.batch import AppendResult
     from store.types import I32, I64, U64
 
-_BEHAVIORS = {
+_BEHAVIORS: dict[str, type[np.generic]] = {
     "item": np.uint64,
     "category": np.uint64,
     "timestamp_ms": np.int64,
@@ -36,7 +36,7 @@ _BEHAVIORS = {
     "action": np.uint8,
     "scene": np.uint16,
 }
-_PAIRS = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
+_PAIRS: dict[str, type[np.generic]] = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
 """What is said of each retrieved behavior of each candidate."""
 _LISTS = ("offsets", "index", *_PAIRS, "same_as", "candidate_category")
 _STATISTICS = ("count", "age_ms", "total_count", "total_age_ms")
@@ -114,7 +114,8 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
     check_offsets("offsets", offsets, num_candidates, pairs)
     behaviors = behaviors_from_proto(message.behaviors)
     union = len(behaviors)
-    if pairs and index.view(np.uint32).max() >= union:  # seen so, a negative one is a large one
+    rows = index.view(np.uint32)  # of these, a negative one is a large one
+    if pairs and rows[rows.argmax()] >= union:
         raise InputError(f"index: must lie in 0 .. {union - 1}")
     if message.num_newest > union:
         raise InputError(f"num_newest: {message.num_newest} of {union} behaviors")
