@@ -36,6 +36,8 @@ OnProgress = Callable[[str, int, int], None]
 CONFIGS = Path(__file__).resolve().parent / "configs"
 ATTENTION_EPOCHS = 2
 """Epochs of the first pass, which only has to teach the attention table."""
+_ATTENTION = "attention"
+"""Folder of its bundles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,27 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
         on_progress: Called with (what, done, total).
         seed: Of both trainings; None = the one in train.yaml.
     """
+    roots, recipe = publish_search(dataset, config, work, on_progress, seed), _recipe(config, seed)
+    with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
+        train_bundle(
+            recipe,
+            dataset,
+            snapshot,
+            Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(config)),
+            roots.bundle,
+            attention_from=work / _ATTENTION,
+            on_progress=_named("second pass", on_progress),
+        )
+    return roots
+
+
+def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed: int | None = None) -> Roots:
+    """Runs the job up to what search serves: the store, and the index of a first, short training.
+
+    The arguments are those of `build`. Gives where `build` publishes; there are no bundles yet.
+    """
     roots = Roots(store=work / "store", index=work / "index", bundle=work / "bundles", config=config)
-    recipe, search, attention = Recipe.load(config), SearchConfig.load(config), work / "attention"
-    if seed is not None:
-        recipe = _with_training(recipe, seed=seed)
+    recipe, search, attention = _recipe(config, seed), SearchConfig.load(config), work / _ATTENTION
     # Anew: the folder may hold the store of another dataset.
     ingest(
         dataset,
@@ -100,16 +119,6 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
             short, dataset, snapshot, hard_and_recent, attention, on_progress=_named("first pass", on_progress)
         )
         build_index(attention, store, roots.index)
-        searcher = Searcher(store, IndexGeneration.open(roots.index), search)
-        train_bundle(
-            recipe,
-            dataset,
-            snapshot,
-            searcher,
-            roots.bundle,
-            attention_from=attention,
-            on_progress=_named("second pass", on_progress),
-        )
     return roots
 
 
@@ -131,6 +140,11 @@ def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
         probability=bundle.calibration.probabilities(logits, names, bundle.targets.given),
         metrics=calibrated_report(test, logits, bundle.calibration, bundle.targets),
     )
+
+
+def _recipe(config: Path, seed: int | None) -> Recipe:
+    recipe = Recipe.load(config)
+    return recipe if seed is None else _with_training(recipe, seed=seed)
 
 
 def _with_training(recipe: Recipe, **changes: int) -> Recipe:

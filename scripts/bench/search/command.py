@@ -1,7 +1,8 @@
 """What search costs by length of history and number of candidates: `python -m scripts.bench search --json FILE`.
 
-Generated users over a million generated items (`bench.search.world`). The control, in the same run, alternating with
-what it is compared to: plain `faiss.knn` over the ready-gathered attention vectors of all of the user's behaviors.
+Generated users over a million generated items (`bench.search.world`), and real requests, where the data are
+(`bench.search.real`). The control, in the same run, alternating with what it is compared to: plain `faiss.knn` over the
+ready-gathered attention vectors of all of the user's behaviors before the request.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scripts.bench.markdown import cells, paragraph, rows_table
-from scripts.bench.report import ReportFile, finish, head, new_facts, target, targets_section, targets_table
+from scripts.bench.report import ReportFile, finish, head, new_facts, note, target, targets_section, targets_table
 from scripts.bench.search.measure import CATEGORIES, CONFIG, bench_lengths, bench_workers
+from scripts.bench.search.real import bench_real, build_real_world
 from scripts.bench.search.world import build_world
+from scripts.datasets.complete_journey.files import PACKAGE, package_folder
 from store.command import JsonOption
 from store.terminal import table
 
@@ -39,6 +42,9 @@ def search(
     ] = 1,
     longest: Annotated[int, typer.Option(min=1_000, help="Leave out longer histories.")] = LENGTHS[-1],
     calls: Annotated[int, typer.Option(min=1, help="Timed calls of each measure, of the quick ones more.")] = 15,
+    real: Annotated[
+        Path | None, typer.Option(help=f"Folder of Complete Journey's tables; default: the package {PACKAGE}.")
+    ] = None,
     workers: Annotated[bool, typer.Option(help="Also measure the throughput of two worker processes.")] = True,
     json_file: JsonOption = None,
     report: ReportFile = None,
@@ -59,11 +65,22 @@ def search(
         world = build_world(folder / "world", lengths, items, skew)
         facts["built_s"] = time.monotonic() - started_s
         facts["rows"] = bench_lengths(world, lengths, CANDIDATES, folder / "logs", calls)
+        facts["real"], facts["real_whole"] = _real(real or package_folder(), folder, calls)
+        facts["real_search_ms"] = facts["real_whole"] and facts["real_whole"]["search_p50_ms"]
         if workers:
             facts["workers"] = [bench_workers(world, length, folder / "logs") for length in lengths[1:3] or lengths]
-    rows, facts["targets"] = facts["rows"], _targets(facts)
-    tables = table(*rows[0], rows=map(cells, rows)), targets_table(facts["targets"])
-    finish(facts, _sections(facts), json_file, report, *tables)
+    facts["targets"] = _targets(facts)
+    tables = [table(*rows[0], rows=map(cells, rows)) for rows in (facts["rows"], facts["real"]) if rows]
+    finish(facts, _sections(facts), json_file, report, *tables, targets_table(facts["targets"]))
+
+
+def _real(originals: Path | None, folder: Path, calls: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Gives the rows of real requests and what all of them take; says so where there are no data for it."""
+    if originals is None:
+        note(f"real requests are left out: {PACKAGE} is not installed, and --real names no folder")
+        return [], None
+    measured = bench_real(build_real_world(originals, folder / "real"), folder / "real-logs", calls)
+    return measured["rows"], measured["whole"]
 
 
 def _targets(facts: dict[str, Any]) -> list[Target]:
@@ -79,6 +96,8 @@ def _targets(facts: dict[str, Any]) -> list[Target]:
             ratio = worst(lambda row: row["total_over_control"], length=length)
             found.append(_target(f"total_over_control at L = {length:,}", ratio, bar))
     found.append(_target("rpc_total_ms less total_ms", worst(lambda row: row["rpc_total_ms"] - row["total_ms"]), 1.0))
+    if facts["real_whole"] is not None:
+        found.append(target("real_search_ms", facts["real_search_ms"], "<=", 3.0))
     found.append(target("recall_at_50", min(row["recall_at_50"] for row in rows), ">=", 0.99))
     for workers in facts.get("workers", ()):
         what = f"two workers over one at L = {workers['L']:,}, C = {_COUNT}"
@@ -104,11 +123,11 @@ def _sections(facts: dict[str, Any]) -> list[str]:
         **facts["versions"],
     )
     workers = [_workers(each) for each in facts.get("workers", ())]
-    return [top, targets_section(facts["targets"]), _rows(facts["rows"]), *workers]
+    return [top, targets_section(facts["targets"]), _rows(facts["rows"]), _real_rows(facts), *workers]
 
 
 def _rows(rows: Sequence[dict[str, Any]]) -> str:
-    note = paragraph(
+    about = paragraph(
         "*keys*: distinct vectors behind the behaviors. *hard*: level matches and hard search. *soft*: keys and exact",
         "soft search. *approximate*: the same within the clusters nearest to the query, one in `soft.probe_one_in` of",
         "them, and its recall. *total*: a whole `Searcher.search`. *rested*: the same after a pause of 2 ms, when",
@@ -118,11 +137,24 @@ def _rows(rows: Sequence[dict[str, Any]]) -> str:
         "log).",
         "*recall*: of the k best scores over all behaviors, by score. *entries*: of the answer.",
     )
-    return "\n\n".join(("## By length and candidates", note, rows_table(rows)))
+    return "\n\n".join(("## By length and candidates", about, rows_table(rows)))
+
+
+def _real_rows(facts: dict[str, Any]) -> str:
+    whole, title = facts["real_whole"], "## Real requests"
+    if whole is None:
+        return f"{title}\n\nLeft out: there were no data for them."
+    about = paragraph(
+        f"Complete Journey: the {whole['requests']:,} requests of the test split with {whole['C']} coupons, which",
+        f"cover {whole['products']:,.0f} products together, after `scripts/configs/complete_journey`. The first table",
+        "has all of them, each asked once among the others; the second has the requests at four quantiles of the",
+        "history's length.",
+    )
+    return "\n\n".join((title, about, rows_table([whole]), rows_table(facts["real"])))
 
 
 def _workers(facts: dict[str, Any]) -> str:
-    note = paragraph(
+    about = paragraph(
         "Two client processes with eight connections each ask in closed loops, from the same cores; a worker has one",
         "core, two have two. Of each number of workers the best of some rounds.",
         f"{facts['cores']} cores: with what a request costs server and clients,",
@@ -133,7 +165,7 @@ def _workers(facts: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             f"## Workers behind one port, L = {facts['L']:,}",
-            note,
+            about,
             rows_table(facts["rows"]),
             "Memory of each of the workers, MiB:",
             rows_table(facts["memory"]),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -30,7 +33,7 @@ from store.behavior_store import BehaviorStore
 from store.retrieval import SOURCE_SOFT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from scripts.bench.search.world import World
@@ -52,6 +55,40 @@ _WORKERS_CANDIDATES = 100
 _WORKERS_REQUESTS = 32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What answers a request: in this process, and as a service; and what answers nothing."""
+
+    store: BehaviorStore
+    index: IndexGeneration
+    searcher: Searcher
+    client: SearchClient
+    answer: Callable[[int, int], bytes]
+    """Of `echo`."""
+
+
+@contextmanager
+def stages_of(store_root: Path, index_root: Path, config: Path, logs: Path) -> Iterator[Stages]:
+    """Opens and serves a store and an index for the time of the block.
+
+    Args:
+        store_root: Root of the store.
+        index_root: Root of the index.
+        config: Folder with search.yaml.
+        logs: Folder for the logs of the servers.
+    """
+    arguments = ("--store", store_root, "--index", index_root, "--config", config)
+    with (
+        BehaviorStore.open(store_root) as store,
+        started("search_stage", logs, *arguments) as server,
+        SearchClient(server.address) as client,
+        echo(logs) as answer,
+    ):
+        index = IndexGeneration.open(index_root)
+        searcher = Searcher(store, index, SearchConfig.load(config))
+        yield Stages(store=store, index=index, searcher=searcher, client=client, answer=answer)
+
+
 def bench_lengths(
     world: World, lengths: Sequence[int], candidates: Sequence[int], logs: Path, calls: int
 ) -> list[dict[str, Any]]:
@@ -61,23 +98,14 @@ def bench_lengths(
         world: What was built.
         lengths: Behaviors of the users.
         candidates: Numbers of candidates.
-        logs: Folder for the log of the server.
+        logs: Folder for the configuration and the logs of the servers.
         calls: Timed calls of each measure; ten times as many of what takes under 20 ms, ten at a time.
     """
     logs.mkdir(parents=True)
     (logs / "search.yaml").write_text(CONFIG, encoding="utf-8")
-    arguments = ("--store", world.store, "--index", world.index, "--config", logs)
-    config = SearchConfig.load(logs)
-    with (
-        BehaviorStore.open(world.store) as store,
-        started("search_stage", logs, *arguments) as server,
-        SearchClient(server.address) as client,
-        echo(logs) as answer,
-    ):
-        index = IndexGeneration.open(world.index)
-        searcher = Searcher(store, index, config)
+    with stages_of(world.store, world.index, logs, logs) as stages:
         return [
-            _measure(store, index, searcher, client, answer, world.request(length, count, CATEGORIES), calls)
+            measure(stages, world.request(length, count, CATEGORIES), calls)
             for length in lengths
             for count in candidates
         ]
@@ -100,29 +128,24 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
     return {"L": length, **measure_workers(arguments, requests, table)}
 
 
-def _measure(
-    store: BehaviorStore,
-    index: IndexGeneration,
-    searcher: Searcher,
-    client: SearchClient,
-    answer: Callable[[int, int], bytes],
-    request: SearchRequest,
-    calls: int,
-) -> dict[str, Any]:
-    config = searcher.config
+def measure(stages: Stages, request: SearchRequest, calls: int) -> dict[str, Any]:
+    """Times the parts of one request, the whole of it, and its control; `bench_lengths` says how often."""
+    store, index, searcher, config = stages.store, stages.index, stages.searcher, stages.searcher.config
+    top_k = config.soft.top_k
     with store.snapshot() as snapshot:
         serving = Serving.of(snapshot, index, config)
         history = History.before(snapshot.user(request.user).columns, request.as_of_ms)
         resolved = serving.resolver.resolve(request.candidates)
         levels = config.hard.deepest_level + 1
-        queries, vectors = index.take(resolved.item_node), index.take(snapshot.user(request.user).columns.node)
-        num_keys = len(np.unique(index.representative[history.node]))
+        queries, by_row = index.take(resolved.item_node), index.take(history.node)
+        vectors = by_row[history.order[: history.cut]]
+        num_keys = len(np.unique(index.representative[history.node[history.order[: history.cut]]]))
         assert serving.key_search is not None
         clusters = ClusterKeySearch(index, serving.key_search, 0, config.soft.probe_one_in)
         key_search, taxonomy, policies = serving.key_search, snapshot.taxonomy, serving.policies
 
         def soft(keys: KeySearch) -> tuple[I64, I64]:
-            return soft_search(keys, queries, Keys.of(history, index.representative), history, TOP_K)
+            return soft_search(keys, queries, Keys.of(history, index.representative), history, top_k)
 
         def hard() -> object:
             return hard_search(match_levels(resolved, history, taxonomy, levels), policies, request.as_of_ms)
@@ -136,17 +159,17 @@ def _measure(
                 "soft": lambda: soft(key_search),
                 "approximate": lambda: soft(clusters),
                 "total": lambda: searcher.search(request),
-                "control": lambda: faiss.knn(queries, vectors, TOP_K, metric=faiss.METRIC_INNER_PRODUCT),
-                "rpc": lambda: client.search(request, Deadline.after(60.0)),
-                "echo": lambda: answer(sent, answered),
+                "control": control_of(stages, request),
+                "rpc": lambda: stages.client.search(request, Deadline.after(60.0)),
+                "echo": lambda: stages.answer(sent, answered),
             },
             calls,
         )
         rested_ms = _rested(lambda: searcher.search(request), 2 * calls)
-        recall = _recall(_soft_scores(found), queries, vectors)
+        recall = _recall(_soft_scores(found), queries, vectors, top_k)
         start, rank = soft(clusters)
         parts = np.split(history.order[rank], start[1:-1])
-        approximately = [vectors[rows] @ query for rows, query in zip(parts, queries, strict=True)]
+        approximately = [by_row[rows] @ query for rows, query in zip(parts, queries, strict=True)]
     return {
         "L": history.cut,
         "C": len(request.candidates),
@@ -154,16 +177,26 @@ def _measure(
         "hard_ms": took["hard"],
         "soft_ms": took["soft"],
         "approximate_ms": took["approximate"],
-        "approximate_recall": _recall(approximately, queries, vectors),
+        "approximate_recall": _recall(approximately, queries, vectors, top_k),
         "total_ms": took["total"],
         "control_ms": took["control"],
         "total_over_control": took["total"] / took["control"],
-        "recall_at_50": recall,
+        f"recall_at_{top_k}": recall,
         "rested_ms": rested_ms,
         "rpc_total_ms": took["rpc"],
         "echo_ms": took["echo"],
         "entries": len(found.index),
     }
+
+
+def control_of(stages: Stages, request: SearchRequest) -> Callable[[], object]:
+    """Gives the control of a request: `command.py` says what it is."""
+    index, top_k = stages.index, stages.searcher.config.soft.top_k
+    with stages.store.snapshot() as snapshot:
+        history = History.before(snapshot.user(request.user).columns, request.as_of_ms)
+        vectors = index.take(history.node[history.order[: history.cut]])
+        queries = index.take(snapshot.taxonomy.item_node(request.candidates.item))
+    return partial(faiss.knn, queries, vectors, top_k, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -197,12 +230,12 @@ def _soft_scores(found: SearchResult) -> list[F32]:
     return [score[(source & SOURCE_SOFT) > 0] for score, source in zip(scores, sources, strict=True)]
 
 
-def _recall(found: Sequence[F32], queries: F32, vectors: F32) -> float:
+def _recall(found: Sequence[F32], queries: F32, vectors: F32, top_k: int) -> float:
     """Gives the share of the best scores that were found, counted by score: ties are worth the same."""
     shares = []
     for mine, query in zip(found, queries, strict=True):
         scores = vectors @ query
-        wanted = min(TOP_K, len(scores))
+        wanted = min(top_k, len(scores))
         bar = np.partition(scores, -wanted)[-wanted]
         shares.append(min(int(np.count_nonzero(mine >= bar - _ROUNDING)), wanted) / wanted)
     return float(np.mean(shares))
