@@ -5,7 +5,7 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-plain-kernels kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-search bench-store bench-index bench-train bench-cost dist install clean
+.PHONY: demo test test-plain-kernels kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost dist install clean
 
 demo: .venv/run.stamp $(if $(filter generated,$(DATA)),,.venv/data.stamp) ; $(BIN)/python -m scripts.demo --data $(DATA)
 test: kernels test-plain-kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
@@ -31,7 +31,9 @@ layers: .venv/dev.stamp ; $(BIN)/lint-imports
 protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.generate_protos
 check-protos: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.protos
 check-wheel: .venv/dev.stamp ; $(BIN)/python -m scripts.checks.wheel
-bench: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench request --json work/bench_request.json
+# What a request and a training step cost; the others are slower or need more disk.
+bench: bench-rank bench-train
+bench-rank: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench rank --json work/bench_rank.json
 bench-search: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench search --json work/bench_search.json
 bench-store: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench store --json work/bench_store.json
 bench-index: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench index --json work/bench_index.json

@@ -8,7 +8,7 @@ from importlib import import_module
 from store.command import command_line, run
 
 BENCHMARKS = {
-    "request": "scripts.bench.request",
+    "rank": "scripts.bench.rank.command",
     "search": "scripts.bench.search.command",
     "store": "scripts.bench.store.command",
     "index": "scripts.bench.index.command",

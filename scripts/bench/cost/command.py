@@ -32,7 +32,20 @@ LENGTHS = (200, 1_000, 2_000, 10_000)
 CANDIDATES = (1, 100)
 _MOST_TRAINED = 250_000
 """Pairs of a training step, at most: a backward pass over a million takes more memory than this machine has."""
-_NAMES = ("preset", "L", "C", "parameters", "not in tables", "MFLOPs", "inference, ms", "activations, MiB", "train, ms")
+OWN, UNION = 100, 1_500
+"""Candidates with lists of their own: behaviors of each, and of all of them."""
+_NAMES = (
+    "preset",
+    "L",
+    "own",
+    "C",
+    "parameters",
+    "not in tables",
+    "MFLOPs",
+    "inference, ms",
+    "activations, MiB",
+    "train, ms",
+)
 
 
 def cost(
@@ -48,6 +61,7 @@ def cost(
     cases = [(name, length) for name in preset or preset_names() for length in lengths]
     facts |= {
         "rows": [row for name, length in track(cases, "presets") for row in cost_of(name, length)],
+        "own_lists": [cost_of_own_lists(name) for name in track(preset or preset_names(), "lists of their own")],
         "longer_merge": longer_merge(lengths),
         "longer_cache": longer_cache(lengths),
         "linear_against_quadratic": linear_against_quadratic(lengths),
@@ -56,31 +70,35 @@ def cost(
 
 
 def cost_of(preset: str, length: int) -> list[dict[str, Any]]:
-    """Gives the cost of one request of `length` behaviors, for each number of candidates."""
-    network = make_network(preset)
+    """Gives the cost of one request of `length` behaviors, for each number of candidates, all with the same list."""
+    return [_cost_of(make_network(preset), preset, length, count, None) for count in CANDIDATES]
+
+
+def cost_of_own_lists(preset: str) -> dict[str, Any]:
+    """Gives the cost of the most candidates, each with a list of its own."""
+    return _cost_of(make_network(preset), preset, UNION, CANDIDATES[-1], OWN)
+
+
+def _cost_of(network: RankingNetwork, preset: str, length: int, count: int, own: int | None) -> dict[str, Any]:
     tables = sum(part.node.weight.numel() for part in (network.attention, network.representation))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    rows = []
-    for count in CANDIDATES:
-        batch = make_batch(length, count)
-        trained = length * count <= _MOST_TRAINED
-        network.eval()
-        with torch.inference_mode():
-            inference_ms = median_ms(partial(network, batch))
-        rows.append(
-            {
-                "preset": preset,
-                "L": length,
-                "C": count,
-                "parameters": parameters,
-                "of_them_not_in_tables": parameters - tables,
-                "mflops": count_flops(partial(network, batch)) / 1e6,
-                "inference_ms": inference_ms,
-                "activation_mib": activation_mib(partial(network.train(), batch)) if trained else None,
-                "train_step_ms": median_ms(_train_step(network.train(), batch)) if trained else None,
-            }
-        )
-    return rows
+    batch = make_batch(length, count, own)
+    trained = (own or length) * count <= _MOST_TRAINED
+    network.eval()
+    with torch.inference_mode():
+        inference_ms = median_ms(partial(network, batch))
+    return {
+        "preset": preset,
+        "L": length,
+        "own": own,
+        "C": count,
+        "parameters": parameters,
+        "of_them_not_in_tables": parameters - tables,
+        "mflops": count_flops(partial(network, batch)) / 1e6,
+        "inference_ms": inference_ms,
+        "activation_mib": activation_mib(partial(network.train(), batch)) if trained else None,
+        "train_step_ms": median_ms(_train_step(network.train(), batch)) if trained else None,
+    }
 
 
 def _train_step(network: RankingNetwork, batch: Batch) -> Any:  # noqa: ANN401 -- a function without arguments
@@ -110,6 +128,12 @@ def _sections(facts: Mapping[str, Any]) -> tuple[str, ...]:
             torch=facts["torch"],
         ),
         rows_table(facts["rows"], _NAMES),
+        "## Candidates with lists of their own",
+        paragraph(
+            "As candidates of a real request have them: *own* behaviors of each candidate, drawn from the L of the",
+            "union. Nothing of a list can be shared then but what depends on a behavior alone.",
+        ),
+        rows_table(facts["own_lists"], _NAMES),
         "## LONGER: merge against the vanilla transformer",
         paragraph(
             "FLOPs of two layers, one candidate, G = 4 against G = 1, once with all tokens as queries of both layers",

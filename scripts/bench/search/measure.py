@@ -13,8 +13,8 @@ import numpy as np
 
 from model_stage.serving.search_client import SearchClient
 from scripts.bench.search.echo import echo
-from scripts.bench.search.workers import measure_workers
 from scripts.bench.timing import elapsed_ms
+from scripts.bench.workers import Service, measure_workers
 from scripts.servers import started
 from search_stage.config import SearchConfig
 from search_stage.hard.hard import hard_search
@@ -123,9 +123,14 @@ def bench_workers(world: World, length: int, folder: Path) -> dict[str, object]:
     with BehaviorStore.open(world.store) as store:
         index = IndexGeneration.open(world.index)
         table = index.root / "generations" / index.name / TABLE_FILE
-        arguments = ("--store", store.root, "--index", index.root, "--config", folder)
+        service = Service(
+            package="search_stage",
+            arguments=("--store", store.root, "--index", index.root, "--config", folder),
+            method="/lookback.search.v1.SearchService/Search",
+            table=table,
+        )
     requests = [request_to_proto(request).SerializeToString() for request in asked]
-    return {"L": length, **measure_workers(arguments, requests, table)}
+    return {"L": length, **measure_workers(service, requests)}
 
 
 def measure(stages: Stages, request: SearchRequest, calls: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ FIRST_USER = 10_000_000_000
 AS_OF_MS = 1_740_000_000_000
 
 _STREAMS = (("ads", "click"), ("ads", "view"), ("content", "click"), ("content", "view"))
-_ITEM_NOISE = 0.6
+ITEM_NOISE = 0.6
 """Of an item's vector around its category's, which is as far from its parent's: what items have in common is found by
 clustering, as in trained tables, and what they have of their own is not."""
 
@@ -65,7 +65,16 @@ def build_world(folder: Path, lengths: Sequence[int], num_items: int, skew: floa
         seed: Of everything drawn.
     """
     draw = np.random.default_rng(seed)
-    data = folder / "data"
+    catalogue = write_data(folder / "data", lengths, num_items, skew, draw)
+    _write_export(folder, catalogue, draw)
+    ingest(folder / "data", folder / "store")
+    with BehaviorStore.open(folder / "store") as store:
+        build_index(folder / "model", store, folder / "index")
+    return World(store=folder / "store", index=folder / "index", category_of=catalogue.category_of)
+
+
+def write_data(data: Path, lengths: Sequence[int], num_items: int, skew: float, draw: np.random.Generator) -> Catalogue:
+    """Writes a dataset of a user per length; see `build_world`."""
     data.mkdir(parents=True)
     catalogue = Catalogue(num_items, draw)
     catalogue.write(data)
@@ -74,11 +83,7 @@ def build_world(folder: Path, lengths: Sequence[int], num_items: int, skew: floa
     for length in lengths:
         item = ranked[np.searchsorted(popularity, draw.random(length) * popularity[-1])]
         _write_user(data, length, item, catalogue.category_of[item], draw)
-    _write_export(folder, catalogue, draw)
-    ingest(data, folder / "store")
-    with BehaviorStore.open(folder / "store") as store:
-        build_index(folder / "model", store, folder / "index")
-    return World(store=folder / "store", index=folder / "index", category_of=catalogue.category_of)
+    return catalogue
 
 
 def _write_user(data: Path, length: int, item: I64, category: I64, draw: np.random.Generator) -> None:
@@ -101,5 +106,5 @@ def _write_export(folder: Path, catalogue: Catalogue, draw: np.random.Generator)
     categories = noise(CATEGORIES)
     for at in range(TOP_CATEGORIES, CATEGORIES):  # a parent has a smaller number than its children
         categories[at] += categories[catalogue.parent[at]]
-    items = categories[catalogue.category_of - 1] + np.float32(_ITEM_NOISE) * noise(len(catalogue.category_of))
+    items = categories[catalogue.category_of - 1] + np.float32(ITEM_NOISE) * noise(len(catalogue.category_of))
     write_export(folder / "model", categories, items)

@@ -27,16 +27,30 @@ def test_a_request_gives_every_candidate_the_whole_history():
     assert make_network("tin").eval()(batch).logit_BT.shape == (3, 2)
 
 
+def test_a_request_may_give_every_candidate_a_list_of_its_own():
+    batch = make_batch(40, 3, own=10)
+    assert torch.bincount(batch.candidate_M).tolist() == [10, 10, 10]
+    lists = batch.behavior_M.view(3, 10).tolist()
+    assert all(sorted(set(rows)) == rows for rows in lists)
+    assert len({tuple(rows) for rows in lists}) == 3
+
+
 def test_the_sheet_has_every_case_and_a_report(tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "LENGTHS", (20, 40))
     monkeypatch.setattr(cost, "CANDIDATES", (1, 5))
+    monkeypatch.setattr(cost, "UNION", 50)
+    monkeypatch.setattr(cost, "OWN", 10)
     cost.cost(tmp_path / "out.json", tmp_path / "out.md", 40, ["tin", "sasrec"])
     facts = json.loads((tmp_path / "out.json").read_text())
     cases = [(name, length, count) for name in ("tin", "sasrec") for length in (20, 40) for count in (1, 5)]
     assert [(row["preset"], row["L"], row["C"]) for row in facts["rows"]] == cases
     assert all(row["inference_ms"] > 0 and row["train_step_ms"] > 0 and row["mflops"] > 0 for row in facts["rows"])
+    own = [(row["preset"], row["L"], row["own"], row["C"]) for row in facts["own_lists"]]
+    assert own == [("tin", 50, 10, 5), ("sasrec", 50, 10, 5)]
+    assert all(row["inference_ms"] > 0 and row["train_step_ms"] > 0 for row in facts["own_lists"])
     text = (tmp_path / "out.md").read_text()
-    assert "| sasrec | 40 | 5 |" in text
+    assert "| sasrec | 40 | - | 5 |" in text
+    assert "| sasrec | 50 | 10 | 5 |" in text
     assert "## LONGER: merge against" in text
 
 

@@ -1,10 +1,11 @@
 """Throughput of one worker process against several, and what memory they share.
 
-As many workers as cores: one worker is kept on one core, for its compiled kernels run beside its interpreter and would
-take part of a second one. The clients take what they need of all cores. That limits what more workers can bring: with a
-server's cost s and a client's cost c of a request, in CPU seconds, and two cores, one worker gives at most 1 / s and
-two give at most 2 / (s + c). So requests per CPU second of the workers stand beside requests per second: equal figures
-for one and for several say that workers do not stand in one another's way.
+As many workers as cores: one worker is kept on one core, for its compiled kernels run beside its interpreter and
+would take part of a second one. The clients, and a server that the workers ask, take what they need of all cores.
+That limits what more workers can bring: with a worker's cost s and the others' cost c of a request, in CPU seconds,
+and two cores, one worker gives at most 1 / s and two give at most 2 / (s + c). So requests per CPU second of the
+workers stand beside requests per second: equal figures for one and for several say that workers do not stand in one
+another's way.
 """
 
 from __future__ import annotations
@@ -29,12 +30,27 @@ from scripts.servers import started
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_METHOD = "/lookback.search.v1.SearchService/Search"
 CLIENTS = 2
 CONNECTIONS = 8
 """Of each client: the kernel spreads connections over workers by chance, so there have to be some."""
 _LEAD_S = 4.0
 """For clients to start and connect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What is asked."""
+
+    package: str
+    """`search_stage` or `model_stage`."""
+    arguments: Sequence[str | Path]
+    """Of its `serve`: what to serve."""
+    method: str
+    """Full name of the gRPC method."""
+    table: Path
+    """A file that every worker maps, the attention table or the weights."""
+    asks: Sequence[int] = ()
+    """Processes that the workers ask: what they cost counts with the clients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +62,10 @@ class Row:
     requests_per_server_cpu_s: float
     """Requests for each second of CPU that the workers spent."""
     server_cpu_ms: float
-    """Of a request; so is the next."""
+    """Of a request; so are the next two."""
     client_cpu_ms: float
+    asked_cpu_ms: float
+    """Of the processes that the workers ask."""
     p50_ms: float
     p99_ms: float
     smallest_share: float
@@ -66,9 +84,8 @@ class Memory:
 
 
 def measure_workers(
-    arguments: Sequence[str | Path],
+    service: Service,
     requests: Sequence[bytes],
-    table: Path,
     *,
     counts: Sequence[int] = (1, 2),
     rounds: int = 3,
@@ -77,9 +94,8 @@ def measure_workers(
     """Measures throughput and memory for several numbers of workers.
 
     Args:
-        arguments: Of `lookback-search serve`: what to serve.
-        requests: Serialised `SearchRequest` messages, sent one after another.
-        table: The attention table's file in the index generation that is served.
+        service: What is asked.
+        requests: Serialised messages, sent one after another.
         counts: Numbers of workers, the control first.
         rounds: Measurements of each number of workers, alternating.
         seconds: Of one measurement.
@@ -93,27 +109,28 @@ def measure_workers(
     with tempfile.TemporaryDirectory() as name:
         for _ in range(rounds):
             for count in counts:
-                with _serving(Path(name), count, arguments) as (address, pids):
-                    row = _measure(address, pids, requests, seconds)
-                    memory = [_memory(number, pid, table) for number, pid in enumerate(pids, start=1)]
+                with _serving(Path(name), count, service) as (address, pids):
+                    row = _measure(address, pids, service, requests, seconds)
+                    memory = [_memory(number, pid, service.table) for number, pid in enumerate(pids, start=1)]
                 if count not in best or row.requests_per_s > best[count].requests_per_s:
                     best[count] = row
     rows = [best[count] for count in counts]
     cores, one = len(os.sched_getaffinity(0)), rows[0]
+    whole_ms = one.server_cpu_ms + one.client_cpu_ms + one.asked_cpu_ms
     return {
         "rows": [asdict(row) for row in rows],
         "ratio": rows[-1].requests_per_s / one.requests_per_s,
-        "ceiling": min(counts[-1], cores * one.server_cpu_ms / (one.server_cpu_ms + one.client_cpu_ms)),
+        "ceiling": min(counts[-1], cores * one.server_cpu_ms / whole_ms),
         "memory": [asdict(each) for each in memory],
-        "table_mib": table.stat().st_size / 2**20,
+        "table_mib": service.table.stat().st_size / 2**20,
         "cores": cores,
     }
 
 
 @contextmanager
-def _serving(folder: Path, count: int, arguments: Sequence[str | Path]) -> Iterator[tuple[str, list[int]]]:
+def _serving(folder: Path, count: int, service: Service) -> Iterator[tuple[str, list[int]]]:
     flags = ("--workers", str(count), "--watch-seconds", "0")
-    with started("search_stage", folder, *arguments, *flags) as server:
+    with started(service.package, folder, *service.arguments, *flags) as server:
         pids = [server.pid] if count == 1 else _workers(server.log)
         _keep_on(pids, sorted(os.sched_getaffinity(0))[:count])
         yield server.address, pids
@@ -126,14 +143,17 @@ def _keep_on(pids: Sequence[int], cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
-def _measure(address: str, pids: Sequence[int], requests: Sequence[bytes], seconds: float) -> Row:
+def _measure(address: str, pids: Sequence[int], service: Service, requests: Sequence[bytes], seconds: float) -> Row:
     start_s = time.time() + _LEAD_S
     with ProcessPoolExecutor(CLIENTS, mp_context=get_context("spawn")) as pool:
-        clients = [pool.submit(_ask, address, start_s, start_s + seconds, requests) for _ in range(CLIENTS)]
+        times = start_s, start_s + seconds
+        clients = [pool.submit(_ask, address, service.method, *times, requests) for _ in range(CLIENTS)]
         _sleep_until(start_s)
-        before_s = [_cpu_s(pid) for pid in pids]
+        watched = [*pids, *service.asks]
+        before_s = [_cpu_s(pid) for pid in watched]
         outputs = [client.result() for client in clients]
-        spent_s = [_cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
+        every_s = [_cpu_s(pid) - before for pid, before in zip(watched, before_s, strict=True)]
+    spent_s, asked_s = every_s[: len(pids)], every_s[len(pids) :]
     durations = np.concatenate([durations_s for durations_s, _ in outputs])
     count = len(durations)
     return Row(
@@ -142,13 +162,16 @@ def _measure(address: str, pids: Sequence[int], requests: Sequence[bytes], secon
         requests_per_server_cpu_s=count / sum(spent_s),
         server_cpu_ms=1000 * sum(spent_s) / count,
         client_cpu_ms=1000 * sum(cpu_s for _, cpu_s in outputs) / count,
+        asked_cpu_ms=1000 * sum(asked_s) / count,
         p50_ms=float(np.percentile(durations, 50) * 1000),
         p99_ms=float(np.percentile(durations, 99) * 1000),
         smallest_share=min(spent_s) / sum(spent_s),
     )
 
 
-def _ask(address: str, start_s: float, end_s: float, requests: Sequence[bytes]) -> tuple[list[float], float]:
+def _ask(
+    address: str, method: str, start_s: float, end_s: float, requests: Sequence[bytes]
+) -> tuple[list[float], float]:
     """Sends requests in closed loops from one time (`time.time`) to another; gives how long they took, and CPU seconds.
 
     Requests are sent and answers taken as bytes, so that the client itself costs as little as possible.
@@ -158,13 +181,13 @@ def _ask(address: str, start_s: float, end_s: float, requests: Sequence[bytes]) 
     def ask(first: int) -> None:
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
         with grpc.insecure_channel(address, options=options) as channel:
-            search = channel.unary_unary(_METHOD)
-            search(requests[first % len(requests)], timeout=60, wait_for_ready=True)
+            call = channel.unary_unary(method)
+            call(requests[first % len(requests)], timeout=60, wait_for_ready=True)
             _sleep_until(start_s)
             number = first
             while time.time() < end_s:
                 started_s = time.perf_counter()
-                search(requests[number % len(requests)], timeout=60)
+                call(requests[number % len(requests)], timeout=60)
                 durations_s.append(time.perf_counter() - started_s)
                 number += 1
 
