@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import torch
+
+from model_stage.blocks.lists import Lists, newest_lists, retrieved_lists
 from model_stage.blocks.position import position_buckets
-from model_stage.blocks.ragged import DistinctLists, distinct_lists
+from model_stage.blocks.ragged import lengths_to_offsets
 from model_stage.blocks.sequence import ListInput
 from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from model_stage.blocks.pairs import AttentionInput
     from model_stage.config.targets import Position
+    from model_stage.encoding.batch import Batch
 
     Positions = Sequence[Position]
     """Positional encodings of one table set."""
@@ -46,6 +50,7 @@ class Shape:
 class BlockInput:
     """Embedded behaviors and candidates, and the pairs a selection left."""
 
+    batch: Batch
     pairs: AttentionInput
     """Without buckets."""
     attention_parts: Mapping[str, Tensor]
@@ -53,7 +58,6 @@ class BlockInput:
     rank_M: Tensor
     interval_ms_U: Tensor
     match_level_M: Tensor
-    request_B: Tensor
     user_BX: Tensor
     """Embeddings of the user's fields, side by side."""
     known_buckets: dict[Position, Tensor] = field(default_factory=dict)
@@ -79,20 +83,39 @@ class BlockInput:
         """Gives the input of a block over pairs."""
         return replace(self.pairs, buckets=self.buckets_of(positions))
 
-    def lists_with(self, positions: Positions) -> tuple[ListInput, DistinctLists]:
-        """Gives the input of a block over lists, made of the representations, and how its lists were found."""
-        pairs, buckets = self.pairs, self.buckets_of(positions)
-        lists = distinct_lists([pairs.behavior_M, *buckets], pairs.candidate_M, self.request_B)
-        behavior_N = pairs.behavior_M.index_select(0, lists.pair_N)
+    def lists_with(self, positions: Positions, newest: int) -> tuple[ListInput, Lists]:
+        """Gives the input of a block over lists, made of the representations, and where the pairs stand in it.
+
+        Args:
+            positions: The block's positional encodings.
+            newest: The lists are the newest so many behaviors of each user; 0 = what the candidates retrieved.
+        """
+        pairs = self.pairs
+        lists = self._lists(newest)
+        interval_ms_N = self.interval_ms_U.index_select(0, lists.behavior_N)
+        if lists.pair_N is None:
+            values = {"rank": lists.rank_N, "interval": interval_ms_N, "calendar": interval_ms_N}
+            known = {position: position_buckets(position, values[position.kind]) for position in {*positions}}
+            buckets = [known[position] for position in positions]
+        else:
+            buckets = [bucket_M.index_select(0, lists.pair_N) for bucket_M in self.buckets_of(positions)]
         x = ListInput(
-            values_ND=pairs.representation_UR.index_select(0, behavior_N),
+            values_ND=pairs.representation_UR.index_select(0, lists.behavior_N),
             offsets=lists.offsets,
             candidate_BD=pairs.representation_BR,
             list_B=lists.list_B,
-            interval_ms_N=self.interval_ms_U.index_select(0, behavior_N),
-            buckets=[bucket_M.index_select(0, lists.pair_N) for bucket_M in buckets],
+            interval_ms_N=interval_ms_N,
+            buckets=buckets,
         )
         return x, lists
+
+    def _lists(self, newest: int) -> Lists:
+        batch, pairs = self.batch, self.pairs
+        pair_offsets = lengths_to_offsets(torch.bincount(pairs.candidate_M, minlength=pairs.num_candidates))
+        if not newest:
+            return retrieved_lists(batch.same_as_B, pairs.behavior_M, pair_offsets)
+        end_L, request_B = batch.behavior_offsets[1:], batch.request_B
+        return newest_lists(end_L, batch.num_newest, newest, request_B, pairs.behavior_M, pair_offsets)
 
 
 def fuse(parts: Sequence[Tensor]) -> Tensor:

@@ -21,11 +21,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import buckets_of, lengths_to_offsets, offsets_to_segments, segment_softmax, segment_sum
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.ragged import Layout, lengths_to_offsets, offsets_to_segments, segment_softmax, segment_sum
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -79,11 +79,11 @@ class Hierarchy(nn.Module):
         summary_SD = segment_sum(item_N[:, None] * full_precision(row_ND), session_N, num_sessions)
         summary_SD = causal_layers(self.layers, summary_SD.to(row_ND.dtype), session_offsets)
         candidate_BD = x.candidate_BD + self.positions.candidate_row
-        keys, own = self.reader.keys(summary_SD), self.reader.keys(candidate_BD[:, None])
-        buckets = buckets_of(session_offsets, x.list_B)
-        attended_BHE, weights = read_lists(self.reader.query(candidate_BD), keys, own, buckets)
+        query_B1HE, own = self.reader.project(candidate_BD[:, None])
+        layout = Layout.of(session_offsets, x.list_B)
+        attended_BHE, weights = read_lists(query_B1HE.squeeze(1), self.reader.keys(summary_SD), own, layout)
         representation_BD = self.norm(self.reader.finish(candidate_BD, attended_BHE))
-        session_weight, rest_B = weights_of(weights, session_offsets, x.list_B)
+        session_weight, rest_B = weights_of(weights, layout)
         row_M, candidate_M = list_pairs(x.offsets, x.list_B)
         count_B = (session_offsets[1:] - session_offsets[:-1])[x.list_B]
         shift_B = lengths_to_offsets(count_B)[:-1] - session_offsets[x.list_B]
@@ -122,7 +122,7 @@ class Hierarchy(nn.Module):
 
 
 @register
-class HierarchyConfig(BlockConfig):
+class HierarchyConfig(ListConfig):
     """Options of the block in a preset."""
 
     kind: Literal["hierarchy"]
@@ -135,4 +135,4 @@ class HierarchyConfig(BlockConfig):
     def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dim = shape.representation_dim
-        return ListBlock(shape, lambda positions: Hierarchy(positions, dim, self), positional=True)
+        return ListBlock(self, shape, lambda positions: Hierarchy(positions, dim, self), positional=True)

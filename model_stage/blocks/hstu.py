@@ -26,10 +26,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.pairs import full_precision, typed
-from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.ragged import Bucket, Layout, gather
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import Keys, LayerNorm, ListInput, ListInterest, contract, lists_of, weights_of
 from model_stage.config.targets import IntervalPosition, RankPosition
 from store.types import DAY_MS
@@ -124,13 +124,13 @@ class HSTU(nn.Module):
 
     def forward(self, x: ListInput) -> ListInterest:
         """Attends; see the module docstring."""
-        pieces, weights = [], []
-        for bucket in buckets_of(x.offsets, x.list_B):
+        layout, found, weights = Layout.of(x.offsets, x.list_B), [], []
+        for bucket in layout.buckets:
             candidate_LCD, weight = self._candidates(x, bucket, self.rows(x, bucket))
-            pieces.append((bucket.queries, candidate_LCD))
-            weights.append((bucket, weight.detach()))
-        weight_M, rest_B = weights_of(weights, x.offsets, x.list_B)
-        representation_BD = self.norm(from_cells(pieces, len(x.list_B)))
+            found.append(candidate_LCD)
+            weights.append(weight.detach())
+        weight_M, rest_B = weights_of(weights, layout)
+        representation_BD = self.norm(layout.queries(found))
         return ListInterest(representation_BD=representation_BD, weight_M=weight_M, rest_B=rest_B)
 
     def reference(self, x: ListInput) -> ListInterest:
@@ -208,7 +208,7 @@ def _attend(layer: _Layer, query_LQHE: Tensor, keys: Keys, rab: Tensor, visible:
 
 
 @register
-class HSTUConfig(BlockConfig):
+class HSTUConfig(ListConfig):
     """Options of the block in a preset. It has its own relative positions, the same for all targets."""
 
     kind: Literal["hstu"]
@@ -219,4 +219,4 @@ class HSTUConfig(BlockConfig):
 
     def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
-        return ListBlock(shape, lambda positions: HSTU(shape.representation_dim, self), positional=False)
+        return ListBlock(self, shape, lambda positions: HSTU(shape.representation_dim, self), positional=False)

@@ -10,13 +10,16 @@ Legend: M pairs, B candidates, W attentions, R representation width, D width of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from model_stage.blocks.pairs import full_precision
+from model_stage.blocks.registry import BlockConfig
+from model_stage.config.targets import MatchLevelPosition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from model_stage.blocks.block_input import BlockInput, Positions, Shape
     from model_stage.blocks.pairs import Attended, AttentionInput
-    from model_stage.blocks.sequence import ListInterest
+    from model_stage.blocks.sequence import ListInput, ListInterest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,26 +111,60 @@ class PairBlock(PerTable):
         return cast("Attended", block(pairs))
 
 
+class ListConfig(BlockConfig):
+    """Options of the blocks that read sequences."""
+
+    scope: Literal["union", "list"]
+    """What is one sequence. `union`: the user's newest behaviors, once per request, whatever was retrieved, without the
+    match level, which is said of a candidate and a behavior. `list`: what was retrieved for a candidate, once per
+    different list."""
+    newest: int = Field(default=256, ge=1, le=10_000)
+    """Behaviors of the sequence with scope `union`."""
+
+    @property
+    def newest_read(self) -> int:
+        """See `BlockConfig`."""
+        return self.newest if self.scope == "union" else 0
+
+    def readable(self, shape: Shape) -> Shape:
+        """Gives the shape with the positional encodings that the rows of the sequence have."""
+        if self.scope == "list":
+            return shape
+        tables = (tuple(p for p in table if not isinstance(p, MatchLevelPosition)) for table in shape.tables)
+        return replace(shape, tables=tuple(tables))
+
+
 class ListBlock(PerTable):
     """A block that reads `ListInput`, made of the representations, and gives `ListInterest`.
 
-    Candidates of a request that retrieved the same behaviors share a list.
+    Args:
+        config: Its options.
+        shape: Of the network.
+        make: See `PerTable`.
+        positional: See `PerTable`.
     """
+
+    def __init__(
+        self, config: ListConfig, shape: Shape, make: Callable[[Positions], nn.Module], *, positional: bool
+    ) -> None:
+        super().__init__(config.readable(shape), make, positional=positional)
+        self._newest = config.newest_read
 
     def read(self, block: nn.Module, x: BlockInput, positions: Positions) -> Interest:
         """Gives the interest that one instance finds."""
-        found = self.attend(block, x, positions)
+        joined, lists = x.lists_with(positions, self._newest)
+        found = self.attend(block, joined, x.user_BX.index_select(0, lists.candidate_L))
+        weight_M, rest_B = lists.on_pairs(full_precision(found.weight_M), full_precision(found.rest_B))
         return Interest(
             representation_BR=found.representation_BD,
             mass_BW=full_precision(found.representation_BD[:, :0]),
-            weight_M=full_precision(found.weight_M),
-            rest_B=full_precision(found.rest_B),
+            weight_M=weight_M,
+            rest_B=rest_B,
         )
 
-    def attend(self, block: nn.Module, x: BlockInput, positions: Positions) -> ListInterest:
-        """Runs an instance over the lists."""
-        lists, _ = x.lists_with(positions)
-        return cast("ListInterest", block(lists))
+    def attend(self, block: nn.Module, x: ListInput, user_LX: Tensor) -> ListInterest:
+        """Runs an instance over the lists; `user_LX` are the embeddings of their users' fields."""
+        return cast("ListInterest", block(x))
 
 
 def nothing_seen(candidate_M: Tensor, num_candidates: int) -> Tensor:

@@ -21,11 +21,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.pairs import full_precision, typed
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import buckets_of, from_cells, gather
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.ragged import Layout, gather
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
@@ -63,14 +63,14 @@ class LinearAttention(nn.Module):
         """Attends; see the module docstring. The weights are the last layer's, w_ij of the candidates alone."""
         row_ND = x.values_ND + self.positions.encode(x.buckets)
         candidate_BD = x.candidate_BD + self.positions.candidate_row
-        pieces, weights = [], []
-        for bucket in buckets_of(x.offsets, x.list_B):
+        layout, found, weights = Layout.of(x.offsets, x.list_B), [], []
+        for bucket in layout.buckets:
             row_LTD, candidate_LCD = gather(row_ND, bucket.rows.row_LT), gather(candidate_BD, bucket.queries.row_LT)
             candidate_LCD, weight = self._candidates(candidate_LCD, self._states(row_LTD, bucket.rows.valid_LT))
-            pieces.append((bucket.queries, candidate_LCD))
-            weights.append((bucket, weight))
-        weight_M, rest_B = weights_of(weights, x.offsets, x.list_B)
-        representation_BD = self.norm(from_cells(pieces, len(x.list_B)))
+            found.append(candidate_LCD)
+            weights.append(weight)
+        weight_M, rest_B = weights_of(weights, layout)
+        representation_BD = self.norm(layout.queries(found))
         return ListInterest(representation_BD=representation_BD, weight_M=weight_M, rest_B=rest_B)
 
     def reference(self, x: ListInput) -> ListInterest:
@@ -102,12 +102,12 @@ class LinearAttention(nn.Module):
         """Runs lists of one size and gives what each layer's candidates read of them."""
         layers, states = typed(self.layers, TransformerLayer), []
         for layer in layers:
-            keys = layer.keys(row_LTD)
+            query_LTHE, keys = layer.project(row_LTD)
             key_LTHE = feature(keys.key_NHE).where(valid_LT[:, :, None, None], 0.0)
             state_LHEF = contract("lthe,lthf->lhef", key_LTHE, keys.value_NHE)
             states.append(_State(key_LTHE=key_LTHE, state_LHEF=state_LHEF, mass_LHE=key_LTHE.sum(1)))
             if layer is not layers[-1]:  # what the rows become in the last layer is never read
-                out_LTHF, total_LTH = states[-1].read(feature(layer.query(row_LTD)))
+                out_LTHF, total_LTH = states[-1].read(feature(query_LTHE))
                 row_LTD = layer.finish(row_LTD, (out_LTHF / total_LTH[..., None]).to(row_LTD.dtype))
         return states
 
@@ -115,7 +115,8 @@ class LinearAttention(nn.Module):
         """Runs the candidates of lists of one size; (L, C, D) and the last layer's weights (L, C, T + 1)."""
         weight = candidate_LCD.new_zeros(0)
         for layer, state in zip(typed(self.layers, TransformerLayer), states, strict=True):
-            query_LCHE, own = feature(layer.query(candidate_LCD)), layer.keys(candidate_LCD)
+            query_LCHE, own = layer.project(candidate_LCD)
+            query_LCHE = feature(query_LCHE)
             out_LCHF, total_LCH = state.read(query_LCHE)
             itself_LCH = (query_LCHE * feature(own.key_NHE)).sum(-1)
             total_LCH = total_LCH + itself_LCH
@@ -150,7 +151,7 @@ def feature(x: Tensor) -> Tensor:
 
 
 @register
-class LinearConfig(BlockConfig):
+class LinearConfig(ListConfig):
     """Options of the block in a preset."""
 
     kind: Literal["linear"]
@@ -160,4 +161,4 @@ class LinearConfig(BlockConfig):
     def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.heads, self.layers
-        return ListBlock(shape, lambda positions: LinearAttention(positions, *dims), positional=True)
+        return ListBlock(self, shape, lambda positions: LinearAttention(positions, *dims), positional=True)

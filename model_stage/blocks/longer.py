@@ -29,11 +29,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.longer_tokens import Tokens
 from model_stage.blocks.pairs import typed
-from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, lengths_to_offsets
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.ragged import Cells, Layout, cells, gather, lengths_to_offsets
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     Keys,
     LayerNorm,
@@ -48,7 +48,7 @@ from model_stage.blocks.sequence import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from model_stage.blocks.block_input import BlockInput, Positions, Shape
+    from model_stage.blocks.block_input import Shape
 
 NUM_GLOBALS = 2
 
@@ -104,15 +104,14 @@ class Longer(nn.Module):
         recent_L = length_L.clamp(max=self._recent)
         every_offsets = [merged_offsets] + [lengths_to_offsets(recent_L)] * self._num_later
         global_L2D = torch.stack([self.to_user(user_LD), self.class_token.expand(len(user_LD), -1)], dim=1)
-        found: list[list[tuple[Bucket, Cells, Keys]]] = [[] for _ in self.layers]
-        for bucket in buckets_of(merged_offsets, torch.arange(len(length_L), device=offsets.device)):
+        layout, found = Layout.of_lists(merged_offsets), [[] for _ in self.layers]  # type: ignore[var-annotated]
+        for bucket in layout.buckets:
             here = bucket.list_L
             x_LQD = torch.cat([global_L2D[here], gather(merged_SD, bucket.rows.row_LT)], dim=1)
             kept = cells((length_L - recent_L)[here], recent_L[here], min(self._recent, bucket.rows.width))
-            stored = cells(every_offsets[-1][here], recent_L[here], kept.width)
-            for number, keys in enumerate(self._encode(x_LQD, bucket.rows.valid_LT, kept)):
-                found[number].append((bucket, stored if number else bucket.rows, keys))
-        layers = [_cached(pieces, own) for pieces, own in zip(found, every_offsets, strict=True)]
+            for keys_of_bucket, keys in zip(found, self._encode(x_LQD, bucket.rows.valid_LT, kept), strict=True):
+                keys_of_bucket.append(keys)
+        layers = [_cached(layout, keys, own) for keys, own in zip(found, every_offsets, strict=True)]
         return UserCache(layers=tuple(layers), offsets=offsets)
 
     def score(self, cache: UserCache, candidate_BD: Tensor, list_B: Tensor) -> ListInterest:
@@ -126,16 +125,15 @@ class Longer(nn.Module):
         Returns:
             The representation is (B, G d). The weights are layer 1's, a merged token's in equal parts on its rows.
         """
-        merged_buckets = buckets_of(cache.layers[0].token_offsets, list_B)
-        recent_buckets = buckets_of(cache.layers[-1].token_offsets, list_B)
+        every, recent = (Layout.of(cache.layers[at].token_offsets, list_B) for at in (0, -1))
         x_BD = self.to_candidate(candidate_BD)
         weight_M, rest_B = x_BD.new_zeros(0), x_BD.new_zeros(len(list_B))
         for number, (layer, cached) in enumerate(zip(typed(self.layers, TransformerLayer), cache.layers, strict=True)):
-            extra = cached.globals.take(list_B).join(layer.keys(x_BD[:, None]))
-            buckets = recent_buckets if number else merged_buckets
-            attended_BHE, weights = read_lists(layer.query(x_BD), cached.tokens, extra, buckets)
+            query_B1HE, itself = layer.project(x_BD[:, None])
+            extra, layout = cached.globals.take(list_B).join(itself), recent if number else every
+            attended_BHE, weights = read_lists(query_B1HE.squeeze(1), cached.tokens, extra, layout)
             if number == 0:
-                merged_M, rest_B = weights_of(weights, cached.token_offsets, list_B)
+                merged_M, rest_B = weights_of(weights, layout)
                 weight_M = self._spread(merged_M, cache.offsets, list_B)
             x_BD = layer.finish(x_BD, attended_BHE)
         return ListInterest(representation_BD=self.norm(x_BD), weight_M=weight_M, rest_B=rest_B)
@@ -209,12 +207,13 @@ def _visible(place_LQ: Tensor, valid_LT: Tensor) -> Tensor:
     )
 
 
-def _cached(pieces: Sequence[tuple[Bucket, Cells, Keys]], token_offsets: Tensor) -> CachedLayer:
-    """Takes the keys of the buckets' [user, class, tokens] apart into the rows of all lists."""
-    both = [(bucket, row, torch.stack([keys.key_NHE, keys.value_NHE], dim=2)) for bucket, row, keys in pieces]
-    tokens = from_cells([(row, kv[:, NUM_GLOBALS:]) for _, row, kv in both], int(token_offsets[-1]))
-    order_L = torch.cat([bucket.list_L for bucket, _, _ in both]).argsort()
-    shared = torch.cat([kv[:, :NUM_GLOBALS] for _, _, kv in both]).index_select(0, order_L)
+def _cached(layout: Layout, found: Sequence[Keys], token_offsets: Tensor) -> CachedLayer:
+    """Takes the keys of each bucket's [user, class, tokens] apart into the rows of all lists."""
+    both = [torch.stack([keys.key_NHE, keys.value_NHE], dim=2) for keys in found]
+    tokens = layout.rows([kv[:, NUM_GLOBALS:] for kv in both], token_offsets)
+    two_each = NUM_GLOBALS * torch.arange(len(token_offsets), device=token_offsets.device)
+    shared = layout.rows([kv[:, :NUM_GLOBALS] for kv in both], two_each)
+    shared = shared.view(-1, NUM_GLOBALS, *shared.shape[1:])
     return CachedLayer(
         tokens=Keys(key_NHE=tokens[:, 0], value_NHE=tokens[:, 1]),
         token_offsets=token_offsets,
@@ -227,22 +226,17 @@ class LongerBlock(ListBlock):
 
     def __init__(self, shape: Shape, config: LongerConfig) -> None:
         dim = shape.representation_dim
-        super().__init__(shape, lambda positions: Longer(dim, config), positional=False)
+        super().__init__(config, shape, lambda positions: Longer(dim, config), positional=False)
         self.user = nn.Linear(shape.user_dim, dim, bias=False) if shape.user_dim else None
 
-    def attend(self, block: nn.Module, x: BlockInput, positions: Positions) -> ListInterest:
+    def attend(self, block: nn.Module, x: ListInput, user_LX: Tensor) -> ListInterest:
         """Runs an instance over the lists and their users."""
-        lists, found = x.lists_with(positions)
-        user_LX = x.user_BX.index_select(0, found.candidate_L)
-        if self.user is None:
-            user_LD = lists.values_ND.new_zeros(len(user_LX), lists.values_ND.shape[1])
-        else:
-            user_LD = self.user(user_LX)
-        return cast("ListInterest", block(lists, user_LD))
+        nobody_LD = x.values_ND.new_zeros(len(user_LX), x.values_ND.shape[1])
+        return cast("ListInterest", block(x, nobody_LD if self.user is None else self.user(user_LX)))
 
 
 @register
-class LongerConfig(BlockConfig):
+class LongerConfig(ListConfig):
     """Options of the block in a preset. It has its own positions, the same for all targets."""
 
     kind: Literal["longer"]

@@ -22,11 +22,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock, nothing_seen
+from model_stage.blocks.interest import ListBlock, ListConfig, nothing_seen
 from model_stage.blocks.pairs import full_linear, full_precision, list_pairs, pair_softmax, pooled_rows
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.ragged import offsets_to_segments
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import ListInput, ListInterest
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class MemoryBank(nn.Module):
 
 
 @register
-class MemoryConfig(BlockConfig):
+class MemoryConfig(ListConfig):
     """Options of the block in a preset."""
 
     kind: Literal["memory"]
@@ -95,4 +95,4 @@ class MemoryConfig(BlockConfig):
     def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.slots
-        return ListBlock(shape, lambda positions: MemoryBank(positions, *dims), positional=True)
+        return ListBlock(self, shape, lambda positions: MemoryBank(positions, *dims), positional=True)

@@ -75,5 +75,5 @@ class PositionTables(nn.Module):
         """
         total = torch.zeros(())
         for table_ND, bucket_M in zip(self.rows, buckets, strict=True):
-            total = total + table_ND[bucket_M]
+            total = total + table_ND.index_select(0, bucket_M)
         return total

@@ -3,14 +3,14 @@
 Two forms. Pairs: M retrieved (candidate, behavior) pairs, sorted by candidate and oldest first; `segment_M` gives each
 pair's candidate. Lists: N rows of L distinct lists, oldest first, with offsets (L + 1) and the list of each candidate
 (B,). Blocks that must compare the rows of a list with one another lay lists of about the same length out as rectangles
-(`Bucket`), inside the block only.
+(`Layout`), inside the block only.
 
 Legend: M pairs, B candidates or queries, N rows of lists, L lists, T cells per list, D width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,61 +48,21 @@ def segment_softmax(scores_M: Tensor, segment_M: Tensor, num_segments: int) -> t
     return exp_M / total.index_select(0, segment_M), mass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistinctLists:
-    """The lists of a batch, each kept once: candidates that retrieved the same behaviors share a list.
-
-    pairs of 3 candidates: [a b] [c] [a b]  ->  rows: a b | c    offsets 0 2 3    list_B 0 1 0
-    """
-
-    pair_N: Tensor
-    """A pair that stands for each row, so that any column of pairs can be gathered to rows. int64."""
-    offsets: Tensor
-    """Rows of each list. int64 (L + 1,)."""
-    list_B: Tensor
-    """The list of each candidate. int64."""
-    candidate_L: Tensor
-    """The first candidate of each list, so that what is said of the user can be gathered to lists. int64."""
-
-
-def distinct_lists(columns: Sequence[Tensor], candidate_M: Tensor, request_B: Tensor) -> DistinctLists:
-    """Finds the candidates whose lists are equal in every column; exact, no hashing.
-
-    Args:
-        columns: What a block will read of a pair (row in U, match level ...), int64 (M,) each, on the CPU.
-        candidate_M: Candidate of each pair, ascending. int64.
-        request_B: Request of each candidate; candidates of different requests never share a list, not even the empty
-            one. int64.
-    """
-    num_candidates = len(request_B)
-    ends = torch.bincount(candidate_M, minlength=num_candidates).cumsum(0).tolist()
-    rows_MK = torch.stack([*columns, candidate_M], dim=1)[:, :-1].contiguous().numpy()
-    requests = request_B.tolist()
-    found: dict[tuple[int, bytes], int] = {}
-    list_of: list[int] = []
-    first: list[int] = []
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for candidate, end in enumerate(ends):
-        key = (requests[candidate], rows_MK[start:end].tobytes())
-        number = found.setdefault(key, len(found))
-        if number == len(first):
-            first.append(candidate)
-            spans.append((start, end))
-        list_of.append(number)
-        start = end
-    lengths = torch.tensor([end - start for start, end in spans], dtype=torch.int64)
-    return DistinctLists(
-        pair_N=torch.cat([torch.arange(start, end) for start, end in spans] or [lengths]),
-        offsets=lengths_to_offsets(lengths),
-        list_B=torch.tensor(list_of, dtype=torch.int64),
-        candidate_L=torch.tensor(first, dtype=torch.int64),
-    )
-
-
 def lengths_to_offsets(lengths: Tensor) -> Tensor:
     """Gives [2, 0, 1] -> [0, 2, 2, 3]. int64 (L + 1,)."""
     return nn.functional.pad(lengths.cumsum(0), (1, 0))
+
+
+def span_rows(start_L: Tensor, offsets: Tensor) -> Tensor:
+    """Gives lists of consecutive numbers, one after another: starts [5, 0], offsets [0, 2, 3] -> [5, 6, 0].
+
+    Args:
+        start_L: First number of each list. int64.
+        offsets: Where each list begins in the answer, and the end. int64 (L + 1,).
+    """
+    lengths = offsets.diff()
+    shift_N = torch.repeat_interleave(start_L - offsets[:-1], lengths)
+    return shift_N + torch.arange(len(shift_N), device=offsets.device)
 
 
 def gather(values: Tensor, index: Tensor) -> Tensor:
@@ -138,6 +98,87 @@ class Bucket:
     queries: Cells
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Lists as rectangles, and where each of their rows and queries stands in them.
+
+    The cells of all buckets are numbered one after another; a bucket's values are (L, T, ...) of its rows or
+    (L, C, ...) of its queries.
+    """
+
+    buckets: tuple[Bucket, ...]
+    """They hold every query once; an empty list has rows of width 0."""
+    offsets: Tensor
+    list_B: Tensor
+    place_B: Tensor
+    """Place of each query among those of its list. int64."""
+    cell_B: Tensor
+    """Cell of each query. int64."""
+
+    @staticmethod
+    def of(offsets: Tensor, list_B: Tensor) -> Layout:
+        """Groups the lists that have queries: in a bucket no length, and no number of queries, is twice another.
+
+        Args:
+            offsets: Rows of each list. int64 (L + 1,).
+            list_B: The list that each query reads. int64.
+        """
+        length_L = offsets.diff()
+        count_L = torch.bincount(list_B, minlength=len(length_L))
+        order_B, first_L = torch.argsort(list_B, stable=True), lengths_to_offsets(count_L)
+        buckets = []
+        for mine_L in _groups(length_L, count_L):
+            lengths, counts = length_L[mine_L], count_L[mine_L]
+            places = cells(first_L[mine_L], counts, int(counts.max()))
+            buckets.append(
+                Bucket(
+                    list_L=mine_L,
+                    rows=cells(offsets[mine_L], lengths, int(lengths.max())),
+                    queries=Cells(row_LT=gather(order_B, places.row_LT), valid_LT=places.valid_LT),
+                )
+            )
+        place_B = torch.empty_like(order_B).index_copy(0, order_B, span_rows(torch.zeros_like(count_L), first_L))
+        start_L = _starts(buckets, [bucket.queries.width for bucket in buckets], count_L)
+        return Layout(
+            buckets=tuple(buckets), offsets=offsets, list_B=list_B, place_B=place_B, cell_B=start_L[list_B] + place_B
+        )
+
+    @staticmethod
+    def of_lists(offsets: Tensor) -> Layout:
+        """Lays every list out, with one query each."""
+        return Layout.of(offsets, torch.arange(len(offsets) - 1, device=offsets.device))
+
+    def rows(self, values: Sequence[Tensor], offsets: Tensor | None = None) -> Tensor:
+        """Gives what is known of each bucket's rows, (L, T, ...), list by list without the padding, (N, ...).
+
+        Every list must have queries.
+
+        Args:
+            values: Per bucket.
+            offsets: Where the first cells of each list go, and the end; None = all its rows to where they came from.
+        """
+        offsets = self.offsets if offsets is None else offsets
+        start_L = _starts(self.buckets, [value.shape[1] for value in values], offsets[:-1])
+        return _flat(values).index_select(0, span_rows(start_L, offsets))
+
+    def queries(self, values: Sequence[Tensor]) -> Tensor:
+        """Gives what is known of each bucket's queries, (L, C, ...), by query, (B, ...)."""
+        return _flat(values).index_select(0, self.cell_B)
+
+    def pairs(self, values: Sequence[Tensor]) -> Tensor:
+        """Gives what is known of each bucket's queries and rows, (L, C, T or more), query by query, oldest row first.
+
+        Cells beyond T are left out.
+        """
+        length_L, stride_L = self.offsets.diff(), torch.empty_like(self.offsets[1:])
+        for bucket, value in zip(self.buckets, values, strict=True):
+            stride_L.index_fill_(0, bucket.list_L, value.shape[2])
+        start_L = _starts(self.buckets, [value.shape[1] * value.shape[2] for value in values], length_L)
+        start_B = start_L[self.list_B] + self.place_B * stride_L[self.list_B]
+        pair_N = span_rows(start_B, lengths_to_offsets(length_L[self.list_B]))
+        return _flat([value.flatten(0, 1) for value in values]).index_select(0, pair_N)
+
+
 def cells(start_L: Tensor, length_L: Tensor, width: int) -> Cells:
     """Lays rows start .. start + length of each list out in `width` cells."""
     column_T = torch.arange(width, device=start_L.device)
@@ -145,47 +186,30 @@ def cells(start_L: Tensor, length_L: Tensor, width: int) -> Cells:
     return Cells(row_LT=start_L[:, None] + inside_LT, valid_LT=column_T < length_L[:, None])
 
 
-def buckets_of(offsets: Tensor, list_B: Tensor) -> list[Bucket]:
-    """Groups the lists that have queries: in a group no length, and no number of queries, is twice another.
-
-    Args:
-        offsets: Rows of each list. int64 (L + 1,).
-        list_B: The list that each query reads. int64.
-
-    Returns:
-        Buckets that hold every query once; an empty list has rows of width 0.
-    """
-    length_L = offsets[1:] - offsets[:-1]
-    count_L = torch.bincount(list_B, minlength=len(length_L))
-    order_B, first_L = torch.argsort(list_B, stable=True), lengths_to_offsets(count_L)[:-1]
-    shape_L2 = torch.stack([_round_up(length_L), _round_up(count_L)], dim=1)
-    found = []
-    for shape in torch.unique(shape_L2[count_L > 0], dim=0):
-        (mine_L,) = torch.where((shape_L2 == shape).all(1))
-        width, num_queries = int(length_L[mine_L].max()), int(count_L[mine_L].max())
-        queries = cells(first_L[mine_L], count_L[mine_L], num_queries)
-        found.append(
-            Bucket(
-                list_L=mine_L,
-                rows=cells(offsets[mine_L], length_L[mine_L], width),
-                queries=replace(queries, row_LT=gather(order_B, queries.row_LT)),
-            )
-        )
-    return found
+def _starts(buckets: Sequence[Bucket], sizes: Sequence[int], like_L: Tensor) -> Tensor:
+    """Gives the first cell of each list, where a list of a bucket has this many. int64 (L,)."""
+    start_L, before = torch.empty_like(like_L), 0
+    for bucket, size in zip(buckets, sizes, strict=True):
+        at_L = torch.arange(len(bucket.list_L), device=like_L.device)
+        start_L.index_copy_(0, bucket.list_L, before + at_L * size)
+        before += len(bucket.list_L) * size
+    return start_L
 
 
-def from_cells(pieces: Sequence[tuple[Cells, Tensor]], num_rows: int) -> Tensor:
-    """Puts the valid cells of every piece back where they came from; a row that no cell holds is zero.
-
-    Args:
-        pieces: Cells, and their values (L, T, ...).
-        num_rows: Rows of the answer.
-    """
-    order = torch.cat([cell.row_LT[cell.valid_LT] for cell, _ in pieces])
-    rows = torch.cat([values[cell.valid_LT] for cell, values in pieces])
-    return rows.new_zeros((num_rows, *rows.shape[1:])).index_copy(0, order, rows)
+def _flat(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat([value.flatten(0, 1) for value in values])
 
 
-def _round_up(count: Tensor) -> Tensor:
-    """Gives the next power of two; 0 stays 0."""
-    return torch.where(count > 0, 2 ** torch.ceil(torch.log2(count.clamp(min=1).double())).long(), 0)
+def _groups(length_L: Tensor, count_L: Tensor) -> Sequence[Tensor]:
+    """Gives the lists of each bucket; those without queries are in none."""
+    (read_K,) = torch.where(count_L > 0)
+    if len(read_K) < 2:
+        return [read_K] * len(read_K)
+    shape_K = _power(length_L[read_K]) * 64 + _power(count_L[read_K])
+    _, bucket_K, sizes = torch.unique(shape_K, return_inverse=True, return_counts=True)
+    return torch.split(read_K[torch.argsort(bucket_K, stable=True)], sizes.tolist())
+
+
+def _power(count: Tensor) -> Tensor:
+    """Gives n of the smallest 2**n that is not below a count, and one more, up to 63; 0 of 0."""
+    return torch.where(count > 0, 1 + torch.ceil(torch.log2(count.clamp(min=1).double())).long(), 0)

@@ -25,25 +25,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import Interest, InterestBlock, nothing_seen
-from model_stage.blocks.pairs import full_precision, list_pairs, typed
+from model_stage.blocks.interest import Interest, InterestBlock, ListConfig
+from model_stage.blocks.pairs import full_precision, typed
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import buckets_of
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.ragged import Layout, gather
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     LayerNorm,
     ListInput,
     TransformerLayer,
     causal_layers,
     causal_reference,
+    contract,
+    linears,
     lists_of,
-    read_lists,
-    weights_of,
+    norms,
 )
-from model_stage.config.targets import Position
+from model_stage.config.targets import MatchLevelPosition, Position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,33 +139,72 @@ class TargetDecoupledSASRec(nn.Module):
                     weight_TJ.append(x.values_ND.new_zeros(0))
             vectors.append(torch.stack(vector_JD))
             weights.append(torch.stack(weight_TJ, dim=1))
-        return self._interest(UserVectors(vector_LJD=torch.stack(vectors), weight_NJ=torch.cat(weights)), x)
+        users = UserVectors(vector_LJD=torch.stack(vectors), weight_NJ=torch.cat(weights))
+        read = [
+            part.readout(x.candidate_BD + self.positions.candidate_row + part.positions.candidate_row)
+            for part in typed(self.parts, _Part)
+        ]
+        return _product(users, users.vector_LJD.index_select(0, x.list_B) * torch.stack(read, dim=1))
 
     def user_vectors(
         self, values_ND: Tensor, offsets: Tensor, buckets: Sequence[Tensor], table_buckets: Sequence[Sequence[Tensor]]
     ) -> UserVectors:
         """Gives the user vectors of lists; arguments as in `forward`.
 
-        A target's last layer computes its newest row only, so it costs what one query costs.
+        The last layer of every target computes its newest row only, all targets side by side: <q, W_k x> = <W_k' q, x>
+        and sum w W_v x = W_v sum w x, so no row is projected to a key or a value.
         """
+        parts = typed(self.parts, _Part)
         lower_ND = causal_layers(self.layers, values_ND + self.positions.encode(buckets), offsets)
         (filled_K,) = torch.where(offsets[1:] > offsets[:-1])
-        newest_K = offsets[1:][filled_K] - 1
-        groups = buckets_of(offsets, filled_K)
-        vectors, weights = [], []
-        for part, own in zip(typed(self.parts, _Part), table_buckets, strict=True):
-            part_ND = lower_ND + part.positions.encode(own)
-            vector_LD = values_ND.new_zeros(len(offsets) - 1, values_ND.shape[1])
-            weight_N = values_ND.new_zeros(0)
-            if len(filled_K):
-                last_KD = part_ND.index_select(0, newest_K)
-                nothing = part.layer.keys(last_KD.new_empty(len(filled_K), 0, last_KD.shape[1]))
-                attended, found = read_lists(part.layer.query(last_KD), part.layer.keys(part_ND), nothing, groups)
-                vector_LD = vector_LD.index_copy(0, filled_K, part.norm(part.layer.finish(last_KD, attended)))
-                weight_N, _ = weights_of(found, offsets, filled_K)
-            vectors.append(vector_LD)
-            weights.append(weight_N)
-        return UserVectors(vector_LJD=torch.stack(vectors, dim=1), weight_NJ=torch.stack(weights, dim=1))
+        vector_LJD = values_ND.new_zeros(len(offsets) - 1, len(parts), values_ND.shape[1])
+        if not len(filled_K):
+            return UserVectors(vector_LJD=vector_LJD, weight_NJ=values_ND.new_zeros(0, len(parts)))
+        row_JND = torch.stack(
+            [lower_ND + part.positions.encode(own) for part, own in zip(parts, table_buckets, strict=True)]
+        )
+        normed_JND = norms(row_JND, [part.layer.attention_norm for part in parts])
+        newest_K = offsets[1:].index_select(0, filled_K) - 1
+        attended_JKD, weight_NJ = self._attend(normed_JND, newest_K, Layout.of(offsets, filled_K))
+        vector_JKD = self._finish(row_JND.index_select(1, newest_K), attended_JKD)
+        vector_LJD = vector_LJD.index_copy(0, filled_K, vector_JKD.transpose(0, 1).to(vector_LJD.dtype))
+        return UserVectors(vector_LJD=vector_LJD, weight_NJ=weight_NJ)
+
+    def _attend(self, normed_JND: Tensor, newest_K: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Gives what the newest rows of K lists attend to, (J, K, D), and the weight of each row, (N, J)."""
+        layers = [part.layer for part in typed(self.parts, _Part)]
+        heads, width = layers[0].heads, normed_JND.shape[2] // layers[0].heads
+        query_JKD = linears(normed_JND.index_select(1, newest_K), [layer.to_query for layer in layers])
+        key_JHED, value_JHED = (
+            torch.stack([getattr(layer, name).weight for layer in layers]).view(len(layers), heads, width, -1)
+            for name in ("to_key", "to_value")
+        )
+        query_JKHD = contract(
+            "jkhe,jhed->jkhd", query_JKD.view(*query_JKD.shape[:2], heads, width) / width**0.5, key_JHED
+        )
+        pooled, weights = [], []
+        for bucket in layout.buckets:
+            row_JLTD = gather(normed_JND.transpose(0, 1), bucket.rows.row_LT).permute(2, 0, 1, 3)
+            mine_JLHD = query_JKHD.index_select(1, bucket.queries.row_LT[:, 0])
+            score_JLHT = contract("jlhd,jltd->jlht", mine_JLHD, row_JLTD)
+            score_JLHT = score_JLHT.masked_fill(~bucket.rows.valid_LT[:, None], -torch.inf)
+            weight_JLHT = torch.softmax(score_JLHT, dim=3)
+            pooled_JLHD = torch.einsum("jlht,jltd->jlhd", weight_JLHT.to(row_JLTD.dtype), row_JLTD)
+            pooled.append(pooled_JLHD.permute(1, 0, 2, 3)[:, None])
+            weights.append(weight_JLHT.detach().mean(2).permute(1, 2, 0))
+        pooled_KJHD = layout.queries(pooled)
+        attended_JKHE = torch.einsum("kjhd,jhed->jkhe", pooled_KJHD, value_JHED.to(pooled_KJHD.dtype))
+        return attended_JKHE.flatten(2), layout.rows(weights)
+
+    def _finish(self, newest_JKD: Tensor, attended_JKD: Tensor) -> Tensor:
+        """Gives the vectors from the newest rows, (J, K, D): the rest of every target's last layer, and its norm."""
+        parts = typed(self.parts, _Part)
+        layers = [part.layer for part in parts]
+        x_JKD = newest_JKD + linears(attended_JKD, [layer.to_out for layer in layers])
+        normed_JKD = norms(x_JKD, [layer.feed_forward_norm for layer in layers])
+        inner, outer = ([cast("nn.Linear", layer.feed_forward[at]) for layer in layers] for at in (0, 2))
+        x_JKD = x_JKD + linears(torch.relu(linears(normed_JKD, inner)), outer)
+        return norms(x_JKD, [part.norm for part in parts])
 
     def prerank(self, users: UserVectors, candidate_CD: Tensor) -> Tensor:
         """Gives the score of every candidate for every list and target, (L, J, C), higher is better.
@@ -181,13 +221,22 @@ class TargetDecoupledSASRec(nn.Module):
         return torch.stack(scores, dim=1)
 
     def _interest(self, users: UserVectors, x: ListInput) -> SASRecInterest:
-        """Reads the candidates out against the vectors of their lists."""
-        read = []
-        for part, vector_LD in zip(typed(self.parts, _Part), users.vector_LJD.unbind(1), strict=True):
-            start_BD = x.candidate_BD + self.positions.candidate_row + part.positions.candidate_row
-            read.append(vector_LD.index_select(0, x.list_B) * part.readout(start_BD))
-        product_BJD = torch.stack(read, dim=1)
-        return SASRecInterest(representation_BJD=product_BJD, score_BJ=full_precision(product_BJD).sum(2), users=users)
+        """Reads the candidates out against the vectors of their lists, all targets in one product."""
+        parts = typed(self.parts, _Part)
+        start_J1D = torch.stack([self.positions.candidate_row + part.positions.candidate_row for part in parts])[
+            :, None
+        ]
+        readouts = [part.readout for part in parts]
+        constant_JD = linears(start_J1D, readouts).squeeze(1)
+        weight_PD = torch.cat([readout.weight for readout in readouts])
+        read_BJD = (
+            nn.functional.linear(x.candidate_BD, weight_PD).view(len(x.candidate_BD), len(parts), -1) + constant_JD
+        )
+        return _product(users, users.vector_LJD.index_select(0, x.list_B) * read_BJD)
+
+
+def _product(users: UserVectors, product_BJD: Tensor) -> SASRecInterest:
+    return SASRecInterest(representation_BJD=product_BJD, score_BJ=full_precision(product_BJD).sum(2), users=users)
 
 
 class SASRecBlock(InterestBlock):
@@ -195,33 +244,33 @@ class SASRecBlock(InterestBlock):
 
     def __init__(self, shape: Shape, config: SASRecConfig) -> None:
         super().__init__(out_dim=shape.representation_dim, num_masses=1)
-        self._shared, self._tables = config.shared, shape.tables
+        readable = config.readable(shape)
+        self._shared, self._tables, self._newest = config.shared, readable.tables, config.newest_read
         self.block = TargetDecoupledSASRec(
-            config.shared, shape.tables, shape.representation_dim, config.heads, config.layers
+            config.shared, readable.tables, shape.representation_dim, config.heads, config.layers
         )
 
     def forward(self, x: BlockInput) -> list[Interest]:
         """See `InterestBlock`."""
         sets = (self._shared, *self._tables)
-        joined, lists = x.lists_with([position for positions in sets for position in positions])
+        joined, lists = x.lists_with([position for positions in sets for position in positions], self._newest)
         rows = iter(joined.buckets)
         shared, *own = [[next(rows) for _ in positions] for positions in sets]
         found = cast("SASRecInterest", self.block(replace(joined, buckets=shared), own))
-        row_M, candidate_M = list_pairs(lists.offsets, lists.list_B)
-        nothing_B = nothing_seen(candidate_M, len(lists.list_B))
+        weight_MJ, rest_BJ = lists.rows_on_pairs(full_precision(found.users.weight_NJ))
         return [
             Interest(
                 representation_BR=found.representation_BJD[:, table],
                 mass_BW=full_precision(found.score_BJ[:, table : table + 1]),
-                weight_M=full_precision(found.users.weight_NJ[:, table]).index_select(0, row_M),
-                rest_B=nothing_B,
+                weight_M=weight_MJ[:, table],
+                rest_B=rest_BJ[:, table],
             )
             for table in range(len(self._tables))
         ]
 
 
 @register
-class SASRecConfig(BlockConfig):
+class SASRecConfig(ListConfig):
     """Options of the block in a preset."""
 
     kind: Literal["sasrec"]
@@ -230,6 +279,12 @@ class SASRecConfig(BlockConfig):
     heads: int = Field(ge=1, le=64)
     layers: int = Field(ge=0, le=16)
     """Shared layers; every table set has one more of its own."""
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> SASRecConfig:
+        if self.scope == "union" and any(isinstance(position, MatchLevelPosition) for position in self.shared):
+            raise ValueError("shared: match_level is said of what a candidate retrieved; scope union has none")
+        return self
 
     def build(self, shape: Shape) -> SASRecBlock:
         """See `BlockConfig`."""

@@ -20,10 +20,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.pairs import full_precision, list_pairs
 from model_stage.blocks.ragged import offsets_to_segments, segment_sum
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import ListInput, ListInterest
 from model_stage.blocks.simhash import SimHash
 
@@ -96,7 +96,7 @@ class SDIM(nn.Module):
 
 
 @register
-class SDIMConfig(BlockConfig):
+class SDIMConfig(ListConfig):
     """Options of the block in a preset."""
 
     kind: Literal["sdim"]
@@ -106,4 +106,4 @@ class SDIMConfig(BlockConfig):
     def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.groups, self.bits
-        return ListBlock(shape, lambda positions: SDIM(*dims), positional=False)
+        return ListBlock(self, shape, lambda positions: SDIM(*dims), positional=False)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.pairs import full_precision, layer_norm, typed
-from model_stage.blocks.ragged import Bucket, buckets_of, from_cells, gather, lengths_to_offsets
+from model_stage.blocks.ragged import Layout, gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ class LayerNorm(nn.LayerNorm):
 class TransformerLayer(nn.Module):
     """The projections of one pre-norm layer; which tokens see which is the caller's.
 
-    A fast path asks for `keys` and `query`, attends in its own way and calls `finish`.
+    A fast path asks for `project`, or `keys` or `query` alone, attends in its own way and calls `finish`.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -100,10 +100,14 @@ class TransformerLayer(nn.Module):
         self.to_out = nn.Linear(dim, dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
 
+    def project(self, x: Tensor) -> tuple[Tensor, Keys]:
+        """Gives queries (..., H, E), and keys and values of tokens (..., D)."""
+        normed = self.attention_norm(x)
+        return self._split(self.to_query(normed)), self._keys(normed)
+
     def keys(self, x: Tensor) -> Keys:
         """Gives keys and values of tokens (..., D)."""
-        normed = self.attention_norm(x)
-        return Keys(key_NHE=self._split(self.to_key(normed)), value_NHE=self._split(self.to_value(normed)))
+        return self._keys(self.attention_norm(x))
 
     def query(self, x: Tensor) -> Tensor:
         """Gives the queries of tokens: (..., D) -> (..., H, E)."""
@@ -117,9 +121,7 @@ class TransformerLayer(nn.Module):
 
     def causal(self, x_LTD: Tensor) -> Tensor:
         """Every token sees itself and those before it, so cells after the end of a list are never seen. (L, T, D)."""
-        keys = self.keys(x_LTD)
-        attended = scaled_dot_product(self.query(x_LTD), keys, None)
-        return self.finish(x_LTD, attended)
+        return self.finish(x_LTD, scaled_dot_product(*self.project(x_LTD), None))
 
     def reference(self, x_QD: Tensor, context_TD: Tensor, visible_QT: Tensor) -> tuple[Tensor, Tensor]:
         """The formula, for one list: tokens Q see those of the context that `visible_QT` names, at least one each.
@@ -136,6 +138,9 @@ class TransformerLayer(nn.Module):
             outs.append(weight_QT.to(value_TE.dtype) @ value_TE)
             weights.append(weight_QT)
         return self.finish(x_QD, torch.stack(outs, dim=1)), torch.stack(weights).mean(0)
+
+    def _keys(self, normed: Tensor) -> Keys:
+        return Keys(key_NHE=self._split(self.to_key(normed)), value_NHE=self._split(self.to_value(normed)))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
@@ -155,18 +160,34 @@ def scaled_dot_product(query_LQHE: Tensor, keys: Keys, visible: Tensor | None) -
     return out.transpose(1, 2)
 
 
+def linears(x_JKD: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
+    """Gives what each layer makes of its part of the input, (J, K, width)."""
+    weight_JPD = torch.stack([layer.weight for layer in layers])
+    out_JKP = torch.bmm(x_JKD, weight_JPD.mT)
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    return out_JKP + torch.stack(biases)[:, None] if biases else out_JKP
+
+
+def norms(x_JKD: Tensor, layers: Sequence[nn.LayerNorm]) -> Tensor:
+    """Gives what each norm makes of its part of the input, with statistics in full precision. (J, K, D)."""
+    weight_J1D, bias_J1D = (
+        full_precision(torch.stack([getattr(layer, name) for layer in layers]))[:, None] for name in ("weight", "bias")
+    )
+    unit_JKD = nn.functional.layer_norm(full_precision(x_JKD), x_JKD.shape[2:], eps=layers[0].eps)
+    return (unit_JKD * weight_J1D + bias_J1D).to(x_JKD.dtype)
+
+
 def causal_layers(layers: nn.ModuleList, values_ND: Tensor, offsets: Tensor) -> Tensor:
     """Runs causal self-attention layers over every list. (N, D)."""
     if not len(layers) or not len(values_ND):
         return values_ND
-    pieces = []
-    for bucket in buckets_of(offsets, torch.arange(len(offsets) - 1, device=offsets.device)):
-        if bucket.rows.width:
-            x_LTD = gather(values_ND, bucket.rows.row_LT)
-            for layer in typed(layers, TransformerLayer):
-                x_LTD = layer.causal(x_LTD)
-            pieces.append((bucket.rows, x_LTD))
-    return from_cells(pieces, len(values_ND))
+    layout, found = Layout.of_lists(offsets), []
+    for bucket in layout.buckets:
+        x_LTD = gather(values_ND, bucket.rows.row_LT)
+        for layer in typed(layers, TransformerLayer) if bucket.rows.width else ():
+            x_LTD = layer.causal(x_LTD)
+        found.append(x_LTD)
+    return layout.rows(found)
 
 
 def causal_reference(layers: nn.ModuleList, x_TD: Tensor) -> Tensor:
@@ -177,23 +198,21 @@ def causal_reference(layers: nn.ModuleList, x_TD: Tensor) -> Tensor:
     return x_TD
 
 
-def read_lists(
-    query_BHE: Tensor, keys: Keys, own: Keys, buckets: Sequence[Bucket]
-) -> tuple[Tensor, list[tuple[Bucket, Tensor]]]:
-    """Every query attends over the rows of its list and over tokens of its own, without copying the list's keys.
+def read_lists(query_BHE: Tensor, keys: Keys, own: Keys, layout: Layout) -> tuple[Tensor, list[Tensor]]:
+    """Every query attends over the rows of its list and over tokens of its own, without copying keys per query.
 
     Args:
         query_BHE: Queries.
         keys: Of the rows of the lists, (N, H, E) each.
         own: Of further tokens of each query, (B, X, H, E) each; X may be 0, an empty list and X = 0 give zeros.
-        buckets: `buckets_of` the lists and the queries.
+        layout: Of the lists and the queries.
 
     Returns:
         What was attended to (B, H, E); and per bucket the weights over rows and own tokens (L, C, T + X), the mean over
         heads, see `weights_of`. Logits and softmax are full precision.
     """
-    pieces, weights = [], []
-    for bucket in buckets:
+    found, weights = [], []
+    for bucket in layout.buckets:
         mine, theirs = own.take(bucket.queries.row_LT), keys.take(bucket.rows.row_LT)
         query_LCHE = full_precision(gather(query_BHE, bucket.queries.row_LT)) / query_BHE.shape[-1] ** 0.5
         row_LHCT = contract("lche,lthe->lhct", query_LCHE, theirs.key_NHE)
@@ -202,25 +221,15 @@ def read_lists(
         weight = torch.softmax(torch.cat([row_LHCT, own_LHCX], dim=3), dim=3)
         low, width = weight.to(query_BHE.dtype), bucket.rows.width
         out_LCHE = torch.einsum("lhct,lthe->lche", low[..., :width], theirs.value_NHE)
-        out_LCHE = out_LCHE + torch.einsum("lhcx,lcxhe->lche", low[..., width:], mine.value_NHE)
-        pieces.append((bucket.queries, out_LCHE))
-        weights.append((bucket, weight.detach().mean(1)))
-    return from_cells(pieces, len(query_BHE)), weights
+        found.append(out_LCHE + torch.einsum("lhcx,lcxhe->lche", low[..., width:], mine.value_NHE))
+        weights.append(weight.detach().mean(1))
+    return layout.queries(found), weights
 
 
-def weights_of(weights: Sequence[tuple[Bucket, Tensor]], offsets: Tensor, list_B: Tensor) -> tuple[Tensor, Tensor]:
+def weights_of(weights: Sequence[Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
     """Gives the weights of `read_lists` as pairs: `weight_M` and `rest_B` of `ListInterest`."""
-    start_B1 = lengths_to_offsets((offsets[1:] - offsets[:-1])[list_B])
-    weight_M = weights[0][1].new_zeros(int(start_B1[-1]))
-    rest_B = weight_M.new_zeros(len(list_B))
-    for bucket, weight in weights:
-        width = bucket.rows.width
-        queries = bucket.queries
-        pair_LCT = start_B1[queries.row_LT][:, :, None] + torch.arange(width, device=offsets.device)
-        real_LCT = queries.valid_LT[:, :, None] & bucket.rows.valid_LT[:, None]
-        weight_M[pair_LCT[real_LCT]] = weight[:, :, :width][real_LCT]
-        rest_B[queries.row_LT[queries.valid_LT]] = weight[:, :, width:].sum(2)[queries.valid_LT]
-    return weight_M, rest_B
+    own = [weight[:, :, bucket.rows.width :] for bucket, weight in zip(layout.buckets, weights, strict=True)]
+    return layout.pairs(weights), layout.queries([weight.sum(2) for weight in own])
 
 
 def contract(equation: str, *operands: Tensor) -> Tensor:

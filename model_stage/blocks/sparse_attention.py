@@ -27,11 +27,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock
+from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.pairs import typed
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import Bucket, Cells, buckets_of, cells, from_cells, gather, offsets_to_segments
-from model_stage.blocks.registry import BlockConfig, register
+from model_stage.blocks.ragged import (
+    Cells,
+    Layout,
+    cells,
+    gather,
+    lengths_to_offsets,
+    offsets_to_segments,
+    span_rows,
+)
+from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     Keys,
     LayerNorm,
@@ -67,22 +75,22 @@ class SparseAttention(nn.Module):
         candidate_BD = x.candidate_BD + self.positions.candidate_row
         global_LGD = self.global_tokens.repeat(num_lists, 1, 1)
         list_of_G = torch.arange(num_lists, device=x.offsets.device).repeat_interleave(size)
-        global_buckets, buckets = buckets_of(x.offsets, list_of_G), buckets_of(x.offsets, x.list_B)
+        global_layout, layout = Layout.of(x.offsets, list_of_G), Layout.of(x.offsets, x.list_B)
         chunks = _Chunks.of(x.offsets, self.config.window)
         layers = typed(self.layers, TransformerLayer)
-        weights: list[tuple[Bucket, Tensor]] = []
+        weights: list[Tensor] = []
         for layer in layers:
-            rows, tokens, own = layer.keys(row_ND), layer.keys(global_LGD), layer.keys(candidate_BD[:, None])
+            query_NHE, rows = layer.project(row_ND)
+            query_LGHE, tokens = layer.project(global_LGD)
+            query_B1HE, own = layer.project(candidate_BD[:, None])
             mine = tokens.take(x.list_B).join(own)
-            attended_BHE, weights = read_lists(layer.query(candidate_BD), rows, mine, buckets)
+            attended_BHE, weights = read_lists(query_B1HE.squeeze(1), rows, mine, layout)
             candidate_BD = layer.finish(candidate_BD, attended_BHE)
             if layer is not layers[-1]:  # only the candidates are read after the last layer
-                attended_GHE, _ = read_lists(
-                    layer.query(global_LGD).flatten(0, 1), rows, tokens.take(list_of_G), global_buckets
-                )
-                row_ND = layer.finish(row_ND, chunks.attend(layer.query(row_ND), rows, tokens))
+                attended_GHE, _ = read_lists(query_LGHE.flatten(0, 1), rows, tokens.take(list_of_G), global_layout)
+                row_ND = layer.finish(row_ND, chunks.attend(query_NHE, rows, tokens))
                 global_LGD = layer.finish(global_LGD, attended_GHE.view(num_lists, size, *attended_GHE.shape[1:]))
-        weight_M, rest_B = weights_of(weights, x.offsets, x.list_B)
+        weight_M, rest_B = weights_of(weights, layout)
         return ListInterest(representation_BD=self.norm(candidate_BD), weight_M=weight_M, rest_B=rest_B)
 
     def reference(self, x: ListInput) -> ListInterest:
@@ -118,23 +126,25 @@ class _Chunks:
     list_K: Tensor
     first_K: Tensor
     """Whether a chunk is its list's first, with no chunk before it."""
-    num_rows: int
+    cell_N: Tensor
+    """Cell of each row, chunk by chunk."""
 
     @classmethod
     def of(cls, offsets: Tensor, window: int) -> _Chunks:
         """Cuts the lists."""
         length_L = offsets[1:] - offsets[:-1]
         count_L = (length_L + window - 1) // window
-        chunk_offsets = nn.functional.pad(count_L.cumsum(0), (1, 0))
+        chunk_offsets = lengths_to_offsets(count_L)
         list_K = offsets_to_segments(chunk_offsets)
         place_K = torch.arange(len(list_K), device=offsets.device) - chunk_offsets[list_K]
         length_K = (length_L[list_K] - place_K * window).clamp(max=window)
         rows = cells(offsets[list_K] + place_K * window, length_K, window)
-        return cls(rows=rows, list_K=list_K, first_K=place_K == 0, num_rows=int(offsets[-1]))
+        cell_N = span_rows(chunk_offsets[:-1] * window, offsets)
+        return cls(rows=rows, list_K=list_K, first_K=place_K == 0, cell_N=cell_N)
 
     def attend(self, query_NHE: Tensor, rows: Keys, tokens: Keys) -> Tensor:
         """Every row attends over its window and its list's global tokens. (N, H, E)."""
-        if not self.num_rows:
+        if not len(self.cell_N):
             return query_NHE
         own = rows.take(self.rows.row_LT)
         before_K = (torch.arange(len(self.list_K), device=self.list_K.device) - 1).clamp(min=0)
@@ -145,11 +155,11 @@ class _Chunks:
         both_KWW = torch.cat([before_KWW, window_WW.tril().expand_as(before_KWW)], dim=2)
         visible = nn.functional.pad(both_KWW, (size, 0), value=True)
         out = scaled_dot_product(gather(query_NHE, self.rows.row_LT), keys, visible)
-        return from_cells([(self.rows, out)], self.num_rows)
+        return out.flatten(0, 1).index_select(0, self.cell_N)
 
 
 @register
-class SparseConfig(BlockConfig):
+class SparseConfig(ListConfig):
     """Options of the block in a preset."""
 
     kind: Literal["sparse"]
@@ -163,4 +173,4 @@ class SparseConfig(BlockConfig):
     def build(self, shape: Shape) -> ListBlock:
         """See `BlockConfig`."""
         dim = shape.representation_dim
-        return ListBlock(shape, lambda positions: SparseAttention(positions, dim, self), positional=True)
+        return ListBlock(self, shape, lambda positions: SparseAttention(positions, dim, self), positional=True)

@@ -167,7 +167,13 @@ def _weights(
 ) -> npt.NDArray[np.float64]:
     """Gives the attention weights of requests that differ in their behaviors' ages and match levels. (M, T)."""
     encoder = bundle.encoder
-    encoded = [encoder.encode(*synthetic_request(bundle, categories, ages_ms, levels)) for ages_ms, levels in lists]
+    # Blocks that read a user's sequence must see the one list and no other.
+    groups = categories[:, None] if bundle.network_config.preset.newest_read else [categories]
+    encoded = [
+        encoder.encode(*synthetic_request(bundle, group, ages_ms, levels))
+        for ages_ms, levels in lists
+        for group in groups
+    ]
     with torch.inference_mode():
         weights: npt.NDArray[np.float64] = bundle.network(collate(encoded)).weight_MT.double().numpy()
     return weights

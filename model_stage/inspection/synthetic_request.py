@@ -70,6 +70,7 @@ def synthetic_request(
         same_as=np.arange(num_candidates, dtype=np.int32),
         statistics=no_statistics(num_candidates),
         candidate_category=categories,
+        num_newest=union,
         num_behaviors=union,
         store_generation="",
         index_generation="",

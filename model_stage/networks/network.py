@@ -187,12 +187,12 @@ class RankingNetwork(nn.Module):
             pairs, columns = pairs.take(kept), [column_M.index_select(0, kept) for column_M in columns]
         rank_M, match_level_M = columns
         return BlockInput(
+            batch=batch,
             pairs=pairs,
             attention_parts=parts,
             rank_M=rank_M,
             interval_ms_U=batch.interval_ms_U,
             match_level_M=match_level_M,
-            request_B=batch.request_B,
             user_BX=torch.cat([representation_BR[:, :0], *(fields[at] for at in self._user_columns)], dim=1),
         )
 

@@ -81,12 +81,14 @@ class _SASRecReads(_Reads):
         )
 
 
-SPARSE = SparseConfig(kind="sparse", window=2, global_tokens=2, heads=2, layers=2)
-HIERARCHY = HierarchyConfig(kind="hierarchy", gap_minutes=60, heads=2, layers=1)
+SPARSE = SparseConfig(kind="sparse", scope="list", window=2, global_tokens=2, heads=2, layers=2)
+HIERARCHY = HierarchyConfig(kind="hierarchy", scope="list", gap_minutes=60, heads=2, layers=1)
 
 
 def longer_options(**options) -> LongerConfig:
-    return LongerConfig(**{"kind": "longer", "merge": 4, "recent": 100, "layers": 1, "heads": 2, **options})
+    return LongerConfig(
+        **{"kind": "longer", "scope": "list", "merge": 4, "recent": 100, "layers": 1, "heads": 2, **options}
+    )
 
 
 BLOCKS = {
@@ -94,7 +96,7 @@ BLOCKS = {
     "hstu": lambda: _Reads(
         HSTU(
             DIM,
-            HSTUConfig(kind="hstu", heads=2, layers=2, scale_length=3),
+            HSTUConfig(kind="hstu", scope="list", heads=2, layers=2, scale_length=3),
             rank=RankPosition(kind="rank", buckets=3),
             interval=IntervalPosition(kind="interval", buckets=4),
         )

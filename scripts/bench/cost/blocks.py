@@ -41,7 +41,7 @@ def one_list(length: int, num_candidates: int) -> tuple[ListInput, torch.Tensor]
 
 
 def _longer(merge: int, recent: int) -> Longer:
-    config = LongerConfig(kind="longer", merge=merge, recent=recent, layers=_LAYERS - 1, heads=_HEADS)
+    config = LongerConfig(kind="longer", scope="list", merge=merge, recent=recent, layers=_LAYERS - 1, heads=_HEADS)
     return Longer(WIDTH, config).eval()
 
 

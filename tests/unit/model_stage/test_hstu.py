@@ -11,11 +11,11 @@ from torch import nn
 
 from model_stage.blocks import hstu
 from model_stage.blocks.hstu import HSTU, HSTUConfig, interval_buckets
-from model_stage.blocks.ragged import buckets_of
+from model_stage.blocks.ragged import Layout
 from model_stage.config.targets import IntervalPosition
 from tests.worlds.list_blocks import DIM, MINUTE_MS, make_lists
 
-OPTIONS = {"kind": "hstu", "heads": 2, "layers": 2, "scale_length": 3}
+OPTIONS = {"kind": "hstu", "scope": "list", "heads": 2, "layers": 2, "scale_length": 3}
 DAY_MS = 24 * 60 * MINUTE_MS
 
 
@@ -66,7 +66,7 @@ def test_a_planted_future_row_changes_nothing_before_it():
     planted_ND = x.values_ND.detach().clone()
     planted_ND[4] += 100.0
     planted = replace(x, values_ND=planted_ND)
-    (bucket,) = buckets_of(x.offsets, x.list_B)
+    (bucket,) = Layout.of(x.offsets, x.list_B).buckets
     for before, after in zip(block.rows(x, bucket), block.rows(planted, bucket), strict=True):
         changed_T = (before.key != after.key).flatten(2).any(2)[0]
         assert changed_T[:4].tolist() == [False] * 4

@@ -66,6 +66,18 @@ def test_a_candidate_is_scored_alone_whoever_stands_beside_it(preset):
     assert float(together.logit_BT.std(0).min()) > 1e-2, "all candidates score the same: this test says nothing"
 
 
+def test_what_others_retrieved_moves_no_score(preset):
+    """I8 once more: a sequence of the user holds the newest behaviors, not what stands beside them in the union."""
+    network = make_network(config_of(preset))
+    request = replace(make_request([5, 7], seed=8), num_newest=3)
+    alone = request.take(np.array([0]))
+    own = np.union1d(alone.pair_behavior, [9, 10, 11])
+    node = np.where(np.isin(np.arange(12), own), request.behavior_node, 1 + request.behavior_node % 7)
+    assert not np.array_equal(node, request.behavior_node)
+    moved = run(network, replace(request, behavior_node=node.astype(np.int32)))
+    torch.testing.assert_close(moved.logit_BT[0], run(network, alone).logit_BT[0], atol=1e-4, rtol=1e-4)
+
+
 @settings(max_examples=8)
 @given(drawn=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=3), data=st.data())
 def test_no_drawn_batch_moves_a_score(preset, drawn, data):
