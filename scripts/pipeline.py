@@ -7,29 +7,24 @@ split. Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from model_stage.bundle import load_bundle
+from model_stage.cli.search import example_folder
 from model_stage.cli.tables import metrics_table
-from model_stage.config.schema import load_yaml
 from model_stage.networks.preset import load_preset
-from model_stage.training.impressions import load_impressions
-from model_stage.training.pipeline import Recipe, Splits, retrieve_examples, train_bundle
-from model_stage.training.scoring import calibrated_report, logits_of
+from model_stage.training.pipeline import Recipe, train_bundle
+from model_stage.training.scoring import Scored, score_split
 from scripts.servers import Roots
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from store import BehaviorStore, ingest
 from store.command import JsonOption, command_line, config_folder, output_folder, run
 from store.terminal import show_report, steps
-
-if TYPE_CHECKING:
-    from store.dataset.impressions import Impressions
-    from store.types import F32
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -38,23 +33,6 @@ ATTENTION_EPOCHS = 2
 """Epochs of the first pass, which only has to teach the attention table."""
 _ATTENTION = "attention"
 """Folder of its bundles."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """The test impressions with the network's probabilities."""
-
-    bundle: str
-    impressions: Impressions
-    probability: F32
-    """(N, T)"""
-    metrics: dict[str, dict[str, float]]
-    """Of each target."""
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """Their names."""
-        return tuple(self.metrics)
 
 
 def main(
@@ -80,19 +58,21 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
     Args:
         dataset: Dataset directory with impressions and splits.json.
         config: Directory of schema, targets, train and search.yaml.
-        work: Where to publish store, index and bundles.
+        work: Where to publish store, index and bundles, and to keep retrieved examples.
         on_progress: Called with (what, done, total).
         seed: Of both trainings; None = the one in train.yaml.
     """
     roots, recipe = publish_search(dataset, config, work, on_progress, seed), _recipe(config, seed)
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
+        searcher = Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(config))
         train_bundle(
             recipe,
             dataset,
             snapshot,
-            Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(config)),
+            searcher,
             roots.bundle,
             attention_from=work / _ATTENTION,
+            examples=example_folder(roots.examples, searcher, roots.index),
             on_progress=_named("second pass", on_progress),
         )
     return roots
@@ -103,7 +83,13 @@ def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgr
 
     The arguments are those of `build`. Gives where `build` publishes; there are no bundles yet.
     """
-    roots = Roots(store=work / "store", index=work / "index", bundle=work / "bundles", config=config)
+    roots = Roots(
+        store=work / "store",
+        index=work / "index",
+        bundle=work / "bundles",
+        config=config,
+        examples=work / "examples",
+    )
     recipe, search, attention = _recipe(config, seed), SearchConfig.load(config), work / _ATTENTION
     # Anew: the folder may hold the store of another dataset.
     ingest(
@@ -116,7 +102,13 @@ def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgr
         short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
         hard_and_recent = Searcher(store, None, search)
         train_bundle(
-            short, dataset, snapshot, hard_and_recent, attention, on_progress=_named("first pass", on_progress)
+            short,
+            dataset,
+            snapshot,
+            hard_and_recent,
+            attention,
+            examples=example_folder(roots.examples, hard_and_recent, None),
+            on_progress=_named("first pass", on_progress),
         )
         build_index(attention, store, roots.index)
     return roots
@@ -124,22 +116,17 @@ def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgr
 
 def score_test(dataset: Path, roots: Roots, on_progress: OnProgress) -> Scored:
     """Scores the test split with the published bundle, retrieving as of each request's own time."""
-    bundle = load_bundle(roots.bundle)
-    names = bundle.targets.names
-    test = load_yaml(dataset / "splits.json", Splits).select(load_impressions(dataset, bundle.schema, names), "test")
-    with BehaviorStore.open(roots.store) as store:
+    with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
         searcher = Searcher(store, IndexGeneration.open(roots.index), SearchConfig.load(roots.config))
-        preset = bundle.network_config.preset
-        examples = retrieve_examples(
-            test, bundle.schema, preset, searcher, bundle.encoder, partial(on_progress, "retrieve test")
+        return score_split(
+            load_bundle(roots.bundle),
+            dataset,
+            "test",
+            snapshot,
+            searcher,
+            examples=example_folder(roots.examples, searcher, roots.index),
+            on_request=partial(on_progress, "retrieve test"),
         )
-    logits = logits_of(bundle.network, examples, test)
-    return Scored(
-        bundle=bundle.name,
-        impressions=test,
-        probability=bundle.calibration.probabilities(logits, names, bundle.targets.given),
-        metrics=calibrated_report(test, logits, bundle.calibration, bundle.targets),
-    )
 
 
 def _recipe(config: Path, seed: int | None) -> Recipe:

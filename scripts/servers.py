@@ -28,6 +28,8 @@ class Roots:
     bundle: Path
     config: Path
     """Folder with search.yaml."""
+    examples: Path | None = None
+    """Where retrieved examples are kept for the next run; None = nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

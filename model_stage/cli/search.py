@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from model_stage.types import Retriever
+    from model_stage.training.example_folder import ExampleFolder
+    from search_stage.searcher import Searcher
     from store.behavior_store import BehaviorStore
 
 
 @contextmanager
 def open_searcher(
     store: Path, index: Path | None, config: Path | None, model: str | None = None
-) -> Iterator[tuple[BehaviorStore, Retriever]]:
+) -> Iterator[tuple[BehaviorStore, Searcher]]:
     """Opens a store and an index; with a model, only an index of that model's vectors.
 
     Args:
@@ -39,3 +41,21 @@ def open_searcher(
         if table is not None and model is not None:
             table.check_model(model)
         yield opened, Searcher(opened, table, loaded)
+
+
+def example_folder(path: Path | None, searcher: Searcher, index: Path | None) -> ExampleFolder | None:
+    """Gives a folder that keeps what is retrieved through a searcher.
+
+    Args:
+        path: The folder; None = nothing is kept.
+        searcher: The searcher.
+        index: Root of its index; None = it has none.
+    """
+    from model_stage.training.example_folder import ExampleFolder, content_digest, files_digest
+
+    if path is None:
+        return None
+    # A set of names has no order of its own.
+    config = json.dumps(searcher.config.model_dump(), sort_keys=True, default=sorted)
+    table = "" if index is None else files_digest(index, "index", searcher.index_generation)
+    return ExampleFolder(path=path, search=content_digest([config, table]))

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-from model_stage.cli.search import open_searcher
+from model_stage.cli.search import example_folder, open_searcher
 from model_stage.cli.tables import metrics_table, presets_table
 from store.command import BundleOption, ConfigOption, IndexOption, JsonOption, StoreOption, config_folder, output_folder
 from store.terminal import say, show_report, steps
 
+ExamplesOption = Annotated[
+    Path | None,
+    output_folder("--examples", "Folder that keeps retrieved examples for the next run; default: they are not kept."),
+]
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]
 
 
@@ -24,6 +28,7 @@ def train(
     attention_from: Annotated[
         Path | None, typer.Option("--attention-from", help="Bundle root whose attention table is kept, fixed.")
     ] = None,
+    examples: ExamplesOption = None,
 ) -> None:
     """Train on point-in-time retrieved behaviors and publish a bundle."""
     from model_stage.training.pipeline import Recipe, train_bundle
@@ -35,7 +40,14 @@ def train(
         steps() as progress,
     ):
         trained = train_bundle(
-            recipe, data, snapshot, retriever, out, attention_from=attention_from, on_progress=progress.counted
+            recipe,
+            data,
+            snapshot,
+            retriever,
+            out,
+            attention_from=attention_from,
+            examples=example_folder(examples, retriever, index),
+            on_progress=progress.counted,
         )
     say(metrics_table("validation", trained.metrics["validation"]), f"published bundle {trained.name}")
 
@@ -47,32 +59,33 @@ def evaluate(
     index: IndexOption = None,
     config: ConfigOption = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    examples: ExamplesOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a bundle on a split, retrieving as of each request's own time."""
     from model_stage.bundle import load_bundle
-    from model_stage.config.schema import load_yaml
-    from model_stage.training.impressions import load_impressions
-    from model_stage.training.pipeline import SPLITS, Splits, retrieve_examples
-    from model_stage.training.scoring import evaluate_examples
+    from model_stage.training.impressions import SPLITS
+    from model_stage.training.scoring import score_split
 
     if split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is none of {', '.join(SPLITS)}", param_hint="--split")
     model = load_bundle(bundle)
-    names = model.targets.names
-    part = load_yaml(data / "splits.json", Splits).select(load_impressions(data, model.schema, names), split)
-    with open_searcher(store, index, config, model.attention_model) as (_, retriever), steps() as progress:
-        examples = retrieve_examples(
-            part,
-            model.schema,
-            model.network_config.preset,
+    with (
+        open_searcher(store, index, config, model.attention_model) as (opened, retriever),
+        opened.snapshot() as snapshot,
+        steps() as progress,
+    ):
+        scored = score_split(
+            model,
+            data,
+            split,
+            snapshot,
             retriever,
-            model.encoder,
-            lambda done, total: progress.counted(f"retrieve {split}", done, total),
+            examples=example_folder(examples, retriever, index),
+            on_request=lambda done, total: progress.counted(f"retrieve {split}", done, total),
         )
-    metrics = evaluate_examples(model, examples, part)
-    content = {"bundle": model.name, "split": split, "metrics": metrics}
-    show_report([metrics_table(split, metrics)], content, json_file)
+    content = {"bundle": scored.bundle, "split": split, "metrics": scored.metrics}
+    show_report([metrics_table(split, scored.metrics)], content, json_file)
 
 
 def presets() -> None:

@@ -19,6 +19,9 @@ class TrainConfig(StrictModel):
     """Epochs without a better validation AUC (mean over targets) before training stops."""
     batch_candidates: int = Field(default=1024, ge=1)
     """Candidates per step, about."""
+    batch_pairs: int = Field(default=1 << 18, ge=1)
+    """Pairs of a candidate and a behavior per step at most, but for a single part of a request: a step with longer
+    histories has fewer candidates, so that none takes much longer, or more memory, than the others."""
     request_candidates: int = Field(default=16, ge=1)
     """Candidates of one request per step at most: they share a user, and a step should see many users."""
     learning_rate: float = Field(default=2e-3, gt=0.0)

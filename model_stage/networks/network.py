@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks.config import NetworkConfig
 
+_FITTED_ROWS = 1 << 16
+"""Rows of dense inputs to look at at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOutput:
@@ -115,12 +118,16 @@ class RankingNetwork(nn.Module):
         )
 
     def fit_dense(self, dense_NS: Tensor) -> None:
-        """Sets mean and scale of the dense inputs from training rows; a constant column is scaled by 1."""
-        known = torch.nan_to_num(dense_NS)
-        present = ~torch.isnan(dense_NS)
-        count = present.sum(0).clamp(min=1)
-        mean = known.sum(0) / count
-        variance = (torch.where(present, dense_NS - mean, 0.0) ** 2).sum(0) / count
+        """Sets mean and scale of the dense inputs from training rows, some at a time; a constant column is scaled by 1.
+
+        Args:
+            dense_NS: float32, NaN = missing; may be mapped from a file.
+        """
+        parts = torch.split(dense_NS, _FITTED_ROWS)
+        zero_S = torch.zeros(dense_NS.shape[1], dtype=torch.float64)
+        count = sum(((~part.isnan()).sum(0) for part in parts), zero_S).clamp(min=1)
+        mean = sum((part.nansum(0, dtype=torch.float64) for part in parts), zero_S) / count
+        variance = sum((((part - mean) ** 2).nansum(0) for part in parts), zero_S) / count
         self.dense_mean.copy_(mean)
         self.dense_scale.copy_(torch.where(variance > 1e-12, variance.sqrt(), 1.0))
 

@@ -20,19 +20,18 @@ from torch import Tensor, nn
 
 from model_stage.blocks.dare import DARE, WholeHistories
 from model_stage.blocks.position import position_buckets
+from model_stage.encoding.batch import tensor
 from model_stage.networks.heads import tower
 from model_stage.networks.network import table_sets
 from model_stage.networks.parameters import ParameterGroup
 from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from model_stage.config.schema import Schema
     from model_stage.config.targets import Targets
     from model_stage.encoding.batch import Batch
     from model_stage.networks import NetworkConfig, RankingNetwork
-    from model_stage.training.history import EncodedHistory
+    from model_stage.training.history import Histories
 
 _TIME_DIM = 8
 """Width of a bucket's vector, as in preset `dare`."""
@@ -63,7 +62,7 @@ class AuxiliaryModel(nn.Module):
         """Gives how its parts are trained: as those of a network."""
         return ParameterGroup(role="block", modules=(self.block,)), ParameterGroup(role="head", modules=(self.head,))
 
-    def forward(self, network: RankingNetwork, batch: Batch, histories: Sequence[EncodedHistory]) -> Tensor:
+    def forward(self, network: RankingNetwork, batch: Batch, histories: Histories) -> Tensor:
         """Gives a logit per candidate and target. (B, T).
 
         Args:
@@ -71,31 +70,26 @@ class AuxiliaryModel(nn.Module):
             batch: Candidates of some requests.
             histories: Of each request, in the order of the batch.
         """
-        lengths = [len(history.node) for history in histories]
-        rank_H = np.concatenate([np.arange(length, 0, -1) for length in lengths])
-        node_H = _joined([history.node for history in histories])
-        side_HF = _joined([history.side for history in histories])
-        interval_ms_H = _joined([history.interval_ms for history in histories])
+        lengths = np.diff(histories.offsets)
+        node_H, side_HF = tensor(histories.node), tensor(histories.side)
+        interval_ms_H = tensor(histories.interval_ms)
+        rank_H = np.repeat(histories.offsets[1:], lengths) - np.arange(len(histories.node))
         columns = {
             "rank": torch.from_numpy(rank_H),
             "interval": interval_ms_H,
             "calendar": interval_ms_H,
             "match_level": torch.full((len(rank_H),), NO_LEVEL),
         }
-        candidates = torch.bincount(batch.request_B, minlength=len(histories))
+        candidates = torch.bincount(batch.request_B, minlength=len(lengths))
         representation_BR = network.representation.nodes(batch.candidate_node_B)
         whole = WholeHistories(
             attention_HA=network.attention.behaviors(node_H, side_HF),
             representation_HR=network.representation.behaviors(node_H, side_HF),
             buckets=[position_buckets(position, columns[position.kind]) for position in self._positions],
-            lengths=lengths,
+            lengths=lengths.tolist(),
             attention_BA=network.attention.nodes(batch.candidate_node_B),
             representation_BR=representation_BR,
             candidates=candidates.tolist(),
         )
         logit_BT: Tensor = self.head(torch.cat([representation_BR, self.block.attend_whole(whole)], dim=1))
         return logit_BT
-
-
-def _joined(columns: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(columns).astype(np.int64))

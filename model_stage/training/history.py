@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model_stage.encoding.batch import rows_of_spans
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from model_stage.encoding.encoder import RequestEncoder
     from model_stage.types import RankRequest
     from store.reading.snapshot import Snapshot
@@ -24,6 +28,38 @@ class EncodedHistory:
     """Rows of the schema's behavior fields. (H, number of fields)"""
     interval_ms: I64
     """As-of time less the behavior's time, positive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histories:
+    """Histories of several requests, one after another."""
+
+    offsets: I64
+    """Where each history begins, and the end. (R + 1,)"""
+    node: I32
+    side: I32
+    interval_ms: I64
+    """The columns of `EncodedHistory`."""
+
+    @staticmethod
+    def of(histories: Sequence[EncodedHistory]) -> Histories:
+        """Gives some histories, at least one, one after another."""
+        return Histories(
+            offsets=np.cumsum([0, *(len(history.node) for history in histories)], dtype=np.int64),
+            node=np.concatenate([history.node for history in histories]),
+            side=np.concatenate([history.side for history in histories]),
+            interval_ms=np.concatenate([history.interval_ms for history in histories]),
+        )
+
+    def take(self, requests: I64) -> Histories:
+        """Gives the histories of some requests, in the order asked. Copies."""
+        rows, offsets = rows_of_spans(self.offsets, requests)
+        return Histories(
+            offsets=offsets,
+            node=self.node.take(rows),
+            side=self.side.take(rows, axis=0),
+            interval_ms=self.interval_ms.take(rows),
+        )
 
 
 class HistoryReader:

@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
+from model_stage.config.schema import StrictModel
 from model_stage.errors import ConfigError
 from model_stage.types import RankRequest
 from store.dataset.impressions import read_impressions
@@ -25,6 +27,27 @@ if TYPE_CHECKING:
     from store.dataset.impressions import Impressions
     from store.fields import FieldColumn
     from store.types import I64
+
+
+SPLITS = ("train", "validation", "test")
+
+
+class Splits(StrictModel):
+    """`splits.json` of a dataset: where in time training ends and testing begins, milliseconds UTC."""
+
+    train_from_ms: int | None = None
+    """Impressions before it are left out; None = none are."""
+    validation_from_ms: int = Field(gt=0)
+    test_from_ms: int = Field(gt=0)
+
+    def select(self, impressions: Impressions, split: str) -> Impressions:
+        """Gives the impressions of `train`, `validation` or `test`."""
+        bounds = {
+            "train": (self.train_from_ms, self.validation_from_ms),
+            "validation": (self.validation_from_ms, self.test_from_ms),
+            "test": (self.test_from_ms, None),
+        }
+        return impressions.between(*bounds[split])
 
 
 def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> Impressions:
@@ -61,7 +84,8 @@ def requests_of(impressions: Impressions, schema: Schema) -> Iterator[tuple[I64,
     user, time = impressions.user[order], impressions.timestamp_ms[order]
     starts = np.flatnonzero(np.concatenate(([True], (user[1:] != user[:-1]) | (time[1:] != time[:-1]))))
     part = {field.name: field.part for field in schema.fields}
-    for rows in np.split(order, starts[1:]):
+    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+        rows = order[start:stop]
         fields = {name: values[rows] for name, values in impressions.fields.items()}
         first = {name: values[rows[:1]] for name, values in impressions.fields.items()}
         yield (

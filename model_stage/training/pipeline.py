@@ -6,57 +6,34 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.config.schema import NumericField, Schema, StrictModel, load_yaml
 from model_stage.config.targets import Targets
 from model_stage.config.train import TrainConfig
-from model_stage.encoding.ancestors import AncestorEncoder
-from model_stage.encoding.encoder import RequestEncoder
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
-from model_stage.ranking.compatibility import find_field_mismatch, find_newest_mismatch
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
-from model_stage.training.history import HistoryReader
-from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.scoring import calibrated_report, logits_of
-from model_stage.training.trainer import Example, train
+from model_stage.training.example_folder import opened_folder
+from model_stage.training.impressions import Splits, load_impressions
+from model_stage.training.retrieval import ExampleSource
+from model_stage.training.scoring import calibrated_report, logits_by_row
+from model_stage.training.trainer import train
 from model_stage.training.vocabularies import build_vocabularies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from model_stage.bundle import Bundle
     from model_stage.calibration import Calibration
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks import RankingNetwork
-    from model_stage.networks.preset import Preset
+    from model_stage.training.example_folder import ExampleFolder
+    from model_stage.training.examples import Examples
     from model_stage.types import Retriever
     from store.dataset.impressions import Impressions
     from store.reading.snapshot import Snapshot
-
-SPLITS = ("train", "validation", "test")
-
-
-class Splits(StrictModel):
-    """`splits.json` of a dataset: where in time training ends and testing begins, milliseconds UTC."""
-
-    train_from_ms: int | None = None
-    """Impressions before it are left out; None = none are."""
-    validation_from_ms: int = Field(gt=0)
-    test_from_ms: int = Field(gt=0)
-
-    def select(self, impressions: Impressions, split: str) -> Impressions:
-        """Gives the impressions of `train`, `validation` or `test`."""
-        bounds = {
-            "train": (self.train_from_ms, self.validation_from_ms),
-            "validation": (self.validation_from_ms, self.test_from_ms),
-            "test": (self.test_from_ms, None),
-        }
-        return impressions.between(*bounds[split])
 
 
 class ModelConfig(StrictModel):
@@ -100,51 +77,6 @@ class Trained:
     metrics: dict[str, Any]
 
 
-def retrieve_examples(
-    impressions: Impressions,
-    schema: Schema,
-    preset: Preset,
-    retriever: Retriever,
-    encoder: RequestEncoder,
-    on_request: Callable[[int, int], None] = lambda done, total: None,
-    histories: HistoryReader | None = None,
-) -> list[Example]:
-    """Retrieves, as of each request's own time, and encodes; one example per request.
-
-    Args:
-        impressions: Labelled impressions.
-        schema: Says which part each field belongs to.
-        preset: Says how much of the user's sequence to retrieve.
-        retriever: What will also serve.
-        encoder: What will also serve.
-        on_request: Called with (requests done, requests in all).
-        histories: Reads the whole history of each request besides, for an auxiliary loss; None = there is none.
-
-    Raises:
-        ConfigError: A field is of another kind than the schema says, or fewer newest behaviors come than are read.
-        store.errors.FieldError: Behaviors of the store lack side-info that the schema names.
-    """
-    encoders = AncestorEncoder(encoder, retriever)
-    grouped = list(requests_of(impressions, schema))
-    examples = []
-    for done, (rows, request) in enumerate(grouped, start=1):
-        found = retriever.search(request.query(newest=preset.newest_read, behavior_fields=schema.side_info))
-        if (problem := find_field_mismatch(schema, found)) is not None:
-            raise ConfigError(f"schema.yaml: {problem}")
-        if (problem := find_newest_mismatch(preset, found)) is not None:
-            raise ConfigError(f"train.yaml: {problem}")
-        examples.append(
-            Example(
-                encoded=encoders.encode(request, found)[0],
-                labels=impressions.labels[rows],
-                rows=rows,
-                history=None if histories is None else histories.read(request),
-            )
-        )
-        on_request(done, len(grouped))
-    return examples
-
-
 def train_bundle(
     recipe: Recipe,
     dataset: Path,
@@ -153,6 +85,7 @@ def train_bundle(
     out: Path,
     *,
     attention_from: Path | None = None,
+    examples: ExampleFolder | None = None,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Trained:
     """Trains after a recipe and publishes the bundle under `out`.
@@ -165,14 +98,23 @@ def train_bundle(
         out: Root of model bundles.
         attention_from: Bundle root whose vocabularies and attention table are taken over and kept fixed, so that the
             index built from its export stays true to the new bundle.
+        examples: Where retrieved examples are kept for the next run; None = nowhere.
         on_progress: Called with (what, done, total).
 
     Raises:
         ConfigError: The schema does not fit the bundle whose attention table is kept, or the store's fields.
     """
     training = _prepare(recipe, dataset, snapshot, attention_from)
-    examples = _retrieve(training, snapshot, retriever, on_progress)
-    calibration, metrics = _fit(training, examples, on_progress)
+    with opened_folder(examples, beside=out) as folder:
+        source = ExampleSource(
+            schema=recipe.schema,
+            preset=recipe.model.network.preset,
+            vocabularies=training.vocabularies,
+            snapshot=snapshot,
+            retriever=retriever,
+            folder=folder,
+        )
+        calibration, metrics = _fit(training, _retrieve(training, source, on_progress), on_progress)
     return Trained(name=_publish(training, snapshot, calibration, metrics, out), metrics=metrics)
 
 
@@ -215,25 +157,22 @@ def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: 
 
 
 def _retrieve(
-    training: _Training, snapshot: Snapshot, retriever: Retriever, on_progress: Callable[[str, int, int], None]
-) -> dict[str, list[Example]]:
+    training: _Training, source: ExampleSource, on_progress: Callable[[str, int, int], None]
+) -> dict[str, Examples]:
     """Gives the examples of each split; those of `train` have whole histories where an auxiliary loss reads them."""
-    schema = training.recipe.schema
-    encoder = RequestEncoder(schema, training.vocabularies)
-    histories: dict[str, HistoryReader] = {}
-    preset = training.recipe.model.network.preset
-    if training.auxiliary is not None and preset.auxiliary is not None:
-        histories["train"] = HistoryReader(snapshot, encoder, preset.auxiliary.newest)
     return {
-        split: retrieve_examples(
-            part, schema, preset, retriever, encoder, partial(on_progress, f"retrieve {split}"), histories.get(split)
+        split: source.examples(
+            split,
+            part,
+            partial(on_progress, f"retrieve {split}"),
+            with_histories=split == "train" and training.auxiliary is not None,
         )
         for split, part in training.parts.items()
     }
 
 
 def _fit(
-    training: _Training, examples: Mapping[str, Sequence[Example]], on_progress: Callable[[str, int, int], None]
+    training: _Training, examples: Mapping[str, Examples], on_progress: Callable[[str, int, int], None]
 ) -> tuple[Calibration, dict[str, Any]]:
     """Trains the network in place, and fits and measures its calibration on the validation split."""
     targets, config, validation = training.recipe.targets, training.recipe.model, training.parts["validation"]
@@ -247,7 +186,7 @@ def _fit(
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
         training.auxiliary,
     )
-    logits = logits_of(training.network, examples["validation"], validation)
+    logits = logits_by_row(training.network, examples["validation"])
     calibration = fit_calibration(validation.labels, logits, targets.names, config.calibration)
     measured = calibrated_report(validation, logits, calibration, targets)
     return calibration, {"training": asdict(report), "validation": measured}

@@ -1,49 +1,101 @@
-"""What a network says of retrieved examples: logits, calibrated probabilities, and metrics of them."""
+"""What a model says of the impressions of a split: logits, calibrated probabilities, and metrics of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from model_stage.calibration import Calibration
-from model_stage.encoding.batch import collate
+from model_stage.config.schema import load_yaml
 from model_stage.evaluation.metrics import calibration_error, logloss
 from model_stage.evaluation.report import report_by_target
-from model_stage.training.trainer import batches
+from model_stage.training.example_folder import opened_folder
+from model_stage.training.impressions import Splits, load_impressions
+from model_stage.training.retrieval import ExampleSource
+from model_stage.training.trainer import logits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
+    from pathlib import Path
 
     from model_stage.bundle import Bundle
     from model_stage.config.targets import Targets
     from model_stage.networks import RankingNetwork
-    from model_stage.training.trainer import Example
+    from model_stage.training.example_folder import ExampleFolder
+    from model_stage.training.examples import Examples
+    from model_stage.types import Retriever
     from store.dataset.impressions import Impressions
+    from store.reading.snapshot import Snapshot
     from store.types import F32
 
-EVALUATION_CANDIDATES = 8192
-"""Candidates scored at once, about."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The impressions of a split with a model's probabilities."""
+
+    bundle: str
+    impressions: Impressions
+    probability: F32
+    """(N, T)"""
+    metrics: dict[str, dict[str, float]]
+    """Of each target."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.metrics)
 
 
-def evaluate_examples(
-    bundle: Bundle, examples: Sequence[Example], impressions: Impressions
-) -> dict[str, dict[str, float]]:
-    """Gives the metrics of each target over some retrieved examples of `impressions`."""
-    logits = logits_of(bundle.network, examples, impressions)
-    return calibrated_report(impressions, logits, bundle.calibration, bundle.targets)
+def score_split(
+    bundle: Bundle,
+    dataset: Path,
+    split: str,
+    snapshot: Snapshot,
+    retriever: Retriever,
+    *,
+    examples: ExampleFolder | None = None,
+    on_request: Callable[[int, int], None] = lambda done, total: None,
+) -> Scored:
+    """Scores a split with a bundle, retrieving as of each request's own time.
+
+    Args:
+        bundle: The model.
+        dataset: Directory of the input contract with impressions and splits.json.
+        split: One of `SPLITS`.
+        snapshot: Store generation the retriever reads.
+        retriever: What will also serve.
+        examples: Where retrieved examples are kept for the next run; None = nowhere.
+        on_request: Called with (impressions done, impressions in all) while they are retrieved.
+    """
+    schema, targets = bundle.schema, bundle.targets
+    every = load_impressions(dataset, schema, targets.names)
+    impressions = load_yaml(dataset / "splits.json", Splits).select(every, split)
+    with opened_folder(examples) as folder:
+        source = ExampleSource(
+            schema=schema,
+            preset=bundle.network_config.preset,
+            vocabularies=bundle.vocabularies,
+            snapshot=snapshot,
+            retriever=retriever,
+            folder=folder,
+        )
+        logits = logits_by_row(bundle.network, source.examples(split, impressions, on_request))
+    return Scored(
+        bundle=bundle.name,
+        impressions=impressions,
+        probability=bundle.calibration.probabilities(logits, targets.names, targets.given),
+        metrics=calibrated_report(impressions, logits, bundle.calibration, targets),
+    )
 
 
-def logits_of(network: RankingNetwork, examples: Sequence[Example], impressions: Impressions) -> F32:
-    """Gives the logits of the impressions, in their own order. (N, T)."""
-    out = np.empty_like(impressions.labels)
-    network.eval()
-    with torch.inference_mode():
-        for batch in batches(examples, EVALUATION_CANDIDATES):
-            rows = np.concatenate([example.rows for example in batch])
-            out[rows] = network(collate([example.encoded for example in batch])).logit_BT.numpy()
-    return out
+def logits_by_row(network: RankingNetwork, examples: Examples) -> F32:
+    """Gives the logits of the impressions that examples came from, in the order of the impressions. (N, T)."""
+    logits = logits_of(network, examples)
+    by_row = np.empty_like(logits)
+    by_row[examples.rows] = logits
+    return by_row
 
 
 def calibrated_report(

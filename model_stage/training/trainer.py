@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from model_stage.encoding.batch import collate
+from model_stage.encoding.batch import tensor
 from model_stage.evaluation.metrics import auc
+from model_stage.training.batching import InOrder, Shuffled, batches, prefetched
 from model_stage.training.learner import Learner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from model_stage.config.train import TrainConfig
-    from model_stage.encoding.batch import EncodedRequest
+    from model_stage.encoding.batch import Batch
     from model_stage.networks import RankingNetwork
     from model_stage.training.auxiliary import AuxiliaryModel
-    from model_stage.training.history import EncodedHistory
-    from store.types import F32, I64
+    from model_stage.training.examples import Examples
+    from store.types import F32
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One encoded request with its labels."""
-
-    encoded: EncodedRequest
-    labels: F32
-    """(C, T), NaN = unknown."""
-    rows: I64
-    """Rows of the impressions it came from. (C,)"""
-    history: EncodedHistory | None = None
-    """All that the user did before the request, where an auxiliary loss learns from it."""
+EVALUATION_CANDIDATES = 8192
+"""Candidates scored at once, about."""
+EVALUATION_PAIRS = 1 << 19
+"""Pairs scored at once, at most."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,8 +47,8 @@ class TrainReport:
 
 def train(
     network: RankingNetwork,
-    examples: Sequence[Example],
-    validation: Sequence[Example],
+    examples: Examples,
+    validation: Examples,
     target_names: Sequence[str],
     target_weights: Sequence[float],
     config: TrainConfig,
@@ -77,27 +70,28 @@ def train(
         auxiliary: A second loss, trained along; the training examples have histories for it.
     """
     generator = np.random.default_rng(config.seed)
-    network.fit_dense(torch.from_numpy(np.concatenate([e.encoded.dense for e in examples])))
+    network.fit_dense(tensor(examples.requests.dense))
     learner = Learner(network, config, auxiliary)
     weights = torch.tensor(list(target_weights), dtype=torch.float32)
     report, best, best_state = TrainReport(), -np.inf, network.state_dict()
-    total = sum(len(e.labels) for e in examples)
+    total = examples.num_candidates
     # Dropout draws from torch's own generator, which differs from process to process.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         for epoch in range(config.max_epochs):
             network.train()
             losses, others, done = [], [], 0
-            for batch in _shuffled_batches(examples, generator, config):
-                inputs, labels = collate([e.encoded for e in batch]), _labels(batch)
+            for part, inputs in prefetched(_inputs(shuffled_batches(examples, config, generator))):
+                labels = torch.from_numpy(part.labels)
                 loss = log_loss(network(inputs).logit_BT, labels, weights)
                 losses.append(float(loss.detach()))
                 if auxiliary is not None:
-                    other = log_loss(auxiliary(network, inputs, _histories(batch)), labels, weights)
+                    assert part.histories is not None, "examples without histories, which the auxiliary loss reads"
+                    other = log_loss(auxiliary(network, inputs, part.histories), labels, weights)
                     others.append(float(other.detach()))
                     loss = loss + auxiliary.weight * other
                 learner.step(loss)
-                done += sum(len(e.labels) for e in batch)
+                done += part.num_candidates
                 on_step(epoch, done, total)
             report.train_loss.append(float(np.mean(losses)))
             report.auxiliary_loss += [float(np.mean(others))] if others else []
@@ -114,14 +108,22 @@ def train(
     return report
 
 
-def predict(network: RankingNetwork, examples: Sequence[Example], batch_candidates: int = 8192) -> F32:
+def predict(network: RankingNetwork, examples: Examples) -> F32:
     """Gives the probabilities of every candidate of the examples, in their order. float32 (N, T)."""
+    return torch.sigmoid(torch.from_numpy(logits_of(network, examples))).numpy()
+
+
+def logits_of(network: RankingNetwork, examples: Examples) -> F32:
+    """Gives the logits of every candidate of the examples, in their order. float32 (N, T)."""
+    out, done = np.empty_like(examples.labels), 0
     network.eval()
-    out = []
+    order = InOrder(examples.requests.candidate_offsets)
     with torch.inference_mode():
-        for batch in batches(examples, batch_candidates):
-            out.append(torch.sigmoid(network(collate([e.encoded for e in batch])).logit_BT).numpy())
-    return np.concatenate(out)
+        for _, inputs in prefetched(_inputs(batches(examples, order, EVALUATION_CANDIDATES, EVALUATION_PAIRS))):
+            logit_BT = network(inputs).logit_BT
+            out[done : done + len(logit_BT)] = logit_BT.numpy()
+            done += len(logit_BT)
+    return out
 
 
 def log_loss(logit_BT: Tensor, label_BT: Tensor, weight_T: Tensor) -> Tensor:
@@ -132,55 +134,18 @@ def log_loss(logit_BT: Tensor, label_BT: Tensor, weight_T: Tensor) -> Tensor:
     return (mean_T * weight_T).sum()
 
 
-def batches(examples: Iterable[Example], batch_candidates: int) -> Iterator[list[Example]]:
-    """Groups examples, in order, into batches of about `batch_candidates` candidates."""
-    batch: list[Example] = []
-    size = 0
-    for example in examples:
-        batch.append(example)
-        size += len(example.labels)
-        if size >= batch_candidates:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def shuffled_batches(examples: Examples, config: TrainConfig, generator: np.random.Generator) -> Iterator[Examples]:
+    """Gives the batches of one epoch."""
+    order = Shuffled.of(examples.requests.candidate_offsets, config.request_candidates, generator)
+    return batches(examples, order, config.batch_candidates, config.batch_pairs)
 
 
-def _shuffled_batches(
-    examples: Sequence[Example], generator: np.random.Generator, config: TrainConfig
-) -> Iterator[list[Example]]:
-    """Cuts every request into random parts and deals the parts out at random."""
-    parts = []
-    for at, example in enumerate(examples):
-        shuffled = generator.permutation(len(example.labels))
-        parts += [(at, chosen) for chosen in np.array_split(shuffled, -(-len(shuffled) // config.request_candidates))]
-    order = generator.permutation(len(parts))
-    return batches((_part(examples[parts[i][0]], np.sort(parts[i][1])) for i in order), config.batch_candidates)
+def _inputs(parts: Iterator[Examples]) -> Iterator[tuple[Examples, Batch]]:
+    return ((part, part.requests.batch()) for part in parts)
 
 
-def _part(example: Example, chosen: I64) -> Example:
-    if len(chosen) == len(example.labels):
-        return example
-    return replace(
-        example, encoded=example.encoded.take(chosen), labels=example.labels[chosen], rows=example.rows[chosen]
-    )
-
-
-def _histories(batch: Sequence[Example]) -> list[EncodedHistory]:
-    found = [example.history for example in batch if example.history is not None]
-    assert len(found) == len(batch), "examples without histories, which the auxiliary loss reads"
-    return found
-
-
-def _labels(batch: Sequence[Example]) -> Tensor:
-    return torch.from_numpy(np.concatenate([e.labels for e in batch]))
-
-
-def _validation_auc(
-    network: RankingNetwork, validation: Sequence[Example], target_names: Sequence[str]
-) -> dict[str, float]:
-    probability = predict(network, validation)
-    labels = np.concatenate([e.labels for e in validation])
+def _validation_auc(network: RankingNetwork, validation: Examples, target_names: Sequence[str]) -> dict[str, float]:
+    probability, labels = predict(network, validation), validation.labels
     result = {}
     for at, name in enumerate(target_names):
         known = ~np.isnan(labels[:, at])

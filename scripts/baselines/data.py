@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.config.schema import load_yaml
-from model_stage.training.pipeline import Splits
+from model_stage.training.impressions import Splits
 from store.dataset.bad_rows import BadRows
 from store.dataset.impressions import read_impressions
 from store.dataset.parsing import WordPool, times

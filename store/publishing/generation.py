@@ -47,6 +47,7 @@ _REBUILD: dict[Kind, str] = {
     "store": "lookback-store ingest --replace --input DIR --store {root}",
     "index": "lookback-search build-index --export FILE --store ROOT --index {root}",
     "model": "lookback-model train (it publishes to {root})",
+    "examples": "lookback-model train (it writes them anew)",
 }
 
 

@@ -16,7 +16,7 @@ from store.errors import CorruptGenerationError, MissingGenerationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["store", "index", "model"]
+Kind = Literal["store", "index", "model", "examples"]
 
 FORMAT_VERSION = 1
 """Version of the layout of a root and of `manifest.json`; each kind versions its own files in `meta`."""

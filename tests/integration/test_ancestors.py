@@ -20,9 +20,10 @@ from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
 from model_stage.serving.search_client import SearchClient
 from model_stage.serving.server import ranking_server
+from model_stage.training.examples import Examples
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.pipeline import retrieve_examples
-from model_stage.training.scoring import logits_of
+from model_stage.training.retrieval import retrieve_examples
+from model_stage.training.scoring import logits_by_row
 from model_stage.types import RankRequest
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.config import SearchConfig
@@ -142,14 +143,15 @@ def test_evaluation_scores_as_ranking_does(grown, searcher, tmp_path):
     (tmp_path / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bundle = load_bundle(grown.bundle)
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
-    examples = retrieve_examples(impressions, bundle.schema, bundle.network_config.preset, searcher, bundle.encoder)
-    logits = logits_of(bundle.network, examples, impressions)
+    preset = bundle.network_config.preset
+    examples = retrieve_examples(impressions, bundle.schema, preset, searcher, bundle.encoder)
+    logits = logits_by_row(bundle.network, Examples.of(list(examples)))
     offline = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
     for rows, request in requests_of(impressions, bundle.schema):
         expected = Ranker(bundle, Renamed(searcher)).rank(request).probability
         np.testing.assert_allclose(offline[rows], expected, atol=SAME, rtol=0)
     with pytest.raises(SearchUnavailableError, match="nobody says"):
-        retrieve_examples(impressions, bundle.schema, bundle.network_config.preset, Unhelpful(searcher), bundle.encoder)
+        list(retrieve_examples(impressions, bundle.schema, preset, Unhelpful(searcher), bundle.encoder))
 
 
 class Earlier(search_pb2_grpc.SearchServiceServicer):

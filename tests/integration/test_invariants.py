@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from model_stage.bundle import load_bundle
 from model_stage.encoding.batch import collate
 from model_stage.ranking.ranker import Ranker
+from model_stage.training.examples import Examples
 from model_stage.training.impressions import load_impressions, requests_of
-from model_stage.training.pipeline import retrieve_examples
-from model_stage.training.scoring import logits_of
+from model_stage.training.retrieval import retrieve_examples
+from model_stage.training.scoring import logits_by_row
 from model_stage.types import RankRequest
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
@@ -125,10 +126,9 @@ def test_library_grpc_and_offline_evaluation_give_the_same_scores(world, ranker,
     (tmp_path / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bundle = ranker.bundle
     impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
-    examples = retrieve_examples(
-        impressions, bundle.schema, bundle.network_config.preset, ranker.retriever, bundle.encoder
-    )
-    logits = logits_of(bundle.network, examples, impressions)
+    preset = bundle.network_config.preset
+    examples = retrieve_examples(impressions, bundle.schema, preset, ranker.retriever, bundle.encoder)
+    logits = logits_by_row(bundle.network, Examples.of(list(examples)))
     offline = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
     assert np.isnan(impressions.labels[:, 1]).all()
     count = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from model_stage.bundle import load_bundle, new_network
 from model_stage.cli import app
+from model_stage.cli.search import example_folder
 from model_stage.config.schema import BucketedField, CategoricalField, Schema, load_yaml
 from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
@@ -18,10 +21,13 @@ from model_stage.errors import ConfigError
 from model_stage.ranking.ranker import Ranker
 from model_stage.training.history import HistoryReader
 from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
+from model_stage.training.scoring import score_split
 from model_stage.types import RankRequest
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
+from store.errors import OutdatedGenerationError
+from store.publishing.kept import kept_generations
 from store.types import parse_id
 from tests.worlds.living import count_lookups
 from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, write_dataset
@@ -99,6 +105,77 @@ def test_a_trained_bundle_is_calibrated_and_says_where_it_comes_from(data, tmp_p
     measured = json.loads((tmp_path / "e.json").read_text())["metrics"]["click"]
     assert f"{measured['logloss']:.5f} ({measured['logloss_uncalibrated']:.5f})" in result.output
     assert (measured["logloss"] != measured["logloss_uncalibrated"]) == (method != "none")
+
+
+class Silent:
+    """A searcher that must not be asked."""
+
+    def __init__(self, searcher):
+        self.config, self.index_generation = searcher.config, searcher.index_generation
+
+
+def test_a_second_run_reads_the_examples_that_the_first_retrieved(data, tmp_path):
+    first = recipe(tmp_path / "first", "{attention_dim: 4, representation_dim: 4}")
+    other = recipe(tmp_path / "other", "{attention_dim: 4, representation_dim: 4}", preset="din_full")
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        searcher = Searcher(opened)
+        silent = Silent(searcher)
+
+        def train(asked, searcher, kept, out):
+            kept = example_folder(tmp_path / kept if kept else None, searcher, None)
+            train_bundle(asked, data, snapshot, searcher, tmp_path / out, examples=kept)
+            return load_bundle(tmp_path / out)
+
+        retrieved = train(first, searcher, "kept", "one")
+        read = train(first, silent, "kept", "two")
+        unkept = train(first, searcher, None, "three")
+        train(other, silent, "kept", "four")  # another network reads the same examples
+        with pytest.raises(AttributeError, match="search"):
+            train(first, silent, "elsewhere", "five")
+        scored = [
+            score_split(
+                retrieved, data, "test", snapshot, asked, examples=example_folder(tmp_path / "kept", asked, None)
+            )
+            for asked in (searcher, silent)
+        ]
+        with pytest.raises(AttributeError, match="search"):
+            score_split(retrieved, data, "test", snapshot, silent)
+    for bundle in (read, unkept):
+        for name, weight in retrieved.network.state_dict().items():
+            assert torch.equal(bundle.network.state_dict()[name], weight), name
+    np.testing.assert_array_equal(scored[0].probability, scored[1].probability)
+    assert not [path for path in (tmp_path / "three").iterdir() if path.name.startswith(".examples")]
+
+
+def test_other_labels_are_other_examples(data, tmp_path):
+    asked = recipe(tmp_path / "config", "{attention_dim: 4}")
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    lines = (copy / "impressions.csv").read_text().splitlines()
+    lines[1] = lines[1].replace(",0,0,", ",1,0,") if ",0,0," in lines[1] else lines[1].replace(",1,0,", ",0,0,")
+    (copy / "impressions.csv").write_text("\n".join(lines) + "\n")
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        searcher = Searcher(opened)
+        for number, folder in enumerate((data, copy, data)):
+            kept = example_folder(tmp_path / "kept", searcher, None)
+            train_bundle(asked, folder, snapshot, searcher, tmp_path / f"out{number}", examples=kept)
+    assert len(kept_generations(tmp_path / "kept" / "train")) == 2
+    assert len(kept_generations(tmp_path / "kept" / "validation")) == 1
+
+
+def test_examples_of_a_store_that_was_replaced_meanwhile_are_refused(data, tmp_path):
+    class Renamed(Searcher):
+        def search(self, request, deadline=None, request_id=""):
+            return replace(super().search(request, deadline, request_id), store_generation="another")
+
+    asked = recipe(tmp_path / "config", "{attention_dim: 4}")
+    with (
+        BehaviorStore.open(data.parent / "store") as opened,
+        opened.snapshot() as snapshot,
+        pytest.raises(OutdatedGenerationError, match=r"store another answered .* run this again"),
+    ):
+        train_bundle(asked, data, snapshot, Renamed(opened), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_unknown_method_is_refused_with_those_there_are(tmp_path):

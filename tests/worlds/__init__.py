@@ -15,6 +15,7 @@
 | `association_reference` | the recall report's association, counted again in plain loops |
 | `bundles` | a bundle made by hand, random weights |
 | `networks` | small networks of any preset and requests for them, no store |
+| `examples` | random training examples, and the comparison of batches |
 | `pair_blocks`, `list_blocks` | every attention block, small, with inputs and their laws |
 | `services` | dataset, store, bundle and index on disk, and both services over them |
 | `workers` | a search server of several workers, as its operator sees it |

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from model_stage.config.train import TrainConfig
-from model_stage.training.trainer import Example, train
+from model_stage.training.examples import Example, Examples
+from model_stage.training.trainer import train
 from scripts.bench.cost.world import TARGETS, make_network, make_request
 from scripts.bench.timing import peak_rss_mib
 
@@ -62,10 +63,11 @@ def train_tables(num_items: int, tables: Tables, steps: int, requests: int, warm
     ends_s: list[float] = []
     before = peak_rss_mib()
     names = TARGETS.names
+    columns, validation = Examples.of(examples), Examples.of(examples[:requests])
     train(
         network,
-        examples,
-        examples[:requests],
+        columns,
+        validation,
         names,
         [1.0] * len(names),
         config,

@@ -9,8 +9,9 @@ import torch
 from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import AuxiliaryLoss, load_preset, preset_names
 from model_stage.training.auxiliary import AuxiliaryModel
-from model_stage.training.history import EncodedHistory
-from model_stage.training.trainer import Example, log_loss, train
+from model_stage.training.examples import Example, Examples
+from model_stage.training.history import EncodedHistory, Histories
+from model_stage.training.trainer import log_loss, train
 from tests.worlds.networks import (
     BUY,
     CLICK,
@@ -88,7 +89,7 @@ def loss_in_numpy(network, auxiliary, request, history, labels, weights):
 def test_equals_an_independent_numpy_implementation():
     network, auxiliary = make_network(CONFIG), make_auxiliary()
     request, history = make_request([2, 0, 4]), make_history(9)
-    logit_BT = auxiliary(network, batch_of(request), [history])
+    logit_BT = auxiliary(network, batch_of(request), Histories.of([history]))
     found = log_loss(logit_BT, torch.from_numpy(LABELS), torch.tensor([1.0, 0.7]))
     expected = loss_in_numpy(network, auxiliary, request, history, LABELS, [1.0, 0.7])
     assert found.item() == pytest.approx(expected, abs=1e-5)
@@ -99,8 +100,8 @@ def test_a_request_stands_by_itself_and_an_empty_history_is_one():
     requests = [make_request(lengths, seed=len(lengths)) for lengths in ([2, 0], [3], [1, 1, 4])]
     histories = [make_history(5), make_history(0), make_history(30)]
     with torch.no_grad():
-        together = auxiliary(network, batch_of(*requests), histories)
-        alone = [auxiliary(network, batch_of(r), [h]) for r, h in zip(requests, histories, strict=True)]
+        together = auxiliary(network, batch_of(*requests), Histories.of(histories))
+        alone = [auxiliary(network, batch_of(r), Histories.of([h])) for r, h in zip(requests, histories, strict=True)]
     assert torch.isfinite(together).all()
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
 
@@ -109,9 +110,9 @@ def moved_attention_rows(auxiliary, tables, history):
     network = make_network(CONFIG, std=0.1)
     request = make_request([2, 3, 1], num_behaviors=3)
     before = network.attention.node.weight.detach().clone()
-    example = Example(encoded=request, labels=LABELS, rows=np.arange(3), history=history)
+    examples = Examples.of([Example(encoded=request, labels=LABELS, rows=np.arange(3), history=history)])
     config = TrainConfig(max_epochs=1, averaging=0.0, attention_l2=0.0, tables=tables)
-    report = train(network, [example], [example], TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
+    report = train(network, examples, examples, TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
     assert len(report.auxiliary_loss) == (auxiliary is not None)
     moved = (network.attention.node.weight.detach() != before).any(1)
     nodes = np.concatenate([request.behavior_node, request.candidate_node])
@@ -149,8 +150,9 @@ def test_the_weight_is_that_of_the_loss():
     for weight in (1.0, 3.0):
         network, auxiliary = make_network(CONFIG), make_auxiliary(weight)
         example = Example(encoded=make_request([0, 0, 0]), labels=LABELS, rows=np.arange(3), history=make_history(7))
+        examples = Examples.of([example])
         config = TrainConfig(max_epochs=1, averaging=0.0, attention_l2=0.0, tables="touched")
-        train(network, [example], [example], TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
+        train(network, examples, examples, TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
         gradients.append(network.attention.node.weight.grad.to_dense())
     # Nothing was retrieved: the attention table hears of the auxiliary loss alone.
     assert torch.count_nonzero(gradients[0])
@@ -158,10 +160,10 @@ def test_the_weight_is_that_of_the_loss():
 
 
 def test_examples_without_histories_are_a_mistake():
-    example = Example(encoded=make_request([1, 1, 1]), labels=LABELS, rows=np.arange(3))
+    examples = Examples.of([Example(encoded=make_request([1, 1, 1]), labels=LABELS, rows=np.arange(3))])
     with pytest.raises(AssertionError, match="without histories"):
         train(
-            make_network(CONFIG), [example], [example], TARGETS.names, [1, 1], TrainConfig(), auxiliary=make_auxiliary()
+            make_network(CONFIG), examples, examples, TARGETS.names, [1, 1], TrainConfig(), auxiliary=make_auxiliary()
         )
 
 

@@ -18,7 +18,8 @@ from model_stage.config.train import TrainConfig
 from model_stage.encoding.batch import EncodedRequest
 from model_stage.evaluation.metrics import auc
 from model_stage.networks.preset import preset_names
-from model_stage.training.trainer import Example, predict, train
+from model_stage.training.examples import Example, Examples
+from model_stage.training.trainer import predict, train
 from tests.worlds.networks import SCHEMA, TARGETS, config_of, make_request, vocabularies, with_history
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def ceiling_of(tested: list[Example]) -> list[float]:
 
 
 def aucs_of(network: RankingNetwork, tested: list[Example]) -> list[float]:
-    labels, probability = np.concatenate([example.labels for example in tested]), predict(network, tested)
+    labels, probability = np.concatenate([example.labels for example in tested]), predict(network, Examples.of(tested))
     return [auc(labels[:, at], probability[:, at]) for at in range(2)]
 
 
@@ -93,7 +94,14 @@ def share_of_ceiling(network: RankingNetwork, tested: list[Example]) -> float:
 def train_until(aim: float, network: RankingNetwork, shown: list[Example], watched: list[Example]) -> bool:
     """Trains in rounds, which is what makes this quick; gives whether the aim was reached."""
     for number in range(ROUNDS):
-        train(network, shown, watched, TARGETS.names, [1.0, 1.0], CONFIG.model_copy(update={"seed": number}))
+        train(
+            network,
+            Examples.of(shown),
+            Examples.of(watched),
+            TARGETS.names,
+            [1.0, 1.0],
+            CONFIG.model_copy(update={"seed": number}),
+        )
         if share_of_ceiling(network, watched) > aim:
             return True
     return False
@@ -124,5 +132,12 @@ def test_a_preset_learns_what_its_behaviors_say(preset):
 def test_a_preset_learns_nothing_from_noise(preset):
     network = network_of(preset)
     shown, later = examples(400, 0, 1, noise=True), examples(200, 10_000, 1, noise=True)
-    train(network, shown, later[:50], TARGETS.names, [1.0, 1.0], CONFIG.model_copy(update={"max_epochs": 16}))
+    train(
+        network,
+        Examples.of(shown),
+        Examples.of(later[:50]),
+        TARGETS.names,
+        [1.0, 1.0],
+        CONFIG.model_copy(update={"max_epochs": 16}),
+    )
     assert max(abs(found - 0.5) for found in aucs_of(network, later[50:])) < NOISE_BOUND

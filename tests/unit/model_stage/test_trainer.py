@@ -11,14 +11,15 @@ from model_stage.cli import app
 from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import preset_names
 from model_stage.training import trainer
+from model_stage.training.examples import Example, Examples
 from model_stage.training.learner import Learner
-from model_stage.training.trainer import Example, train
+from model_stage.training.trainer import train
 from tests.worlds.networks import TARGETS, config_of, make_network, make_request
 
 CONFIG = TrainConfig(max_epochs=1, batch_candidates=8, averaging=0.0)
 
 
-def examples() -> list[Example]:
+def examples() -> Examples:
     found = []
     for seed in range(6):
         request = make_request([8, 3, 8, 0], seed=seed)
@@ -27,7 +28,7 @@ def examples() -> list[Example]:
         labels[:2, :] = [[0, 1], [1, 0]]  # both classes, whatever is drawn
         labels[3, 1] = np.nan
         found.append(Example(encoded=request, labels=labels, rows=np.arange(4)))
-    return found
+    return Examples.of(found)
 
 
 def trained(preset: str, heads: str = "towers", fixed: tuple[str, ...] = (), config: TrainConfig = CONFIG):

@@ -10,11 +10,13 @@ from dataclasses import replace
 import pytest
 
 from model_stage.networks.preset import load_preset, preset_names
+from model_stage.training.impressions import SPLITS
 from model_stage.training.pipeline import Recipe
 from scripts.generate.dataset import Settings, generate
 from scripts.pipeline import CONFIGS, main, teaching_attention
 from store.command import command_line, run
 from store.publishing.generation import current_name
+from store.publishing.kept import kept_generations
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -56,6 +58,8 @@ def test_the_job_publishes_everything_and_again_beside_it(tmp_path, monkeypatch,
             assert f"{numbers['logloss']:.5f}" in out
     assert all(names[0][name] != names[1][name] for name in roots)
     assert metrics[0] == metrics[1]
+    sets = {split: len(kept_generations(tmp_path / "work" / "examples" / split)) for split in SPLITS}
+    assert sets == {"train": 2, "validation": 2, "test": 1}, "one a pass: the second job reads those of the first"
 
 
 def test_what_is_missing_is_named_before_any_work(tmp_path, monkeypatch, capsys):
