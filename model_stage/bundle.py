@@ -3,6 +3,7 @@
 schema.yaml targets.yaml network.yaml     what the model is
 vocabulary.safetensors vocabulary.json    ids and names -> rows
 weights.safetensors                       every parameter and buffer
+served.safetensors                        vectors of all nodes, summed over their paths, as they are served
 attention.safetensors                     fused attention vectors by id, what the index is built from
 calibration.json                          per target, from logits to probabilities
 metrics.json                              what training measured
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 KIND: Final = "model"
 ATTENTION_EXPORT = "attention.safetensors"
+SERVED_VECTORS = "served.safetensors"
+SMALL_BYTES = 1 << 20
+"""Tensors below it are copied from their file: they are aligned then, and no page fault waits in them."""
 
 
 class Provenance(BaseModel):
@@ -103,8 +107,9 @@ def save_bundle(
     calibration: Calibration,
     metrics: Mapping[str, Any],
     provenance: Provenance,
+    served_as: torch.dtype = torch.float32,
 ) -> str:
-    """Publishes a bundle under `root` and gives its name."""
+    """Publishes a bundle under `root` and gives its name; `served_as` is the type of the vectors it is served with."""
     with GenerationWriter(root, kind=KIND) as writer:
         _dump_yaml(writer.path / "schema.yaml", schema)
         _dump_yaml(writer.path / "targets.yaml", targets)
@@ -116,6 +121,7 @@ def save_bundle(
         safe_numpy.save_file(_vocabulary_arrays(vocabularies), writer.path / "vocabulary.safetensors")
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         safe_torch.save_file(weights, writer.path / "weights.safetensors")
+        safe_torch.save_file(network.node_vectors(served_as), writer.path / SERVED_VECTORS)
         safe_numpy.save_file(attention_export(network, vocabularies), writer.path / ATTENTION_EXPORT)
         made = provenance.model_copy(update={"schema_sha256": content_sha256(writer.path / "schema.yaml")})
         writer.meta.update(made.model_dump(mode="json"))
@@ -123,7 +129,9 @@ def save_bundle(
 
 
 def load_bundle(root: Path, name: str | None = None) -> Bundle:
-    """Opens a published bundle; nothing is half-loaded.
+    """Opens a published bundle, ready to score; nothing is half-loaded.
+
+    Large tables are mapped and not copied: processes that serve the same bundle share them.
 
     Raises:
         store.errors.GenerationError: Nothing is published, or a file does not match its manifest.
@@ -138,14 +146,16 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
     config = load_yaml(path / "network.yaml", NetworkConfig)
     try:
         names = json.loads((path / "vocabulary.json").read_text(encoding="utf-8"))
-        vocabularies = _vocabularies(safe_numpy.load_file(path / "vocabulary.safetensors"), names)
+        arrays = {name: tensor.numpy() for name, tensor in _mapped(path / "vocabulary.safetensors").items()}
+        vocabularies = _vocabularies(arrays, names)
         network = new_network(schema, targets, config, vocabularies, seed=0)
-        network.load_state_dict(safe_torch.load_file(path / "weights.safetensors"))
+        network.load_state_dict(_mapped(path / "weights.safetensors"), assign=True)
+        served = SERVED_VECTORS in opened.manifest.files  # earlier versions wrote none
+        network.prepare_for_serving(_mapped(path / SERVED_VECTORS) if served else network.node_vectors(torch.float32))
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (SafetensorError, RuntimeError, KeyError, ValueError) as exc:
         raise BundleError(f"{path}: the bundle's files do not fit one another ({exc}); train it anew") from exc
-    calibrated = CALIBRATION_FILE in opened.manifest.files  # earlier versions wrote none
-    network.eval()
+    calibrated = CALIBRATION_FILE in opened.manifest.files  # nor this
     return Bundle(
         name=opened.name,
         attention_model=provenance.attention_from or opened.name,
@@ -160,6 +170,12 @@ def load_bundle(root: Path, name: str | None = None) -> Bundle:
     )
 
 
+def _mapped(file: Path) -> dict[str, torch.Tensor]:
+    """Gives the tensors of a file, the large ones as views of its pages: safetensors maps it, private and unwritten."""
+    tensors = safe_torch.load_file(file)
+    return {name: tensor.clone() if tensor.nbytes < SMALL_BYTES else tensor for name, tensor in tensors.items()}
+
+
 def attention_export(network: RankingNetwork, vocabularies: Vocabularies) -> dict[str, np.ndarray[Any, Any]]:
     """Gives the fused attention vectors by id, the contract of `search_stage.index.build.build_index`.
 
@@ -167,7 +183,7 @@ def attention_export(network: RankingNetwork, vocabularies: Vocabularies) -> dic
     `category_vectors`, `item_vectors`: float32 (n, A), each already the sum over its path.
     """
     with torch.inference_mode():
-        fused = network.attention.nodes(torch.arange(len(vocabularies.tree.path))).numpy()
+        fused = network.attention.summed_nodes(torch.arange(len(vocabularies.tree.path))).numpy()
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for part, known in (("category", vocabularies.tree.categories), ("item", vocabularies.tree.items)):
         arrays[f"{part}_ids"] = known.ids.view(np.int64)

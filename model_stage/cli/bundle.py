@@ -75,6 +75,7 @@ def _fact_tables(facts: BundleFacts) -> Iterator[Table]:
             ("store generation", made["store_generation"] or "not recorded"),
             ("taxonomy", made["taxonomy_fingerprint"] or "not recorded"),
             ("attention model", facts.attention_model),
+            ("vectors served as", _served(facts)),
             ("parameters", ", ".join(f"{part} {count:,}" for part, count in facts.parameters.items())),
         ),
         title=f"bundle {facts.name}",
@@ -102,6 +103,15 @@ def _fact_tables(facts: BundleFacts) -> Iterator[Table]:
         )
     rows = ((path, file.bytes, file.sha256) for path, file in facts.files.items())
     yield table("file", "bytes", "sha256", rows=rows, title="files")
+
+
+def _served(facts: BundleFacts) -> str:
+    drift = facts.metrics.get("bfloat16_drift", {})
+    moved = (
+        f"{target} {_words({key: f'{value:.1e}' for key, value in each.items()})}" for target, each in drift.items()
+    )
+    measured = f"; as bfloat16 the validation split moves by {'; '.join(moved)}" if drift else ""
+    return facts.served_as + measured
 
 
 def _field(field: Mapping[str, Any], rows: Mapping[str, int]) -> str:

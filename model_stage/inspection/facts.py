@@ -44,6 +44,8 @@ class BundleFacts:
     """Rows of the embedding table of each field that has one; how many of them are values: `Vocabularies`."""
     calibration: Mapping[str, str]
     """Kind per target."""
+    served_as: str
+    """Type of the vectors of nodes that a server looks up; `metrics.bfloat16_drift` has what it was chosen by."""
     metrics: Mapping[str, Any]
     files: Mapping[str, FileFacts]
 
@@ -71,6 +73,7 @@ def facts_of(root: Path, name: str | None = None) -> tuple[Bundle, BundleFacts]:
             if not isinstance(field, NumericField)
         },
         calibration={target: bundle.calibration.kind(target) for target in bundle.targets.names},
+        served_as=str(bundle.network.served_type).removeprefix("torch."),
         metrics=bundle.metrics,
         files={path: FileFacts(bytes=entry.size, sha256=entry.sha256) for path, entry in manifest.files.items()},
     )

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
+from safetensors import torch as safe_torch
 
-from model_stage.bundle import ATTENTION_EXPORT, KIND, attention_export, load_bundle
+from model_stage.bundle import ATTENTION_EXPORT, KIND, SERVED_VECTORS, attention_export, load_bundle
 from model_stage.encoding.batch import collate
 from model_stage.errors import BundleError, ConfigError
 from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
@@ -42,6 +43,8 @@ def verify_bundle(root: Path, name: str | None = None) -> Iterator[tuple[str, st
         raise BundleError(f"{exc}; train the bundle anew") from exc
     tensors = bundle.network.state_dict()
     yield "weights", f"{len(tensors)} tensors, each of the shape that schema, targets and network imply"
+    if SERVED_VECTORS in opened.manifest.files:
+        yield "served vectors", _check_served(bundle, opened.path / SERVED_VECTORS)
     yield "attention export", _check_export(bundle, opened.path / ATTENTION_EXPORT)
     yield "made-up request", _check_scores(bundle, opened.path)
 
@@ -51,14 +54,26 @@ def _finite(path: Path) -> int:
     count = 0
     for file in sorted(path.glob("*.safetensors")):
         try:
-            arrays = safe_numpy.load_file(file)
+            tensors = safe_torch.load_file(file)
         except SafetensorError as exc:
             raise BundleError(f"{file}: is no safetensors file ({exc}); train the bundle anew") from exc
-        for name, array in arrays.items():
-            count += array.size
-            if np.issubdtype(array.dtype, np.floating) and not bool(np.isfinite(array).all()):
+        for name, tensor in tensors.items():
+            count += tensor.numel()
+            if not bool(torch.isfinite(tensor).all()):
                 raise BundleError(f"{file}: {name} holds a number that is not finite; train the bundle anew")
     return count
+
+
+def _check_served(bundle: Bundle, path: Path) -> str:
+    """Checks that the vectors a server looks up are those of the weights, rounded as they are stored."""
+    dtype = torch.float32
+    for name, stored in safe_torch.load_file(path).items():
+        dtype = stored.dtype
+        # Sums may differ in the last bit from those of the machine that trained, and round to the next number then.
+        expected = bundle.network.node_vectors(dtype)[name]
+        if not torch.allclose(stored, expected, rtol=2 * torch.finfo(dtype).eps, atol=1e-5):
+            raise BundleError(f"{path}: {name} is not what weights.safetensors gives; train the bundle anew")
+    return f"{len(bundle.vocabularies.tree.path):,} nodes, {dtype}, as the weights say"
 
 
 def _check_export(bundle: Bundle, path: Path) -> str:

@@ -24,12 +24,15 @@ class PathEmbedding(nn.Module):
     """
 
     path: Tensor
+    served_nodes: Tensor | None
+    """Vectors of all nodes (V, D), float32 or bfloat16, once the network only serves; None = they are summed."""
 
     def __init__(self, vocabularies: Vocabularies, schema: Schema, dim: int, node_init: float) -> None:
         super().__init__()
         tree = vocabularies.tree
         self._fields = schema.behavior_fields
-        self.register_buffer("path", torch.from_numpy(tree.path.copy()).to(torch.int64), persistent=False)
+        self.register_buffer("path", torch.from_numpy(tree.path), persistent=False)
+        self.register_buffer("served_nodes", None, persistent=False)
         self.node = nn.Embedding(len(tree.path), dim, padding_idx=0)
         with torch.no_grad():
             self.node.weight.zero_()
@@ -50,7 +53,13 @@ class PathEmbedding(nn.Module):
                     table.weight[: vocabularies.first_row(field)].zero_()
 
     def nodes(self, rows: Tensor) -> Tensor:
-        """Gives the fused embedding of tree rows: int64 (N,) -> (N, D)."""
+        """Gives the fused embedding of tree rows, int32 or int64: (N,) -> float32 (N, D)."""
+        if self.served_nodes is None:
+            return self.summed_nodes(rows)
+        return nn.functional.embedding(rows, self.served_nodes).float()
+
+    def summed_nodes(self, rows: Tensor) -> Tensor:
+        """Gives what `nodes` does, always as the sum over the path."""
         table = self.node
         return nn.functional.embedding_bag(
             self.path[rows], table.weight, mode="sum", sparse=table.sparse, padding_idx=table.padding_idx

@@ -22,6 +22,8 @@ from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
 from model_stage.networks.parameters import ParameterGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model_stage.blocks.registry import BlockConfig
     from model_stage.config.schema import Part, Schema
     from model_stage.config.targets import Position, Targets
@@ -116,6 +118,40 @@ class RankingNetwork(nn.Module):
             ParameterGroup(role="block", modules=(self.interest,)),
             ParameterGroup(role="head", modules=(self.towers,)),
         )
+
+    def node_vectors(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Gives the vectors of all nodes, summed over their paths, by the embedding they are of. (V, D) each."""
+        with torch.no_grad():
+            return {
+                name: table.summed_nodes(torch.arange(len(table.path))).to(dtype)
+                for name, table in self._path_embeddings.items()
+            }
+
+    def prepare_for_serving(self, node_vectors: Mapping[str, Tensor]) -> None:
+        """Makes this a network that only scores: in evaluation mode, without gradients, with vectors looked up.
+
+        Args:
+            node_vectors: As the method of that name gave them; kept, not copied.
+
+        Raises:
+            ValueError: They are not those of this network; names the embedding.
+        """
+        self.eval().requires_grad_(False)
+        for name, table in self._path_embeddings.items():
+            shape, expected = tuple(node_vectors[name].shape), tuple(table.node.weight.shape)
+            if shape != expected:
+                raise ValueError(f"{name}: vectors of shape {shape} for a table of shape {expected}")
+            table.served_nodes = node_vectors[name]
+
+    @property
+    def served_type(self) -> torch.dtype:
+        """Type of the vectors of nodes that are looked up, of a network that only scores."""
+        assert self.attention.served_nodes is not None
+        return self.attention.served_nodes.dtype
+
+    @property
+    def _path_embeddings(self) -> dict[str, PathEmbedding]:
+        return {"attention": self.attention, "representation": self.representation}
 
     def fit_dense(self, dense_NS: Tensor) -> None:
         """Sets mean and scale of the dense inputs from training rows, some at a time; a constant column is scaled by 1.

@@ -17,13 +17,16 @@ from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.example_folder import opened_folder
 from model_stage.training.impressions import Splits, load_impressions
 from model_stage.training.retrieval import ExampleSource
-from model_stage.training.scoring import calibrated_report, logits_by_row
+from model_stage.training.scoring import logits_by_row
+from model_stage.training.served_type import fit_served_type
 from model_stage.training.trainer import train
 from model_stage.training.vocabularies import build_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    import torch
 
     from model_stage.bundle import Bundle
     from model_stage.calibration import Calibration
@@ -114,8 +117,8 @@ def train_bundle(
             retriever=retriever,
             folder=folder,
         )
-        calibration, metrics = _fit(training, _retrieve(training, source, on_progress), on_progress)
-    return Trained(name=_publish(training, snapshot, calibration, metrics, out), metrics=metrics)
+        fitted = _fit(training, _retrieve(training, source, on_progress), on_progress)
+    return Trained(name=_publish(training, snapshot, fitted, out), metrics=fitted.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,15 @@ class _Training:
     vocabularies: Vocabularies
     network: RankingNetwork
     auxiliary: AuxiliaryModel | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """What a training ends with, beside the weights."""
+
+    calibration: Calibration
+    served_as: torch.dtype
+    metrics: dict[str, Any]
 
 
 def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: Path | None) -> _Training:
@@ -173,8 +185,8 @@ def _retrieve(
 
 def _fit(
     training: _Training, examples: Mapping[str, Examples], on_progress: Callable[[str, int, int], None]
-) -> tuple[Calibration, dict[str, Any]]:
-    """Trains the network in place, and fits and measures its calibration on the validation split."""
+) -> _Fitted:
+    """Trains the network in place; fits its calibration, and how it is to be served, on the validation split."""
     targets, config, validation = training.recipe.targets, training.recipe.model, training.parts["validation"]
     report = train(
         training.network,
@@ -188,13 +200,13 @@ def _fit(
     )
     logits = logits_by_row(training.network, examples["validation"])
     calibration = fit_calibration(validation.labels, logits, targets.names, config.calibration)
-    measured = calibrated_report(validation, logits, calibration, targets)
-    return calibration, {"training": asdict(report), "validation": measured}
+    dtype, measured = fit_served_type(
+        training.network, examples["validation"], validation, logits, calibration, targets
+    )
+    return _Fitted(calibration=calibration, served_as=dtype, metrics={"training": asdict(report), **measured})
 
 
-def _publish(
-    training: _Training, snapshot: Snapshot, calibration: Calibration, metrics: Mapping[str, Any], out: Path
-) -> str:
+def _publish(training: _Training, snapshot: Snapshot, fitted: _Fitted, out: Path) -> str:
     times_ms, recipe = training.parts["train"].timestamp_ms, training.recipe
     return save_bundle(
         out,
@@ -203,8 +215,9 @@ def _publish(
         network_config=recipe.model.network,
         vocabularies=training.vocabularies,
         network=training.network,
-        calibration=calibration,
-        metrics=metrics,
+        calibration=fitted.calibration,
+        metrics=fitted.metrics,
+        served_as=fitted.served_as,
         provenance=Provenance(
             store_generation=snapshot.generation,
             taxonomy_fingerprint=snapshot.meta.taxonomy_fingerprint,

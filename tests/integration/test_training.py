@@ -85,6 +85,8 @@ def test_a_trained_bundle_is_calibrated_and_says_where_it_comes_from(data, tmp_p
         assert click["logloss"] < click["logloss_uncalibrated"]
         assert click["ece"] < click["ece_uncalibrated"]
     assert bundle.metrics["validation"]["click"] == click
+    drift = max(value for moved in bundle.metrics["bfloat16_drift"].values() for value in moved.values())
+    assert bundle.network.served_type is (torch.bfloat16 if drift <= 1e-4 else torch.float32)
 
     result = CliRunner().invoke(
         app,

@@ -43,12 +43,15 @@ def test_bundles_of_before_have_no_calibration_and_less_provenance(tmp_path):
 
     def before(path, meta):
         (path / "calibration.json").unlink()
+        (path / "served.safetensors").unlink()
         meta.clear()
         meta.update(store_generation="s", attention_from="")
 
     bundle = load_bundle(tmp_path, edited(tmp_path, before))
     assert bundle.calibration.by_target == {}
     assert bundle.provenance == Provenance(store_generation="s")
+    assert bundle.network.served_type is torch.float32
+    assert "served vectors" not in dict(verify_bundle(tmp_path))
 
 
 def test_the_schemas_hash_is_of_what_it_says_and_not_of_its_layout(tmp_path):
@@ -76,6 +79,7 @@ FILES = (
     "metrics.json",
     "network.yaml",
     "schema.yaml",
+    "served.safetensors",
     "targets.yaml",
     "vocabulary.json",
     "vocabulary.safetensors",
@@ -87,7 +91,7 @@ def test_verify_says_what_it_checked(run, tmp_path):
     name = publish(tmp_path)
     code, out, _ = run("bundle", "verify", "--bundle", tmp_path)
     assert code == 0
-    assert "9 files" in out
+    assert "10 files" in out
     assert "1 items and 4 categories" in out
     assert "the bundle is sound" in out
     listed = json.loads((tmp_path / "generations" / name / "manifest.json").read_text())["files"]
@@ -130,6 +134,11 @@ def _with_nan(array):
         (_tensor("weights.safetensors", "dense_scale", _with_nan), "weights.*dense_scale holds .* not finite"),
         (_tensor("weights.safetensors", "dense_scale", lambda a: a[:-1].copy()), "(?s)do not fit.*dense_scale"),
         (_tensor("attention.safetensors", "item_vectors", lambda a: a + 1), "item_vectors is not what weights"),
+        (_tensor("served.safetensors", "representation", lambda a: a + 1), "representation is not what weights"),
+        (
+            _tensor("served.safetensors", "attention", lambda a: a[1:].copy()),
+            r"do not fit.*attention: vectors of shape \(5, 4\) for a table of shape \(6, 4\)",
+        ),
         (
             _tensor("attention.safetensors", "item_vectors", lambda a: a[:, :2].copy()),
             "item_vectors: a tensor of shape",
@@ -159,6 +168,8 @@ def test_show_says_what_a_bundle_is_as_tables_and_json(run, tmp_path):
         "1970-01-01 00:00:00 UTC to 1970-01-02",
         "platt",
         "logloss",
+        "vectors served as",
+        "float32",
     ):
         assert text in out
     facts = json.loads((tmp_path / "facts.json").read_text())
