@@ -1,4 +1,4 @@
-"""Gradient boosted trees of scikit-learn on the fourteen numbers."""
+"""Gradient boosted trees of scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def fit_and_score(train: F64, label: Bool, test: F64, seed: int) -> F64:
     """Gives the probability of every test row after fitting the training rows.
 
     Args:
-        train: (N, 14); NaN = no such event, which the trees split on.
+        train: (N, K); NaN = no such event, which the trees split on.
         label: (N,)
-        test: (R, 14)
+        test: (R, K)
         seed: Decides which rows the histogram's bins are taken from.
     """
     model = HistGradientBoostingClassifier(

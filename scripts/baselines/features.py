@@ -42,8 +42,8 @@ def fourteen_numbers(data: Dataset) -> F64:
     """
     shown, interests, responses = data.shown, data.interests, data.responses
     when = shown.timestamp_ms
-    levels = _categories_above(data, shown, LEVELS)
-    rows, node = _under_nodes(data)
+    levels = categories_above(data, shown, LEVELS)
+    rows, node = under_nodes(data)
     pairs = [
         _of_covered_items(data),
         *_by_level(data, levels, rows, node),
@@ -65,7 +65,7 @@ def _age_days(count: I64, newest_ms: I64, when: I64) -> F64:
     return np.where(count > 0, (when - newest_ms) / DAY_MS, np.nan)
 
 
-def _categories_above(data: Dataset, events: Events, levels: int) -> I64:
+def categories_above(data: Dataset, events: Events, levels: int) -> I64:
     """Gives the node of each event's category, its parent, and so on, -1 above the top. (N, levels)."""
     above = data.taxonomy.ancestors(events.node, levels + 1)[:, 1:].astype(np.int64)
     above[above == data.taxonomy.unmapped] = -1
@@ -82,9 +82,9 @@ def _by_level(data: Dataset, levels: I64, rows: I64, node: I64) -> list[tuple[I6
     return [(count[:, level], newest[:, level]) for level in range(LEVELS)]
 
 
-def _under_nodes(data: Dataset) -> tuple[I64, I64]:
+def under_nodes(data: Dataset) -> tuple[I64, I64]:
     """Gives a (row of the interests, node) pair per node that an interest stands at or under."""
-    above = _categories_above(data, data.interests, data.taxonomy.max_depth)
+    above = categories_above(data, data.interests, data.taxonomy.max_depth)
     rows, column = np.nonzero(above >= 0)
     return rows.astype(np.int64), above[rows, column]
 

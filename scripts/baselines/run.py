@@ -11,6 +11,8 @@ from model_stage.evaluation.metrics import auc, gauc, logloss
 from scripts.baselines import boosting, perceptron
 from scripts.baselines.data import load_dataset
 from scripts.baselines.features import NAMES, fourteen_numbers
+from scripts.baselines.similarity import cosines
+from scripts.baselines.times import numbers_of_time
 from store.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
     from scripts.baselines.data import Dataset
     from store.types import F64, I64
 
-FITTED = {"boosting": boosting.fit_and_score, "perceptron": perceptron.fit_and_score}
+FITTED = {
+    "boosting": (boosting.fit_and_score, 1),
+    "perceptron": (perceptron.fit_and_score, 1),
+    "boosting_time": (boosting.fit_and_score, 2),
+    "boosting_time_similarity": (boosting.fit_and_score, 3),
+}
+"""What is fitted, on how many of the blocks of numbers: the fourteen, those of time, the cosines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +70,25 @@ def run_baselines(
         InputError: A target has no label column; or see `load_dataset`.
         ConfigError: See `load_dataset`.
     """
-    progress("fourteen numbers")
+    progress("reading")
     dataset = load_dataset(data)
     unknown = sorted(set(targets) - dataset.labels.keys())
     if unknown:
         raise InputError(f"{data}: no column label_{unknown[0]} in the impressions")
-    numbers = fourteen_numbers(dataset)
+    progress("numbers of every impression")
+    fourteen = fourteen_numbers(dataset)
+    blocks = (fourteen, numbers_of_time(dataset), cosines(dataset))
     results = []
     for target in targets or tuple(dataset.labels):
         train, test = _split_rows(dataset, target)
         label = dataset.labels[target] == 1.0
-        scores = popularity(numbers)[test]
+        scores = popularity(fourteen)[test]
         results.append(_measured("popularity", target, 0, dataset, test, scores, probabilities=False))
-        for name, fit_and_score in FITTED.items():
+        for name, (fit_and_score, num_blocks) in FITTED.items():
+            inputs = [np.hstack([block[rows] for block in blocks[:num_blocks]]) for rows in (train, test)]
             for seed in seeds:
                 progress(f"{name}, {target}, seed {seed}")
-                scores = fit_and_score(numbers[train], label[train], numbers[test], seed)
+                scores = fit_and_score(inputs[0], label[train], inputs[1], seed)
                 results.append(_measured(name, target, seed, dataset, test, scores, probabilities=True))
     return results
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.baselines import boosting, perceptron
+from scripts.baselines import boosting, perceptron, similarity, times
 from scripts.baselines.data import load_dataset
 from scripts.baselines.features import NAMES, fourteen_numbers
-from scripts.baselines.run import popularity, run_baselines
+from scripts.baselines.run import FITTED, popularity, run_baselines
+from scripts.baselines.similarity import cosines
+from scripts.baselines.times import numbers_of_time
 from scripts.generate.dataset import Settings, generate
 from store.errors import InputError
 from store.terminal import write_json
@@ -95,9 +98,76 @@ def test_fourteen_numbers_by_hand(tmp_path: Path) -> None:
     assert all(np.isnan(third[name]) for name in NAMES if "age" in name)
 
 
-def test_nothing_at_or_after_the_impression_moves_a_number(tmp_path: Path) -> None:
-    before = fourteen_numbers(load_dataset(write_dataset(tmp_path / "data", BEHAVIORS)))
-    planted = fourteen_numbers(load_dataset(write_dataset(tmp_path / "planted", BEHAVIORS + FUTURE)))
+def test_numbers_of_time_by_hand(tmp_path: Path) -> None:
+    numbers = numbers_of_time(load_dataset(write_dataset(tmp_path / "data", BEHAVIORS)))
+
+    first = dict(zip(times.NAMES, numbers[0].tolist(), strict=True))
+
+    def of(group: str, *, ages: list[int], days: int, first_age: int, gap: float, due: float) -> None:
+        got = {what: first[f"{group}_{what}"] for what in times.WHAT}
+        decayed = {f"decayed_{half}": sum(2 ** (-age / half) for age in ages) for half in (7, 30, 90)}
+        expected = {**decayed, "days": days, "first_age_days": first_age, "gap_days": gap, "due": due}
+        assert got == pytest.approx(expected), group
+
+    of("level_0", ages=[10, 5, 20], days=3, first_age=20, gap=7.5, due=5 / 7.5)  # 10 twice and 11
+    of("level_1", ages=[10, 5], days=2, first_age=10, gap=5, due=1)
+    of("level_2", ages=[10, 5, 20, 40], days=4, first_age=40, gap=35 / 3, due=5 / (35 / 3))
+    of("level_3", ages=[10, 5, 20, 40, 30], days=5, first_age=40, gap=35 / 4, due=5 / (35 / 4))
+    of("favorite", ages=[10, 5], days=2, first_age=10, gap=5, due=1)  # item 10
+    of("covered", ages=[10, 5, 20, 3], days=4, first_age=20, gap=17 / 3, due=3 / (17 / 3))  # user 2's as well
+    of("category", ages=[10, 5, 3], days=3, first_age=10, gap=3.5, due=3 / 3.5)
+    third = dict(zip(times.NAMES, numbers[2].tolist(), strict=True))
+    counts = {name for name in third if "decayed" in name or name.removesuffix("_days") in times.GROUPS}
+    assert {name for name, value in third.items() if value == 0} == counts
+    assert {name for name, value in third.items() if np.isnan(value)} == third.keys() - counts
+
+
+def test_the_favorite_is_the_newest_of_items_had_equally_often(tmp_path: Path) -> None:
+    numbers = numbers_of_time(
+        load_dataset(write_dataset(tmp_path / "data", [*BEHAVIORS, (1, "11", None, "content", "purchase", 99)]))
+    )
+
+    assert numbers[0, times.NAMES.index("favorite_first_age_days")] == 20  # of 11, not of 10
+
+
+TOGETHER = [
+    # Users 3 to 5 had 10 and 12, users 6 to 8 two other items; user 1 had 12 since, user 2 one of the others.
+    *((user, item, None, "content", "purchase", 55) for user in (3, 4, 5) for item in ("10", "12")),
+    *((user, item, None, "content", "purchase", 57) for user in (6, 7, 8) for item in ("unknown", "other")),
+    (1, "12", None, "content", "purchase", 95),
+    (2, "other", None, "content", "purchase", 95),
+]
+
+
+def test_cosines_are_near_one_for_what_the_same_users_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "DIM", 2)
+
+    before = cosines(load_dataset(write_dataset(tmp_path / "data", TOGETHER)))
+    planted = cosines(
+        load_dataset(
+            write_dataset(tmp_path / "planted", [*TOGETHER, *FUTURE, (9, "10", None, "content", "purchase", 100)])
+        )
+    )
+
+    assert before.shape == (3, len(similarity.NAMES))
+    assert (before[0] > 0.99).all()  # the coupon covers 10
+    assert (abs(before[1:]) < 0.01).all()
+    np.testing.assert_array_equal(planted, before)
+
+
+def test_a_profile_forgets_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "DIM", 2)
+    turned = [*TOGETHER, (1, "other", None, "content", "purchase", 55)]
+
+    cosine, cosine_30, cosine_90 = cosines(load_dataset(write_dataset(tmp_path / "data", turned)))[0]
+
+    assert 0.1 < cosine < cosine_90 < cosine_30 < 0.99
+
+
+@pytest.mark.parametrize("numbers_of", [fourteen_numbers, numbers_of_time])
+def test_nothing_at_or_after_the_impression_moves_a_number(tmp_path: Path, numbers_of: Callable) -> None:
+    before = numbers_of(load_dataset(write_dataset(tmp_path / "data", BEHAVIORS)))
+    planted = numbers_of(load_dataset(write_dataset(tmp_path / "planted", BEHAVIORS + FUTURE)))
 
     np.testing.assert_array_equal(planted, before)
 
@@ -132,10 +202,10 @@ def test_all_baselines_on_a_generated_dataset(tmp_path: Path) -> None:
 
     results = run_baselines(tmp_path / "data", ["click"], [0])
 
-    assert [result.baseline for result in results] == ["popularity", "boosting", "perceptron"]
+    assert [result.baseline for result in results] == ["popularity", *FITTED]
     by_name = {result.baseline: result for result in results}
     assert by_name["popularity"].logloss is None
-    for name in ("boosting", "perceptron"):
+    for name in FITTED:
         # Counts over the whole history see most of the signal, not its decay.
         assert 0.65 < by_name[name].auc < report["click_auc_ceiling"] + 0.02
     time = pq.read_table(tmp_path / "data" / "impressions.parquet")["timestamp_ms"].to_numpy()
