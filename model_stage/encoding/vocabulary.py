@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_stage.config.schema import BucketedField, CategoricalField
+from model_stage.encoding.id_search import IdSearch, find_by_halving
 from store.keys import mix
 from store.lists import Lists
 from store.types import NO_ID
@@ -33,22 +34,24 @@ class IdRows:
 
     ids: U64
     rows: I64
+    _search: IdSearch = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert self.ids.shape == self.rows.shape
         assert bool(np.all(self.ids[1:] > self.ids[:-1]))
+        object.__setattr__(self, "_search", IdSearch(self.ids))
 
-    def lookup(self, ids: U64, otherwise: I64) -> I64:
-        """Gives the row of each id, the value of `otherwise` where it is unknown. int64 (N,)."""
-        if len(self.ids) == 0:
-            return otherwise
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[at] == ids, self.rows[at], otherwise)
+    def lookup(self, ids: U64, unknown: int = 0) -> I64:
+        """Gives the row of each id, `unknown` where there is none. int64 (N,)."""
+        at = self._search.find(ids)
+        if len(self.rows) == 0:
+            return np.full(len(ids), unknown, np.int64)
+        return np.where(at < 0, unknown, self.rows[at])
 
     def unknown(self, ids: U64) -> U64:
         """Gives the ids without a row, ascending, each once; `NO_ID` is never one of them."""
         distinct: U64 = np.unique(ids[ids != np.uint64(NO_ID)])
-        return distinct[self.lookup(distinct, np.full(len(distinct), -1, np.int64)) < 0]
+        return distinct[self._search.find(distinct) < 0]
 
     def with_more(self, ids: U64, rows: I64) -> IdRows:
         """Gives these ids and some more, ascending and none of them known."""
@@ -73,11 +76,15 @@ class TreeVocabulary:
 
     def rows(self, items: U64, categories: U64) -> I64:
         """Gives the row of each item, its category's where the item is unknown, 0 where both are. int64 (N,)."""
-        return self.items.lookup(items, self.categories.lookup(categories, np.zeros(len(items), np.int64)))
+        rows = self.items.lookup(items)
+        unknown = np.flatnonzero(rows == 0)
+        if len(unknown):
+            rows[unknown] = self.categories.lookup(categories[unknown])
+        return rows
 
     def nearest_rows(self, above: IdLists) -> I64:
         """Gives the row of the first category of each list that is known, 0 where none is. int64 (number of lists,)."""
-        rows = self.categories.lookup(above.values, np.zeros(len(above.values), np.int64))
+        rows = self.categories.lookup(above.values)
         known = np.flatnonzero(rows)
         lists, first = np.unique(above.list_of[known], return_index=True)
         nearest = np.zeros(len(above), np.int64)
@@ -150,8 +157,8 @@ class Vocabularies:
         if field.rows is not None:
             return hashed_rows(values, field.rows)
         known = self.categorical[field.name]
-        rows = IdRows(ids=known, rows=np.arange(2, len(known) + 2, dtype=np.int64))
-        return rows.lookup(values, np.where(values == np.uint64(NO_ID), 0, 1).astype(np.int64))
+        at = find_by_halving(known, values)
+        return np.where(at < 0, np.where(values == np.uint64(NO_ID), 0, 1), at + 2)
 
     def list_rows(self, field: MultiValuedField, lists: IdLists) -> Lists[np.int64]:
         """Gives the rows of the known ids of each list, each row once."""
@@ -160,8 +167,7 @@ class Vocabularies:
             rows = hashed_rows(ids, field.rows)
         else:
             known = self.categorical[field.name]
-            at = IdRows(ids=known, rows=np.arange(1, len(known) + 1, dtype=np.int64))
-            rows = at.lookup(ids, np.zeros(len(ids), np.int64))
+            rows = find_by_halving(known, ids) + 1
         return Lists.of(list_of[rows > 0], rows[rows > 0], len(lists))
 
 
