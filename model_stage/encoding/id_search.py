@@ -51,7 +51,8 @@ class IdSearch:
         return found
 
     def _bucket(self, ids: U64) -> I64:
-        return ((ids - self._known[0]) >> self._shift).astype(np.int64)
+        bucket: I64 = ((ids - self._known[0]) >> self._shift).astype(np.int64)
+        return bucket
 
 
 def find_by_halving(known: U64, ids: U64) -> I64:
