@@ -6,7 +6,7 @@ F fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,8 +78,8 @@ class Rectangle:
             columns, candidate = [column[wanted] for column in columns], candidate[wanted]
             lengths = np.bincount(candidate, minlength=len(lengths))
         place = np.arange(len(candidate)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        cell = candidate * lengths.max(initial=0) + place
-        shape = len(lengths), int(lengths.max(initial=0))
+        shape = len(lengths), int(lengths.max(initial=1))
+        cell = candidate * shape[1] + place
 
         def laid_out(column: np.ndarray) -> Tensor:
             cells = np.zeros(shape, np.int64)
@@ -94,6 +94,11 @@ class Rectangle:
             interval_ms_U=torch.from_numpy(encoded.interval_ms),
             level_BK=level,
         )
+
+    def take(self, rows: Tensor) -> Rectangle:
+        """Gives the cells of some candidates."""
+        taken = {name: getattr(self, name)[rows] for name in ("index_BK", "valid_BK", "rank_BK", "level_BK")}
+        return replace(self, **taken)
 
     def bucket(self, position: Position) -> Tensor:
         """Gives the bucket of each cell under an encoding, int64 (B, K)."""

@@ -51,8 +51,7 @@ class Row(TypedDict):
     """Over gRPC, both services."""
     p99_ms: float
     control_naive_ms: float
-    control_shared_ms: float | None
-    """None = the control does not know the preset's blocks."""
+    control_shared_ms: float
     calls: int
     """Over gRPC: those that p50 and p99 are of."""
     search_ms: float
@@ -70,7 +69,7 @@ class Served:
 
     bundle: Bundle
     client: RankClient
-    control: SharedControl | None
+    control: SharedControl
 
 
 def bench_rows(
@@ -124,7 +123,6 @@ def _cell(
     took = _alternate(calls, rounds)
     for name in served:
         rpc = took[f"{name} rpc"]
-        shared = took.get(f"{name} shared")
         yield Row(
             preset=name,
             C=len(request.candidates),
@@ -132,7 +130,7 @@ def _cell(
             p50_ms=float(np.percentile(rpc, 50)),
             p99_ms=float(np.percentile(rpc, 99)),
             control_naive_ms=float(np.median(took["naive"])) * scale,
-            control_shared_ms=float(np.median(shared)) if shared else None,
+            control_shared_ms=float(np.median(took[f"{name} shared"])),
             calls=len(rpc),
             search_ms=float(np.median(took[f"{name} search"])),
             network_ms=float(np.median(took[f"{name} network"])),
@@ -145,21 +143,19 @@ def _calls(
     served: Served, searcher: Searcher, request: RankRequest, found: SearchResult
 ) -> dict[str, tuple[Callable[[], object], float]]:
     """Gives what is timed of a preset, and about how many milliseconds in a row."""
-    encoded, control = served.bundle.encoder.encode(request, found), served.control
+    encoded = served.bundle.encoder.encode(request, found)
     query = _query(served, request)
 
     def network() -> None:
         with torch.inference_mode():
             served.bundle.network(collate([encoded]))
 
-    calls: dict[str, tuple[Callable[[], object], float]] = {
+    return {
         "rpc": (lambda: served.client.rank(request, Deadline.after(_DEADLINE_S)), CLIENT_MS),
         "search": (lambda: searcher.search(query), LOCAL_MS),
         "network": (network, LOCAL_MS),
+        "shared": (lambda: served.control(encoded), LOCAL_MS),
     }
-    if control is not None:
-        calls["shared"] = lambda: control(encoded), LOCAL_MS
-    return calls
 
 
 def _query(served: Served, request: RankRequest) -> SearchRequest:
@@ -171,9 +167,8 @@ def _check(served: Served, request: RankRequest, found: SearchResult) -> None:
     """Checks that the service answers with search, and what the control computes."""
     answer = served.client.rank(request, Deadline.after(_DEADLINE_S))
     assert not answer.degraded, answer.degraded_reason
-    if served.control is not None:
-        probability = torch.sigmoid(served.control(served.bundle.encoder.encode(request, found))).numpy()
-        assert np.abs(answer.probability - probability).max() < _NEAR, served.bundle.network_config.preset.name
+    probability = torch.sigmoid(served.control(served.bundle.encoder.encode(request, found))).numpy()
+    assert np.abs(answer.probability - probability).max() < _NEAR, served.bundle.network_config.preset.name
 
 
 def _naive(bundle: Bundle, store: BehaviorStore, request: RankRequest) -> tuple[Callable[[], object], float]:

@@ -15,6 +15,7 @@ import torch
 from model_stage.blocks.block_input import NODE
 from scripts.bench.rank.padded import Rectangle, Weights
 from scripts.bench.rank.shared_blocks import Embedded, side_info_tin, sim, tin
+from scripts.bench.rank.shared_sequences import longer, sasrec
 from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from model_stage.blocks.registry import BlockConfig
     from model_stage.bundle import Bundle
     from model_stage.config.schema import Schema
-    from model_stage.config.targets import Position, Targets
+    from model_stage.config.targets import Targets
     from model_stage.encoding.encoder import EncodedRequest
     from model_stage.networks import NetworkConfig, RankingNetwork
     from store.types import I32
@@ -31,14 +32,8 @@ if TYPE_CHECKING:
 _BITS = {"hard": SOURCE_HARD, "soft": SOURCE_SOFT, "recent": SOURCE_RECENT}
 
 
-_KINDS = {"tin", "stacked_tin", "side_info_tin", "sim"}
-
-
-def control_of(bundle: Bundle) -> SharedControl | None:
-    """Gives the control of a bundle; None where the preset has a block that this file does not know."""
-    preset = bundle.network_config.preset
-    if not {block.kind for block in preset.blocks} <= _KINDS:
-        return None
+def control_of(bundle: Bundle) -> SharedControl:
+    """Gives the control of a bundle."""
     tree = bundle.vocabularies.tree
     return SharedControl(bundle.network, bundle.network_config, bundle.schema, bundle.targets, tree.path)
 
@@ -105,28 +100,33 @@ class SharedControl:
                 or [representation_BR[:, :0]],
                 dim=1,
             ),
+            num_newest=encoded.num_newest,
+            same_as_B=torch.from_numpy(encoded.same_as).long(),
         )
         of_blocks = zip(self._preset.blocks, self._weights.parts("interest"), strict=True)
-        return [
-            [self._attend(block, weights, number, x, positions) for number, positions in enumerate(self._positions)]
-            for block, weights in of_blocks
-        ]
+        return [self._attend(block, weights, x) for block, weights in of_blocks]
 
-    def _attend(
-        self, block: BlockConfig, weights: Weights, table: int, x: Embedded, positions: tuple[Position, ...]
-    ) -> tuple[Tensor, Tensor]:
-        own, options = weights.under(f"tables.{table}"), block.model_dump()
+    def _attend(self, block: BlockConfig, weights: Weights, x: Embedded) -> list[tuple[Tensor, Tensor]]:
+        """Gives representation and masses of each target."""
+        options, tables = block.model_dump(), self._positions
+        of_targets = list(zip(weights.parts("tables"), tables, strict=False))
+        newest = options["newest"] if options.get("scope") == "union" else 0
         match block.kind:
-            case "tin":
-                return tin(own, x, positions)
-            case "stacked_tin":
-                return tin(own, x, positions, options["layers"])
+            case "tin" | "stacked_tin":
+                return [tin(own, x, positions, options.get("layers", 1)) for own, positions in of_targets]
             case "side_info_tin":
                 known = (NODE, *self._schema.behavior_fields)
                 subsets = [[name for name in subset if name in known] for subset in options["subsets"]]
-                return side_info_tin(own, weights.under("asks"), x, positions, [each for each in subsets if each])
+                kept, asks = [subset for subset in subsets if subset], weights.under("asks")
+                return [side_info_tin(own, asks, x, positions, kept) for own, positions in of_targets]
             case "sim":
-                return sim(own, x, positions, options["heads"])
+                return [sim(own, x, positions, options["heads"]) for own, positions in of_targets]
+            case "sasrec":
+                return sasrec(weights.under("block"), x, block.shared, tables, options["heads"], newest)
+            case "longer":
+                sizes = {name: options[name] for name in ("merge", "recent", "heads")}
+                of_all = longer(weights.under("tables.0"), weights.under("user"), x, newest=newest, **sizes)
+                return [of_all] * len(tables)
         raise NotImplementedError(block.kind)
 
     def _selected(self, encoded: EncodedRequest) -> Rectangle:

@@ -38,6 +38,10 @@ class Embedded:
     representation_UR: Tensor
     representation_BR: Tensor
     user_BX: Tensor
+    num_newest: int
+    """The last so many rows of U are the user's newest behaviors."""
+    same_as_B: Tensor
+    """The first candidate with the same pairs. int64."""
     made: dict[object, Tensor] = field(default_factory=dict)
     """Buckets and rectangles, which several attentions read."""
 

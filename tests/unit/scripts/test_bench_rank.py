@@ -43,7 +43,7 @@ def spread_network(preset):
     return network, config
 
 
-@pytest.mark.parametrize("preset", ["tencent_no_sasrec", "tin", "sim_soft", "popularity"])
+@pytest.mark.parametrize("preset", [*PRESETS, *MORE_NETWORKS])
 def test_the_shared_control_computes_what_the_network_does(preset):
     network, config = spread_network(preset)
     control = SharedControl(network, config, WIDE, THREE, vocabularies(ITEMS).tree.path)
