@@ -25,6 +25,8 @@ from scripts.bench.rank.rows import bench_rows
 from scripts.bench.rank.throughput import bench_throughput
 from scripts.bench.rank.world import build_rank_world
 from scripts.bench.report import ReportFile, finish, new_facts, note, targets_table
+from scripts.bench.search.real import bench_whole, build_real_world
+from scripts.datasets.complete_journey.files import PACKAGE, package_folder
 from store.command import JsonOption
 from store.errors import InputError
 
@@ -37,7 +39,7 @@ LENGTHS = (1_000, 10_000, 100_000)
 CANDIDATES = (1, 10, 100, 500)
 ITEMS = 100_000
 """Of the catalogue."""
-PARTS = ("network", "rows", "workers")
+PARTS = ("network", "rows", "search", "workers")
 ALTERNATIONS = 8
 """Of the measures in one process of the networks."""
 WORKERS_ROUNDS, WORKERS_SECONDS = 2, 5.0
@@ -49,6 +51,9 @@ def rank(
     report: ReportFile = None,
     only: Annotated[list[str] | None, typer.Option(help=f"Part to measure; default: {', '.join(PARTS)}.")] = None,
     preset: Annotated[list[str] | None, typer.Option(help=f"Preset to measure; default: {', '.join(PRESETS)}.")] = None,
+    real: Annotated[
+        Path | None, typer.Option(help=f"Folder of Complete Journey's tables; default: the package {PACKAGE}.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Alternations of everything with its controls.")] = 4,
     baseline: Annotated[
         Path | None, typer.Option(help="Another checkout, whose networks are timed in turn with these.")
@@ -84,10 +89,22 @@ def rank(
             note("building the world")
             world = build_rank_world(folder / "world", presets, LENGTHS, ITEMS)
             facts |= _served(world, parts, presets, folder, rounds)
+        if "search" in parts:
+            facts |= _searched(real or package_folder(), folder)
     facts["machine"]["load_average"] = load_average()
     facts["targets"] = find_targets(facts)
     tables = [targets_table(facts["targets"])] if facts["targets"] else []
     finish(facts, sections(facts), json_file, report, *tables)
+
+
+def _searched(originals: Path | None, folder: Path) -> dict[str, Any]:
+    """Measures search of real requests; says so where there are no data for it."""
+    if originals is None:
+        note(f"real requests are left out: {PACKAGE} is not installed, and --real names no folder")
+        return {}
+    note("search of real requests")
+    whole = bench_whole(build_real_world(originals, folder / "real"), folder / "real-logs")
+    return {"real_search": whole, "real_search_ms": whole["search_p50_ms"]}
 
 
 def _served(

@@ -77,6 +77,8 @@ def sections(facts: _Facts) -> list[str]:
         found.append(_network(facts))
     if "rows" in facts:
         found.append(_rows(facts))
+    if "real_search" in facts:
+        found.append(_real_search(facts["real_search"]))
     if "workers" in facts:
         found.append(_workers(facts["workers"]))
     return found
@@ -160,6 +162,16 @@ def _row(row: _Facts, other: _Facts | None) -> dict[str, Any]:
         "retrieved": row["retrieved"],
         "union": row["union"],
     }
+
+
+def _real_search(whole: _Facts) -> str:
+    note = paragraph(
+        f"{whole['requests']:,} requests of Complete Journey's test split, each with {whole['C']} coupons, which cover",
+        f"{whole['products'] / whole['C']:.0f} products each (`scripts/bench/search/real.py`). Each comes once among",
+        "all others, in process, over gRPC and as its control, `faiss.knn` alone, in turn; milliseconds.",
+    )
+    names = [name for name in whole if name.endswith("_ms")]
+    return "\n\n".join(("## Search of real requests", note, rows_table([{name: whole[name] for name in names}])))
 
 
 def _workers(facts: _Facts) -> str:

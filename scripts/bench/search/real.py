@@ -89,6 +89,13 @@ def bench_real(world: RealWorld, logs: Path, calls: int) -> dict[str, Any]:
         return {"rows": rows, "whole": _whole(stages, world.requests)}
 
 
+def bench_whole(world: RealWorld, logs: Path) -> dict[str, Any]:
+    """Measures every request as a whole; arguments and answer as `whole` of `bench_real`."""
+    logs.mkdir(parents=True)
+    with stages_of(world.roots.store, world.roots.index, world.roots.config, logs) as stages:
+        return _whole(stages, world.requests)
+
+
 def _num_products(stages: Stages, request: SearchRequest) -> int:
     """Gives how many products the candidates of a request cover, each of them by itself."""
     with stages.store.snapshot() as snapshot:

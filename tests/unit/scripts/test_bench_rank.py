@@ -22,8 +22,10 @@ from scripts.bench.rank.model import DIM, MORE_NETWORKS, PRESETS, THREE, WIDE, n
 from scripts.bench.rank.naive import NaiveSIM
 from scripts.bench.rank.report import find_targets
 from scripts.bench.rank.shared import SharedControl
+from scripts.bench.rank.world import build_rank_world
+from scripts.bench.search.real import RealWorld
 from scripts.bench.workers import measure_workers
-from scripts.servers import CHECKOUT
+from scripts.servers import CHECKOUT, Roots
 from store.errors import InputError
 from store.lists import spans
 
@@ -43,11 +45,17 @@ def spread_network(preset):
     return network, config
 
 
+def requests():
+    """Lists of their own, the same one for all, ragged ones, and none."""
+    draw = np.random.default_rng(0)
+    return make_request(draw, 30, 7, ITEMS, own=12), make_request(draw, 30, 7, ITEMS), fewer(12), fewer(0)
+
+
 @pytest.mark.parametrize("preset", [*PRESETS, *MORE_NETWORKS])
 def test_the_shared_control_computes_what_the_network_does(preset):
     network, config = spread_network(preset)
     control = SharedControl(network, config, WIDE, THREE, vocabularies(ITEMS).tree.path)
-    for request in (make_request(np.random.default_rng(0), 30, 7, ITEMS, own=12), fewer(12), fewer(0)):
+    for request in requests():
         with torch.inference_mode():
             expected = network(collate([request])).logit_BT
         torch.testing.assert_close(control(request), expected, atol=2e-5, rtol=1e-5)
@@ -120,7 +128,7 @@ def small(monkeypatch):
 
 
 def test_every_row_has_its_numbers(small, tmp_path):
-    bench_rank.rank(tmp_path / "out.json", tmp_path / "out.md", ["rows"], ["tin", "popularity"], 2)
+    bench_rank.rank(tmp_path / "out.json", tmp_path / "out.md", ["rows"], ["tin", "popularity"], rounds=2)
     facts = json.loads((tmp_path / "out.json").read_text())
     cases = [(name, count, length) for length in (200, 400) for count in (1, 12) for name in ("tin", "popularity")]
     assert [(row["preset"], row["C"], row["L"]) for row in facts["rows"]] == cases
@@ -137,9 +145,12 @@ def test_networks_stand_beside_those_of_another_checkout_and_of_an_earlier_run(s
     other.mkdir()
     for name in ("protos", "store", "serving", "search_stage", "model_stage"):
         (other / name).symlink_to(CHECKOUT / name)
-    earlier = {"date": "2026-01-02", "command": "rank", "machine": {"load_average": 0.5}, "workers_ratio": 1.25}
-    (tmp_path / "a.json").write_text(json.dumps(earlier))
-    bench_rank.rank(tmp_path / "b.json", tmp_path / "b.md", ["network"], ["tin"], 1, other, tmp_path / "a.json")
+    numbers = {"date": "2026-01-02", "command": "rank", "machine": {"load_average": 0.5}, "workers_ratio": 1.25}
+    (tmp_path / "a.json").write_text(json.dumps(numbers))
+    earlier = tmp_path / "a.json"
+    bench_rank.rank(
+        tmp_path / "b.json", tmp_path / "b.md", ["network"], ["tin"], rounds=1, baseline=other, before=earlier
+    )
     facts = json.loads((tmp_path / "b.json").read_text())
     (row,), (before,) = facts["network"], facts["network_before"]
     assert row["preset"] == before["preset"] == "tin"
@@ -154,11 +165,34 @@ def test_networks_stand_beside_those_of_another_checkout_and_of_an_earlier_run(s
     assert "| two ranking workers over one | 1.25 |" in text
 
 
+def test_real_requests_are_searched(small, tmp_path, monkeypatch):
+    def built(originals, folder):
+        world = build_rank_world(folder, ["popularity"], (200,), 5_000)
+        roots = Roots(
+            store=world.searched.store, index=world.searched.index, bundle=world.bundles["popularity"], config=folder
+        )
+        return RealWorld(roots=roots, requests=[world.request(200, 12, seed).query() for seed in range(3)])
+
+    monkeypatch.setattr(bench_rank, "build_real_world", built)
+    bench_rank.rank(tmp_path / "out.json", tmp_path / "out.md", ["search"], real=tmp_path)
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert facts["real_search"]["requests"] == 3
+    assert facts["real_search_ms"] == facts["real_search"]["search_p50_ms"] > 0
+    assert "3 requests of Complete Journey" in (tmp_path / "out.md").read_text()
+
+
+def test_without_real_data_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench_rank, "package_folder", lambda: None)
+    bench_rank.rank(tmp_path / "out.json", None, ["search"])
+    assert "real_search_ms" not in json.loads((tmp_path / "out.json").read_text())
+    assert "left out" in capsys.readouterr().err
+
+
 def test_workers_are_compared(small, tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "measure_workers", partial(measure_workers, counts=(1,)))
     monkeypatch.setattr(bench_rank, "WORKERS_ROUNDS", 1)
     monkeypatch.setattr(bench_rank, "WORKERS_SECONDS", 0.5)
-    bench_rank.rank(tmp_path / "out.json", tmp_path / "out.md", ["workers"], ["popularity"], 1)
+    bench_rank.rank(tmp_path / "out.json", tmp_path / "out.md", ["workers"], ["popularity"])
     facts = json.loads((tmp_path / "out.json").read_text())
     assert facts["workers_ratio"] == 1
     (row,) = facts["workers"]["rows"]
