@@ -77,7 +77,7 @@ class Hierarchy(nn.Module):
         num_sessions = int(session_offsets[-1])
         item_N, _ = segment_softmax(full_precision(self.pool(row_ND)).squeeze(1), session_N, num_sessions)
         summary_SD = segment_sum(item_N[:, None] * full_precision(row_ND), session_N, num_sessions)
-        summary_SD = causal_layers(self.layers, summary_SD.to(row_ND.dtype), session_offsets)
+        summary_SD = causal_layers(self.layers, summary_SD.to(row_ND.dtype), Layout.of_lists(session_offsets))
         candidate_BD = x.candidate_BD + self.positions.candidate_row
         query_B1HE, own = self.reader.project(candidate_BD[:, None])
         layout = Layout.of(session_offsets, x.list_B)

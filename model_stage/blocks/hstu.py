@@ -160,7 +160,7 @@ class HSTU(nn.Module):
 
     def rows(self, x: ListInput, bucket: Bucket) -> list[Parts]:
         """Runs lists of one size and gives what each layer's candidates read of them, (L, T, H, E)."""
-        row_LTD, interval_LT = gather(x.values_ND, bucket.rows.row_LT), gather(x.interval_ms_N, bucket.rows.row_LT)
+        row_LTD, interval_LT = bucket.rows.of(x.values_ND), bucket.rows.of(x.interval_ms_N)
         layers, parts = typed(self.layers, _Layer), []
         for layer in layers:
             parts.append(layer.parts(row_LTD))
@@ -170,8 +170,8 @@ class HSTU(nn.Module):
 
     def _candidates(self, x: ListInput, bucket: Bucket, rows: list[Parts]) -> tuple[Tensor, Tensor]:
         """Runs the candidates of lists of one size; (L, C, D) and the last layer's weights (L, C, T + 1)."""
-        candidate_LCD = gather(x.candidate_BD, bucket.queries.row_LT)
-        interval_LT = gather(x.interval_ms_N, bucket.rows.row_LT)
+        candidate_LCD = bucket.queries.of(x.candidate_BD)
+        interval_LT = bucket.rows.of(x.interval_ms_N)
         place_T = torch.arange(bucket.rows.width, device=x.offsets.device)
         apart_LT = bucket.rows.valid_LT.sum(1, keepdim=True) - place_T
         zero, weight = interval_LT.new_zeros(1), candidate_LCD.new_zeros(0)

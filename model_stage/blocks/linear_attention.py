@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.pairs import full_precision, typed
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import Layout, gather
+from model_stage.blocks.ragged import Layout
 from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     LayerNorm,
@@ -65,7 +65,7 @@ class LinearAttention(nn.Module):
         candidate_BD = x.candidate_BD + self.positions.candidate_row
         layout, found, weights = Layout.of(x.offsets, x.list_B), [], []
         for bucket in layout.buckets:
-            row_LTD, candidate_LCD = gather(row_ND, bucket.rows.row_LT), gather(candidate_BD, bucket.queries.row_LT)
+            row_LTD, candidate_LCD = bucket.rows.of(row_ND), bucket.queries.of(candidate_BD)
             candidate_LCD, weight = self._candidates(candidate_LCD, self._states(row_LTD, bucket.rows.valid_LT))
             found.append(candidate_LCD)
             weights.append(weight)

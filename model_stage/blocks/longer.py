@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.longer_tokens import Tokens
 from model_stage.blocks.pairs import typed
-from model_stage.blocks.ragged import Cells, Layout, cells, gather, lengths_to_offsets
+from model_stage.blocks.ragged import Cells, Layout, cells, lengths_to_offsets
 from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     Keys,
@@ -107,7 +107,7 @@ class Longer(nn.Module):
         layout, found = Layout.of_lists(merged_offsets), [[] for _ in self.layers]  # type: ignore[var-annotated]
         for bucket in layout.buckets:
             here = bucket.list_L
-            x_LQD = torch.cat([global_L2D[here], gather(merged_SD, bucket.rows.row_LT)], dim=1)
+            x_LQD = torch.cat([global_L2D[here], bucket.rows.of(merged_SD)], dim=1)
             kept = cells((length_L - recent_L)[here], recent_L[here], min(self._recent, bucket.rows.width))
             for keys_of_bucket, keys in zip(found, self._encode(x_LQD, bucket.rows.valid_LT, kept), strict=True):
                 keys_of_bucket.append(keys)

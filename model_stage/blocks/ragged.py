@@ -82,11 +82,24 @@ class Cells:
     """int64."""
     valid_LT: Tensor
     """bool."""
+    whole: bool = False
+    """One list that is all there is, in its order."""
 
     @property
     def width(self) -> int:
         """Cells per list."""
         return self.row_LT.shape[1]
+
+    def of(self, values: Tensor) -> Tensor:
+        """Gives the value of each cell, (L, T, ...), from those of the rows, (N, ...)."""
+        return values[None] if self.whole else gather(values, self.row_LT)
+
+    def hide(self, scores: Tensor) -> Tensor:
+        """Gives scores (L, ..., T) with minus infinity beyond the end of each list."""
+        if self.whole:
+            return scores
+        beyond = ~self.valid_LT.view(len(self.valid_LT), *[1] * (scores.dim() - 2), self.width)
+        return scores.masked_fill(beyond, -torch.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +136,8 @@ class Layout:
             offsets: Rows of each list. int64 (L + 1,).
             list_B: The list that each query reads. int64.
         """
+        if len(offsets) == 2:
+            return Layout._of_one(offsets, list_B)
         length_L = offsets.diff()
         count_L = torch.bincount(list_B, minlength=len(length_L))
         order_B, first_L = torch.argsort(list_B, stable=True), lengths_to_offsets(count_L)
@@ -144,6 +159,18 @@ class Layout:
         )
 
     @staticmethod
+    def _of_one(offsets: Tensor, list_B: Tensor) -> Layout:
+        """The same for a single list, as of a single request: nothing has to be moved."""
+        row_T = torch.arange(int(offsets[1]), device=offsets.device)
+        query_C = torch.arange(len(list_B), device=offsets.device)
+        rows, queries = (
+            Cells(row_LT=index[None], valid_LT=torch.ones_like(index[None], dtype=torch.bool), whole=True)
+            for index in (row_T, query_C)
+        )
+        buckets = (Bucket(list_L=list_B[:1], rows=rows, queries=queries),) if len(list_B) else ()
+        return Layout(buckets=buckets, offsets=offsets, list_B=list_B, place_B=query_C, cell_B=query_C)
+
+    @staticmethod
     def of_lists(offsets: Tensor) -> Layout:
         """Lays every list out, with one query each."""
         return Layout.of(offsets, torch.arange(len(offsets) - 1, device=offsets.device))
@@ -157,19 +184,23 @@ class Layout:
             values: Per bucket.
             offsets: Where the first cells of each list go, and the end; None = all its rows to where they came from.
         """
+        if len(self.offsets) == 2:
+            return values[0].squeeze(0)
         offsets = self.offsets if offsets is None else offsets
         start_L = _starts(self.buckets, [value.shape[1] for value in values], offsets[:-1])
         return _flat(values).index_select(0, span_rows(start_L, offsets))
 
     def queries(self, values: Sequence[Tensor]) -> Tensor:
         """Gives what is known of each bucket's queries, (L, C, ...), by query, (B, ...)."""
-        return _flat(values).index_select(0, self.cell_B)
+        return values[0].squeeze(0) if len(self.offsets) == 2 else _flat(values).index_select(0, self.cell_B)
 
     def pairs(self, values: Sequence[Tensor]) -> Tensor:
         """Gives what is known of each bucket's queries and rows, (L, C, T or more), query by query, oldest row first.
 
         Cells beyond T are left out.
         """
+        if len(self.offsets) == 2:
+            return values[0][0, :, : self.buckets[0].rows.width].flatten()
         length_L, stride_L = self.offsets.diff(), torch.empty_like(self.offsets[1:])
         for bucket, value in zip(self.buckets, values, strict=True):
             stride_L.index_fill_(0, bucket.list_L, value.shape[2])

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from model_stage.blocks.interest import Interest, InterestBlock, ListConfig
 from model_stage.blocks.pairs import full_precision, typed
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import Layout, gather
+from model_stage.blocks.ragged import Layout
 from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
     LayerNorm,
@@ -151,50 +151,46 @@ class TargetDecoupledSASRec(nn.Module):
     ) -> UserVectors:
         """Gives the user vectors of lists; arguments as in `forward`.
 
-        The last layer of every target computes its newest row only, all targets side by side: <q, W_k x> = <W_k' q, x>
-        and sum w W_v x = W_v sum w x, so no row is projected to a key or a value.
+        The last layer of every target computes its newest row only, and projects no row to a key or a value:
+        <q, W_k x> = <W_k' q, x> and sum w W_v x = W_v sum w x, the scale and shift of the layer's norm likewise.
         """
-        parts = typed(self.parts, _Part)
-        lower_ND = causal_layers(self.layers, values_ND + self.positions.encode(buckets), offsets)
-        (filled_K,) = torch.where(offsets[1:] > offsets[:-1])
-        vector_LJD = values_ND.new_zeros(len(offsets) - 1, len(parts), values_ND.shape[1])
-        if not len(filled_K):
-            return UserVectors(vector_LJD=vector_LJD, weight_NJ=values_ND.new_zeros(0, len(parts)))
-        row_JND = torch.stack(
-            [lower_ND + part.positions.encode(own) for part, own in zip(parts, table_buckets, strict=True)]
-        )
-        normed_JND = norms(row_JND, [part.layer.attention_norm for part in parts])
-        newest_K = offsets[1:].index_select(0, filled_K) - 1
-        attended_JKD, weight_NJ = self._attend(normed_JND, newest_K, Layout.of(offsets, filled_K))
-        vector_JKD = self._finish(row_JND.index_select(1, newest_K), attended_JKD)
-        vector_LJD = vector_LJD.index_copy(0, filled_K, vector_JKD.transpose(0, 1).to(vector_LJD.dtype))
-        return UserVectors(vector_LJD=vector_LJD, weight_NJ=weight_NJ)
+        parts, num_lists = typed(self.parts, _Part), len(offsets) - 1
+        if not len(values_ND):
+            nothing = values_ND.new_zeros(num_lists, len(parts), values_ND.shape[1])
+            return UserVectors(vector_LJD=nothing, weight_NJ=nothing[:0, :, 0])
+        layout = Layout.of_lists(offsets)
+        lower_ND = causal_layers(self.layers, values_ND + self.positions.encode(buckets), layout)
+        row_JND = [lower_ND + part.positions.encode(own) for part, own in zip(parts, table_buckets, strict=True)]
+        newest_L = (offsets[1:] - 1).clamp(min=0)
+        newest_JLD = torch.stack([row_ND.index_select(0, newest_L) for row_ND in row_JND])
+        attended_JLD, weight_NJ = self._attend(newest_JLD, row_JND, layout)
+        vector_LJD = self._finish(newest_JLD, attended_JLD).transpose(0, 1)
+        return UserVectors(vector_LJD=vector_LJD.where((offsets.diff() > 0)[:, None, None], 0.0), weight_NJ=weight_NJ)
 
-    def _attend(self, normed_JND: Tensor, newest_K: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Gives what the newest rows of K lists attend to, (J, K, D), and the weight of each row, (N, J)."""
+    def _attend(self, newest_JLD: Tensor, row_JND: Sequence[Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
+        """Gives what the newest rows attend to, (J, L, D), and the weight of each row, (N, J)."""
         layers = [part.layer for part in typed(self.parts, _Part)]
-        heads, width = layers[0].heads, normed_JND.shape[2] // layers[0].heads
-        query_JKD = linears(normed_JND.index_select(1, newest_K), [layer.to_query for layer in layers])
+        attention_norms, heads = [layer.attention_norm for layer in layers], layers[0].heads
+        query_JLD = linears(norms(newest_JLD, attention_norms), [layer.to_query for layer in layers])
+        query_JLHE = query_JLD.view(*query_JLD.shape[:2], heads, -1) / (query_JLD.shape[2] / heads) ** 0.5
         key_JHED, value_JHED = (
-            torch.stack([getattr(layer, name).weight for layer in layers]).view(len(layers), heads, width, -1)
+            torch.stack([getattr(layer, name).weight for layer in layers]).view(
+                len(layers), heads, -1, query_JLD.shape[2]
+            )
             for name in ("to_key", "to_value")
         )
-        query_JKHD = contract(
-            "jkhe,jhed->jkhd", query_JKD.view(*query_JKD.shape[:2], heads, width) / width**0.5, key_JHED
+        scale_JD, shift_JD = (
+            full_precision(torch.stack([getattr(n, name) for n in attention_norms])) for name in ("weight", "bias")
         )
-        pooled, weights = [], []
-        for bucket in layout.buckets:
-            row_JLTD = gather(normed_JND.transpose(0, 1), bucket.rows.row_LT).permute(2, 0, 1, 3)
-            mine_JLHD = query_JKHD.index_select(1, bucket.queries.row_LT[:, 0])
-            score_JLHT = contract("jlhd,jltd->jlht", mine_JLHD, row_JLTD)
-            score_JLHT = score_JLHT.masked_fill(~bucket.rows.valid_LT[:, None], -torch.inf)
-            weight_JLHT = torch.softmax(score_JLHT, dim=3)
-            pooled_JLHD = torch.einsum("jlht,jltd->jlhd", weight_JLHT.to(row_JLTD.dtype), row_JLTD)
-            pooled.append(pooled_JLHD.permute(1, 0, 2, 3)[:, None])
-            weights.append(weight_JLHT.detach().mean(2).permute(1, 2, 0))
-        pooled_KJHD = layout.queries(pooled)
-        attended_JKHE = torch.einsum("kjhd,jhed->jkhe", pooled_KJHD, value_JHED.to(pooled_KJHD.dtype))
-        return attended_JKHE.flatten(2), layout.rows(weights)
+        # What the shift adds to a score is the same for all rows: a softmax does not see it.
+        query_JLHD = contract("jlhe,jhed->jlhd", query_JLHE, key_JHED) * scale_JD[:, None, None]
+        read = [
+            _read(query_LHD, row_ND, norm, layout)
+            for query_LHD, row_ND, norm in zip(query_JLHD, row_JND, attention_norms, strict=True)
+        ]
+        pooled_JLHD = torch.stack([pooled for pooled, _ in read]) * scale_JD[:, None, None] + shift_JD[:, None, None]
+        attended_JLHE = torch.einsum("jlhd,jhed->jlhe", pooled_JLHD.to(value_JHED.dtype), value_JHED)
+        return attended_JLHE.flatten(2), torch.stack([weight_N for _, weight_N in read], dim=1)
 
     def _finish(self, newest_JKD: Tensor, attended_JKD: Tensor) -> Tensor:
         """Gives the vectors from the newest rows, (J, K, D): the rest of every target's last layer, and its norm."""
@@ -223,16 +219,25 @@ class TargetDecoupledSASRec(nn.Module):
     def _interest(self, users: UserVectors, x: ListInput) -> SASRecInterest:
         """Reads the candidates out against the vectors of their lists, all targets in one product."""
         parts = typed(self.parts, _Part)
-        start_J1D = torch.stack([self.positions.candidate_row + part.positions.candidate_row for part in parts])[
-            :, None
-        ]
+        start_JD = torch.stack([part.positions.candidate_row for part in parts]) + self.positions.candidate_row
         readouts = [part.readout for part in parts]
-        constant_JD = linears(start_J1D, readouts).squeeze(1)
+        constant_JD = linears(start_JD[:, None], readouts).squeeze(1)
         weight_PD = torch.cat([readout.weight for readout in readouts])
-        read_BJD = (
-            nn.functional.linear(x.candidate_BD, weight_PD).view(len(x.candidate_BD), len(parts), -1) + constant_JD
-        )
+        read_BJD = nn.functional.linear(x.candidate_BD, weight_PD).view(-1, *constant_JD.shape) + constant_JD
         return _product(users, users.vector_LJD.index_select(0, x.list_B) * read_BJD)
+
+
+def _read(query_LHD: Tensor, row_ND: Tensor, norm: LayerNorm, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Gives what lists' queries attend to of their normalised rows, (L, H, D), and the weight of each row, (N,)."""
+    unit_ND = nn.functional.layer_norm(full_precision(row_ND), row_ND.shape[1:], eps=norm.eps).to(row_ND.dtype)
+    pooled, weights = [], []
+    for bucket in layout.buckets:
+        unit_LTD = bucket.rows.of(unit_ND)
+        score_LHT = contract("lhd,ltd->lht", query_LHD.index_select(0, bucket.list_L), unit_LTD)
+        weight_LHT = torch.softmax(bucket.rows.hide(score_LHT), dim=2)
+        pooled.append(torch.bmm(weight_LHT.to(unit_LTD.dtype), unit_LTD)[:, None])
+        weights.append(weight_LHT.detach().mean(1))
+    return layout.queries(pooled), layout.rows(weights)
 
 
 def _product(users: UserVectors, product_BJD: Tensor) -> SASRecInterest:

@@ -26,6 +26,8 @@ from model_stage.blocks.ragged import Layout, gather
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_stage.blocks.ragged import Cells
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListInput:
@@ -68,6 +70,10 @@ class Keys:
     def take(self, index: Tensor) -> Keys:
         """Gives the keys and values of these tokens, (*index.shape, H, E) each."""
         return Keys(key_NHE=gather(self.key_NHE, index), value_NHE=gather(self.value_NHE, index))
+
+    def of(self, cells: Cells) -> Keys:
+        """Gives the keys and values of the tokens in these cells, (L, T, H, E) each."""
+        return Keys(key_NHE=cells.of(self.key_NHE), value_NHE=cells.of(self.value_NHE))
 
     def join(self, other: Keys) -> Keys:
         """Gives these tokens of each list, then those of another; all (L, T, H, E)."""
@@ -177,13 +183,19 @@ def norms(x_JKD: Tensor, layers: Sequence[nn.LayerNorm]) -> Tensor:
     return (unit_JKD * weight_J1D + bias_J1D).to(x_JKD.dtype)
 
 
-def causal_layers(layers: nn.ModuleList, values_ND: Tensor, offsets: Tensor) -> Tensor:
-    """Runs causal self-attention layers over every list. (N, D)."""
+def causal_layers(layers: nn.ModuleList, values_ND: Tensor, layout: Layout) -> Tensor:
+    """Runs causal self-attention layers over every list. (N, D).
+
+    Args:
+        layers: `TransformerLayer`s.
+        values_ND: The rows.
+        layout: Of the lists; all of them have queries.
+    """
     if not len(layers) or not len(values_ND):
         return values_ND
-    layout, found = Layout.of_lists(offsets), []
+    found = []
     for bucket in layout.buckets:
-        x_LTD = gather(values_ND, bucket.rows.row_LT)
+        x_LTD = bucket.rows.of(values_ND)
         for layer in typed(layers, TransformerLayer) if bucket.rows.width else ():
             x_LTD = layer.causal(x_LTD)
         found.append(x_LTD)
@@ -213,10 +225,9 @@ def read_lists(query_BHE: Tensor, keys: Keys, own: Keys, layout: Layout) -> tupl
     """
     found, weights = [], []
     for bucket in layout.buckets:
-        mine, theirs = own.take(bucket.queries.row_LT), keys.take(bucket.rows.row_LT)
-        query_LCHE = full_precision(gather(query_BHE, bucket.queries.row_LT)) / query_BHE.shape[-1] ** 0.5
-        row_LHCT = contract("lche,lthe->lhct", query_LCHE, theirs.key_NHE)
-        row_LHCT = row_LHCT.masked_fill(~bucket.rows.valid_LT[:, None, None], -torch.inf)
+        mine, theirs = own.of(bucket.queries), keys.of(bucket.rows)
+        query_LCHE = full_precision(bucket.queries.of(query_BHE)) / query_BHE.shape[-1] ** 0.5
+        row_LHCT = bucket.rows.hide(contract("lche,lthe->lhct", query_LCHE, theirs.key_NHE))
         own_LHCX = contract("lche,lcxhe->lhcx", query_LCHE, mine.key_NHE)
         weight = torch.softmax(torch.cat([row_LHCT, own_LHCX], dim=3), dim=3)
         low, width = weight.to(query_BHE.dtype), bucket.rows.width

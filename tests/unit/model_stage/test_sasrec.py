@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from model_stage.blocks.ragged import Layout
 from model_stage.blocks.sasrec import TargetDecoupledSASRec
 from model_stage.blocks.sequence import TransformerLayer, causal_layers
 from tests.worlds.list_blocks import DIM, POSITIONS, make_lists
@@ -46,10 +47,10 @@ def test_prerank_gives_the_scores_of_the_ranker():
 def test_a_planted_future_row_changes_nothing_before_it():
     torch.manual_seed(0)
     layers = nn.ModuleList(TransformerLayer(DIM, 2) for _ in range(2))
-    rows_ND, offsets = torch.randn(9, DIM), torch.tensor([0, 6, 9])
+    rows_ND, layout = torch.randn(9, DIM), Layout.of_lists(torch.tensor([0, 6, 9]))
     planted_ND = rows_ND.clone()
     planted_ND[4] += 100.0
-    before, after = causal_layers(layers, rows_ND, offsets), causal_layers(layers, planted_ND, offsets)
+    before, after = causal_layers(layers, rows_ND, layout), causal_layers(layers, planted_ND, layout)
     changed = (before != after).any(1)
     assert changed.tolist() == [False] * 4 + [True] * 2 + [False] * 3
 
