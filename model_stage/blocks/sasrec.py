@@ -40,9 +40,7 @@ from model_stage.blocks.sequence import (
     causal_layers,
     causal_reference,
     contract,
-    linears,
     lists_of,
-    norms,
 )
 from model_stage.config.targets import MatchLevelPosition, Position
 
@@ -83,6 +81,38 @@ class _Part(nn.Module):
         self.layer = TransformerLayer(dim, heads)
         self.norm = LayerNorm(dim)
         self.readout = nn.Linear(dim, dim)
+
+    def read(self, row_ND: Tensor, newest_L: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Gives the vector of each list, (L, D), and the weight of each row, (N,).
+
+        Only the newest row of a list is computed, and no row is projected to a key or a value: <q, W_k x> = <W_k' q, x>
+        and sum w W_v x = W_v sum w x, the scale and shift of the layer's norm likewise.
+
+        Args:
+            row_ND: What enters the layer.
+            newest_L: The newest row of each list, any row for an empty one. int64.
+            layout: Of the lists, with one query each.
+        """
+        layer, newest_LD = self.layer, row_ND.index_select(0, newest_L)
+        query_LHE, norm = layer.query(newest_LD), layer.attention_norm
+        key_HED, value_HED = (
+            matrix.weight.view(layer.heads, -1, row_ND.shape[1]) for matrix in (layer.to_key, layer.to_value)
+        )
+        # What the norm's shift adds to a score is the same for all rows: a softmax does not see it.
+        query_LHD = contract("lhe,hed->lhd", query_LHE / query_LHE.shape[2] ** 0.5, key_HED) * full_precision(
+            norm.weight
+        )
+        unit_ND = nn.functional.layer_norm(full_precision(row_ND), row_ND.shape[1:], eps=norm.eps).to(row_ND.dtype)
+        pooled, weights = [], []
+        for bucket in layout.buckets:
+            unit_LTD = bucket.rows.of(unit_ND)
+            score_LHT = contract("lhd,ltd->lht", query_LHD.index_select(0, bucket.list_L), unit_LTD)
+            weight_LHT = torch.softmax(bucket.rows.hide(score_LHT), dim=2)
+            pooled.append(torch.bmm(weight_LHT.to(unit_LTD.dtype), unit_LTD)[:, None])
+            weights.append(weight_LHT.detach().mean(1))
+        pooled_LHD = layout.queries(pooled) * norm.weight + norm.bias
+        attended_LHE = torch.einsum("lhd,hed->lhe", pooled_LHD, value_HED)
+        return self.norm(layer.finish(newest_LD, attended_LHE)), layout.rows(weights)
 
 
 class TargetDecoupledSASRec(nn.Module):
@@ -139,20 +169,14 @@ class TargetDecoupledSASRec(nn.Module):
                     weight_TJ.append(x.values_ND.new_zeros(0))
             vectors.append(torch.stack(vector_JD))
             weights.append(torch.stack(weight_TJ, dim=1))
-        users = UserVectors(vector_LJD=torch.stack(vectors), weight_NJ=torch.cat(weights))
-        read = [
-            part.readout(x.candidate_BD + self.positions.candidate_row + part.positions.candidate_row)
-            for part in typed(self.parts, _Part)
-        ]
-        return _product(users, users.vector_LJD.index_select(0, x.list_B) * torch.stack(read, dim=1))
+        return self._interest(UserVectors(vector_LJD=torch.stack(vectors), weight_NJ=torch.cat(weights)), x)
 
     def user_vectors(
         self, values_ND: Tensor, offsets: Tensor, buckets: Sequence[Tensor], table_buckets: Sequence[Sequence[Tensor]]
     ) -> UserVectors:
         """Gives the user vectors of lists; arguments as in `forward`.
 
-        The last layer of every target computes its newest row only, and projects no row to a key or a value:
-        <q, W_k x> = <W_k' q, x> and sum w W_v x = W_v sum w x, the scale and shift of the layer's norm likewise.
+        A target's last layer costs what one query costs.
         """
         parts, num_lists = typed(self.parts, _Part), len(offsets) - 1
         if not len(values_ND):
@@ -160,47 +184,14 @@ class TargetDecoupledSASRec(nn.Module):
             return UserVectors(vector_LJD=nothing, weight_NJ=nothing[:0, :, 0])
         layout = Layout.of_lists(offsets)
         lower_ND = causal_layers(self.layers, values_ND + self.positions.encode(buckets), layout)
-        row_JND = [lower_ND + part.positions.encode(own) for part, own in zip(parts, table_buckets, strict=True)]
         newest_L = (offsets[1:] - 1).clamp(min=0)
-        newest_JLD = torch.stack([row_ND.index_select(0, newest_L) for row_ND in row_JND])
-        attended_JLD, weight_NJ = self._attend(newest_JLD, row_JND, layout)
-        vector_LJD = self._finish(newest_JLD, attended_JLD).transpose(0, 1)
-        return UserVectors(vector_LJD=vector_LJD.where((offsets.diff() > 0)[:, None, None], 0.0), weight_NJ=weight_NJ)
-
-    def _attend(self, newest_JLD: Tensor, row_JND: Sequence[Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
-        """Gives what the newest rows attend to, (J, L, D), and the weight of each row, (N, J)."""
-        layers = [part.layer for part in typed(self.parts, _Part)]
-        attention_norms, heads = [layer.attention_norm for layer in layers], layers[0].heads
-        query_JLD = linears(norms(newest_JLD, attention_norms), [layer.to_query for layer in layers])
-        query_JLHE = query_JLD.view(*query_JLD.shape[:2], heads, -1) / (query_JLD.shape[2] / heads) ** 0.5
-        key_JHED, value_JHED = (
-            torch.stack([getattr(layer, name).weight for layer in layers]).view(
-                len(layers), heads, -1, query_JLD.shape[2]
-            )
-            for name in ("to_key", "to_value")
-        )
-        scale_JD, shift_JD = (
-            full_precision(torch.stack([getattr(n, name) for n in attention_norms])) for name in ("weight", "bias")
-        )
-        # What the shift adds to a score is the same for all rows: a softmax does not see it.
-        query_JLHD = contract("jlhe,jhed->jlhd", query_JLHE, key_JHED) * scale_JD[:, None, None]
         read = [
-            _read(query_LHD, row_ND, norm, layout)
-            for query_LHD, row_ND, norm in zip(query_JLHD, row_JND, attention_norms, strict=True)
+            part.read(lower_ND + part.positions.encode(own), newest_L, layout)
+            for part, own in zip(parts, table_buckets, strict=True)
         ]
-        pooled_JLHD = torch.stack([pooled for pooled, _ in read]) * scale_JD[:, None, None] + shift_JD[:, None, None]
-        attended_JLHE = torch.einsum("jlhd,jhed->jlhe", pooled_JLHD.to(value_JHED.dtype), value_JHED)
-        return attended_JLHE.flatten(2), torch.stack([weight_N for _, weight_N in read], dim=1)
-
-    def _finish(self, newest_JKD: Tensor, attended_JKD: Tensor) -> Tensor:
-        """Gives the vectors from the newest rows, (J, K, D): the rest of every target's last layer, and its norm."""
-        parts = typed(self.parts, _Part)
-        layers = [part.layer for part in parts]
-        x_JKD = newest_JKD + linears(attended_JKD, [layer.to_out for layer in layers])
-        normed_JKD = norms(x_JKD, [layer.feed_forward_norm for layer in layers])
-        inner, outer = ([cast("nn.Linear", layer.feed_forward[at]) for layer in layers] for at in (0, 2))
-        x_JKD = x_JKD + linears(torch.relu(linears(normed_JKD, inner)), outer)
-        return norms(x_JKD, [part.norm for part in parts])
+        vectors, weights = zip(*read, strict=True)
+        vector_LJD = torch.stack(vectors, dim=1).where((offsets.diff() > 0)[:, None, None], 0.0)
+        return UserVectors(vector_LJD=vector_LJD, weight_NJ=torch.stack(weights, dim=1))
 
     def prerank(self, users: UserVectors, candidate_CD: Tensor) -> Tensor:
         """Gives the score of every candidate for every list and target, (L, J, C), higher is better.
@@ -217,31 +208,11 @@ class TargetDecoupledSASRec(nn.Module):
         return torch.stack(scores, dim=1)
 
     def _interest(self, users: UserVectors, x: ListInput) -> SASRecInterest:
-        """Reads the candidates out against the vectors of their lists, all targets in one product."""
-        parts = typed(self.parts, _Part)
-        start_JD = torch.stack([part.positions.candidate_row for part in parts]) + self.positions.candidate_row
-        readouts = [part.readout for part in parts]
-        constant_JD = linears(start_JD[:, None], readouts).squeeze(1)
-        weight_PD = torch.cat([readout.weight for readout in readouts])
-        read_BJD = nn.functional.linear(x.candidate_BD, weight_PD).view(-1, *constant_JD.shape) + constant_JD
-        return _product(users, users.vector_LJD.index_select(0, x.list_B) * read_BJD)
-
-
-def _read(query_LHD: Tensor, row_ND: Tensor, norm: LayerNorm, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Gives what lists' queries attend to of their normalised rows, (L, H, D), and the weight of each row, (N,)."""
-    unit_ND = nn.functional.layer_norm(full_precision(row_ND), row_ND.shape[1:], eps=norm.eps).to(row_ND.dtype)
-    pooled, weights = [], []
-    for bucket in layout.buckets:
-        unit_LTD = bucket.rows.of(unit_ND)
-        score_LHT = contract("lhd,ltd->lht", query_LHD.index_select(0, bucket.list_L), unit_LTD)
-        weight_LHT = torch.softmax(bucket.rows.hide(score_LHT), dim=2)
-        pooled.append(torch.bmm(weight_LHT.to(unit_LTD.dtype), unit_LTD)[:, None])
-        weights.append(weight_LHT.detach().mean(1))
-    return layout.queries(pooled), layout.rows(weights)
-
-
-def _product(users: UserVectors, product_BJD: Tensor) -> SASRecInterest:
-    return SASRecInterest(representation_BJD=product_BJD, score_BJ=full_precision(product_BJD).sum(2), users=users)
+        """Reads the candidates out against the vectors of their lists."""
+        start_BD = x.candidate_BD + self.positions.candidate_row
+        read = [part.readout(start_BD + part.positions.candidate_row) for part in typed(self.parts, _Part)]
+        product_BJD = users.vector_LJD.index_select(0, x.list_B) * torch.stack(read, dim=1)
+        return SASRecInterest(representation_BJD=product_BJD, score_BJ=full_precision(product_BJD).sum(2), users=users)
 
 
 class SASRecBlock(InterestBlock):

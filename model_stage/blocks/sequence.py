@@ -104,7 +104,7 @@ class TransformerLayer(nn.Module):
         self.attention_norm, self.feed_forward_norm = LayerNorm(dim), LayerNorm(dim)
         self.to_query, self.to_key, self.to_value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.to_out = nn.Linear(dim, dim)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(inplace=True), nn.Linear(4 * dim, dim))
 
     def project(self, x: Tensor) -> tuple[Tensor, Keys]:
         """Gives queries (..., H, E), and keys and values of tokens (..., D)."""
@@ -164,23 +164,6 @@ def scaled_dot_product(query_LQHE: Tensor, keys: Keys, visible: Tensor | None) -
     mask = None if visible is None else visible[:, None]
     out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=visible is None)
     return out.transpose(1, 2)
-
-
-def linears(x_JKD: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
-    """Gives what each layer makes of its part of the input, (J, K, width)."""
-    weight_JPD = torch.stack([layer.weight for layer in layers])
-    out_JKP = torch.bmm(x_JKD, weight_JPD.mT)
-    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    return out_JKP + torch.stack(biases)[:, None] if biases else out_JKP
-
-
-def norms(x_JKD: Tensor, layers: Sequence[nn.LayerNorm]) -> Tensor:
-    """Gives what each norm makes of its part of the input, with statistics in full precision. (J, K, D)."""
-    weight_J1D, bias_J1D = (
-        full_precision(torch.stack([getattr(layer, name) for layer in layers]))[:, None] for name in ("weight", "bias")
-    )
-    unit_JKD = nn.functional.layer_norm(full_precision(x_JKD), x_JKD.shape[2:], eps=layers[0].eps)
-    return (unit_JKD * weight_J1D + bias_J1D).to(x_JKD.dtype)
 
 
 def causal_layers(layers: nn.ModuleList, values_ND: Tensor, layout: Layout) -> Tensor:
