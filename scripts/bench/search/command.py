@@ -133,8 +133,8 @@ def _rows(rows: Sequence[dict[str, Any]]) -> str:
         "them, and its recall. *total*: a whole `Searcher.search`. *rested*: the same after a pause of 2 ms, when",
         "others have had the caches of this machine. *rpc*: the same through gRPC and back as arrays, one caller,",
         "which gives the server such pauses. *echo*: a bare gRPC method in Python that gets and answers as many bytes",
-        "and does nothing; what *rpc* takes beyond *rested* and *echo* is codec and edge (deadline, queue, metrics,",
-        "log).",
+        "and does nothing. *overhead*: what *rpc* takes beyond *echo* where the server has its answer ready: codec and",
+        "edge (deadline, queue, metrics, log).",
         "*recall*: of the k best scores over all behaviors, by score. *entries*: of the answer.",
     )
     return "\n\n".join(("## By length and candidates", about, rows_table(rows)))

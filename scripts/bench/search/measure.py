@@ -13,6 +13,7 @@ import numpy as np
 
 from model_stage.serving.search_client import SearchClient
 from scripts.bench.search.echo import echo
+from scripts.bench.search.prepared import prepared
 from scripts.bench.timing import elapsed_ms
 from scripts.bench.workers import Service, measure_workers
 from scripts.servers import started
@@ -63,6 +64,8 @@ class Stages:
     index: IndexGeneration
     searcher: Searcher
     client: SearchClient
+    prepared: SearchClient
+    """Of a server that has its answers ready."""
     answer: Callable[[int, int], bytes]
     """Of `echo`."""
 
@@ -82,11 +85,12 @@ def stages_of(store_root: Path, index_root: Path, config: Path, logs: Path) -> I
         BehaviorStore.open(store_root) as store,
         started("search_stage", logs, *arguments) as server,
         SearchClient(server.address) as client,
+        prepared(store_root, index_root, config, logs) as around,
         echo(logs) as answer,
     ):
         index = IndexGeneration.open(index_root)
         searcher = Searcher(store, index, SearchConfig.load(config))
-        yield Stages(store=store, index=index, searcher=searcher, client=client, answer=answer)
+        yield Stages(store=store, index=index, searcher=searcher, client=client, prepared=around, answer=answer)
 
 
 def bench_lengths(
@@ -166,6 +170,7 @@ def measure(stages: Stages, request: SearchRequest, calls: int) -> dict[str, Any
                 "total": lambda: searcher.search(request),
                 "control": control_of(stages, request),
                 "rpc": lambda: stages.client.search(request, Deadline.after(60.0)),
+                "prepared": lambda: stages.prepared.search(request, Deadline.after(60.0)),
                 "echo": lambda: stages.answer(sent, answered),
             },
             calls,
@@ -190,6 +195,7 @@ def measure(stages: Stages, request: SearchRequest, calls: int) -> dict[str, Any
         "rested_ms": rested_ms,
         "rpc_total_ms": took["rpc"],
         "echo_ms": took["echo"],
+        "overhead_ms": took["prepared"] - took["echo"],
         "entries": len(found.index),
     }
 
