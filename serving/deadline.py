@@ -25,7 +25,7 @@ class Deadline:
     @property
     def expired(self) -> bool:
         """Whether the time is spent."""
-        return self.remaining_s() == 0.0
+        return time.monotonic() >= self.at_s
 
     def less(self, reserve_s: float) -> Deadline:
         """Gives an earlier deadline for a part of the work, that leaves `reserve_s` seconds for what comes after it."""

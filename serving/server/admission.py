@@ -12,6 +12,7 @@ from store.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from serving.deadline import Deadline
 
@@ -57,8 +58,7 @@ class Admission:
                 self._attending -= 1
                 self._changed.notify_all()
 
-    @contextmanager
-    def enter(self, deadline: Deadline) -> Iterator[None]:
+    def enter(self, deadline: Deadline) -> AbstractContextManager[None]:
         """Holds a place for the time of the block, waiting for one first.
 
         Raises:
@@ -66,19 +66,20 @@ class Admission:
             OverloadedError: All places to run and to wait are taken.
             DeadlineExceededError: The deadline passed while waiting.
         """
-        self._take_place(deadline)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+        return _Place(self, deadline)
+
+    def leave(self) -> None:
+        """Gives a place back."""
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
 
     def _check_open(self) -> None:
         if self._closed:
             raise DrainingError("the server is shutting down; ask another one")
 
-    def _take_place(self, deadline: Deadline) -> None:
+    def take_place(self, deadline: Deadline) -> None:
+        """Takes a place as `enter` does, for who gives it back with `leave`."""
         with self._changed:
             self._check_open()
             if self._queue or self._running >= self._max_running:
@@ -107,3 +108,19 @@ class Admission:
         """Waits until no request is running or waiting; False when the time was not enough."""
         with self._changed:
             return self._changed.wait_for(lambda: self._running + len(self._queue) + self._attending == 0, timeout_s)
+
+
+class _Place:
+    """What `Admission.enter` gives; for every request, so no generator."""
+
+    __slots__ = ("_admission", "_deadline")
+
+    def __init__(self, admission: Admission, deadline: Deadline) -> None:
+        self._admission = admission
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        self._admission.take_place(self._deadline)
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.leave()

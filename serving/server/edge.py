@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, request_id_of
+from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, new_request_id, request_id_of
 from serving.errors import OverloadedError, RelayedError
 from serving.limits import largest_bytes_of
 from serving.server.pool import afterwards
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from serving.server.status import StatusTable
     from serving.siblings import Siblings
 
+_OK = grpc.StatusCode.OK
 Handler = Any
 """grpc leaves the types of a method handler's messages open."""
 
@@ -57,8 +58,8 @@ class _Method:
     largest_bytes: int
     queued: bool
     passed_on: bool
-    count: Callable[[grpc.StatusCode], Counter]
-    """Gives the counter of its answers of a status."""
+    answered: Counter
+    """Counts its answers with status OK."""
     latency_s: Histogram
 
     def decode(self, data: bytes) -> object:
@@ -106,6 +107,7 @@ class Edge(grpc.ServerInterceptor):
         self._log = log
         self._siblings = siblings
         self._handlers: dict[str, Handler] = {}
+        metrics.in_flight.set_function(lambda: admission.inside)
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Handler], handler_call_details: grpc.HandlerCallDetails
@@ -129,7 +131,7 @@ class Edge(grpc.ServerInterceptor):
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
             and FIRST in self._siblings.numbers,
-            count=cache(lambda code: self._metrics.requests.labels(path, code.name)),
+            answered=self._metrics.requests.labels(path, _OK.name),
             latency_s=self._metrics.latency_s.labels(path),
         )
         wrapped = grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
@@ -141,8 +143,7 @@ class Edge(grpc.ServerInterceptor):
         from_worker = self._siblings is not None and context.peer().startswith("unix:")
         siblings = None if from_worker else self._siblings
         call = Call(deadline=deadline_of(context), from_worker=from_worker, siblings=siblings)
-        self._metrics.in_flight.inc()
-        code = grpc.StatusCode.OK
+        code = _OK
         try:
             with self._admission.enter(call.deadline) if method.queued else self._admission.attend():
                 call.check_time()
@@ -163,10 +164,9 @@ class Edge(grpc.ServerInterceptor):
                     del message
         except Exception as error:
             code = self._table.row(error).code
-            call.request_id = call.request_id or request_id_of(None)
+            call.request_id = call.request_id or new_request_id()
             self._refuse(error, code, call, context)
         finally:
-            self._metrics.in_flight.dec()
             self._record(method, code, call, time.monotonic() - started_s)
 
     @staticmethod
@@ -187,17 +187,18 @@ class Edge(grpc.ServerInterceptor):
 
     def _record(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
         if not call.from_worker:  # else the worker it came to counts it
-            method.count(code).inc()
+            answered = method.answered if code is _OK else self._metrics.requests.labels(method.path, code.name)
+            answered.inc()
             method.latency_s.observe(duration_s)
-        afterwards(
-            partial(
-                self._log.info,
-                "request",
-                method=method.path,
-                code=code.name,
-                request_id=call.request_id[:256],
-                duration_ms=round(1000 * duration_s, 3),
-            )
+        afterwards(partial(self._log_request, method, code, call, duration_s))
+
+    def _log_request(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+        self._log.info(
+            "request",
+            method=method.path,
+            code=code.name,
+            request_id=call.request_id[:256],
+            duration_ms=round(1000 * duration_s, 3),
         )
 
 

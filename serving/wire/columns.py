@@ -185,15 +185,16 @@ def fields_from_proto(
     """
     fields: dict[str, FieldColumn] = {}
     for column in columns:
-        where = f"{'fields' if part == 'event' else f'{part}_fields'}[{column.name[:64]!r}]"
+        name = column.name
         try:
-            if column.name in fields:
-                raise InputError(f"{where}: is given twice")
+            if name in fields:
+                raise InputError(": is given twice")
             if not lists and column.HasField("offsets"):
-                raise InputError(f"{where}.offsets: there is one value of a field for each {part}, and no list")
-            fields[column.name] = decode_field(where, column, length)
+                raise InputError(f".offsets: there is one value of a field for each {part}, and no list")
+            fields[name] = decode_field("", column, length)
         except InputError as error:
-            raise FieldError(str(error), part, column.name) from error
+            where = "fields" if part == "event" else f"{part}_fields"
+            raise FieldError(f"{where}[{name[:64]!r}]{error}", part, name) from error
     return fields
 
 
