@@ -38,6 +38,9 @@ _HELD = {_CODES[each.dtype]: each for each in VALUE_TYPES.values()}
 """Types of side-info with one value each, by how their values travel."""
 
 
+_NO_IDS, _NO_OFFSETS = np.empty(0, np.uint64), np.empty(0, np.int64)
+
+
 def put_column(column: pb.Column, array: AnyArray) -> None:
     """Writes the wire type and the little-endian bytes of an array (flattened in C order) into a column of a message.
 
@@ -214,18 +217,19 @@ def candidates_from_proto(message: pb.Candidates) -> Candidates:
         InputError: A column of another type or length than the contract's, or offsets that descend; names the field.
     """
     item = decode_column("candidates.item", message.item, np.uint64)
-    category = np.full(len(item), NO_ID, np.uint64)
+    length = len(item)
+    category = np.full(length, NO_ID, np.uint64)
     if message.HasField("category"):
-        category = decode_column("candidates.category", message.category, np.uint64, len(item))
-    covers, offsets = np.empty(0, np.uint64), np.zeros(len(item) + 1, np.int64)
+        category = decode_column("candidates.category", message.category, np.uint64, length)
+    covers, offsets = _NO_IDS, np.zeros(length + 1, np.int64)
     if message.HasField("covers"):
         covers = decode_column("candidates.covers", message.covers, np.uint64)
     if message.HasField("covers") or message.HasField("covers_offsets"):
-        offsets = decode_column("candidates.covers_offsets", message.covers_offsets, np.int64, len(item) + 1)
-    more, more_offsets = np.empty(0, np.uint64), np.empty(0, np.int64)
+        offsets = decode_column("candidates.covers_offsets", message.covers_offsets, np.int64, length + 1)
+    more, more_offsets = _NO_IDS, _NO_OFFSETS
     if message.HasField("more_categories") or message.HasField("more_offsets"):
         more = decode_column("candidates.more_categories", message.more_categories, np.uint64)
-        more_offsets = decode_column("candidates.more_offsets", message.more_offsets, np.int64, len(item) + 1)
+        more_offsets = decode_column("candidates.more_offsets", message.more_offsets, np.int64, length + 1)
     return Candidates(
         item=item,
         category=category,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from serving import Admission, ServerMetrics, Service, StatusTable, current_call
 from serving.call import LONGEST_DEADLINE_S
 from serving.deadline import Deadline
 from serving.server.edge import Edge
+from serving.server.pool import Pool
 
 METHOD = "/test.Service/Do"
 LONG = Deadline.after(86_400)
@@ -51,15 +53,16 @@ class Served:
     """A method that notes what reaches it, behind an edge."""
 
     def __init__(self, admission=None, **service):
-        self.read, self.calls = [], []
+        self.read, self.calls, self.in_flight = [], [], []
         handler = grpc.unary_unary_rpc_method_handler(self._do, self._read, lambda answer: answer)
         self.admission = admission or Admission(max_running=1, max_waiting=1)
+        self.metrics, self.log = ServerMetrics(), io.StringIO()
         edge = Edge(
             (Service(name="test.Service", add=lambda server: None, **service),),
             StatusTable(),
             self.admission,
-            ServerMetrics(),
-            make_logger("test", io.StringIO()),
+            self.metrics,
+            make_logger("test", self.log),
         )
         self._call = edge.intercept_service(lambda details: handler, SimpleNamespace(method=METHOD)).unary_unary
 
@@ -71,6 +74,9 @@ class Served:
         except AbortedError:
             return context.code
 
+    def metric(self, name, **labels):
+        return self.metrics.registry.get_sample_value(name, labels)
+
     def _read(self, data):
         self.read.append(data)
         return data
@@ -78,6 +84,7 @@ class Served:
     @takes_up_to(7)
     def _do(self, message, context):
         self.calls.append(current_call())
+        self.in_flight.append(self.metric("lookback_requests_in_flight"))
         return b"done"
 
 
@@ -115,3 +122,32 @@ def test_a_request_that_waits_for_its_turn_is_not_read_before():
         assert served.read == []
     waiter.join()
     assert (served.read, outcome) == ([b"message"], [b"done"])
+
+
+def test_a_request_is_counted_before_its_answer_leaves_and_logged_after():
+    served = Served()
+
+    def answer():
+        given = served.ask(b"message")
+        return given, served.metric("lookback_requests_total", method=METHOD, code="OK"), served.log.getvalue()
+
+    with Pool(1) as pool:
+        assert pool.submit(answer).result() == (b"done", 1.0, "")
+    (line,) = map(json.loads, served.log.getvalue().splitlines())
+    assert (line["event"], line["code"], line["request_id"]) == ("request", "OK", served.calls[0].request_id)
+
+
+def test_a_refusal_is_counted_and_logged_too():
+    served = Served()
+    assert served.ask(bytes(8)) is grpc.StatusCode.INVALID_ARGUMENT
+    assert served.metric("lookback_requests_total", method=METHOD, code="INVALID_ARGUMENT") == 1.0
+    assert served.metric("lookback_requests_total", method=METHOD, code="OK") == 0.0
+    assert served.metric("lookback_request_seconds_count", method=METHOD) == 1.0
+    assert json.loads(served.log.getvalue())["code"] == "INVALID_ARGUMENT"
+
+
+def test_requests_that_run_are_in_flight():
+    served = Served()
+    served.ask()
+    assert served.in_flight == [1.0]
+    assert served.metric("lookback_requests_in_flight") == 0.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -101,3 +104,33 @@ def test_more_newest_behaviors_than_were_answered_are_refused():
     received.num_newest = NUM_BEHAVIORS + 1
     with pytest.raises(InputError, match=r"^num_newest: "):
         result_from_proto(received, NUM_CANDIDATES)
+
+
+def arrays_of(value):
+    """Every array of an answer, wherever it stands."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, Mapping):
+        return [array for each in value.values() for array in arrays_of(each)]
+    if dataclasses.is_dataclass(value):
+        return [array for each in dataclasses.fields(value) for array in arrays_of(getattr(value, each.name))]
+    return []
+
+
+def test_what_was_written_into_a_message_is_a_copy():
+    given = answer()
+    message = result_to_proto(given)
+    before = message.SerializeToString(deterministic=True)
+    for array in arrays_of(given):
+        array += 1
+    assert message.SerializeToString(deterministic=True) == before
+
+
+def test_what_is_read_from_a_message_cannot_be_changed():
+    message = result_to_proto(answer())
+    got = result_from_proto(message, NUM_CANDIDATES)
+    arrays = arrays_of(got)
+    assert len(arrays) == len(arrays_of(answer()))
+    assert not any(array.flags.writeable for array in arrays)
+    message.Clear()
+    assert got.index.tolist() == answer().index.tolist()
