@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.interest import ListBlock, ListConfig
 from model_stage.blocks.longer_tokens import Tokens
-from model_stage.blocks.pairs import typed
+from model_stage.blocks.pairs import list_pairs, typed
 from model_stage.blocks.ragged import Cells, Layout, cells, lengths_to_offsets
 from model_stage.blocks.registry import register
 from model_stage.blocks.sequence import (
@@ -130,8 +130,8 @@ class Longer(nn.Module):
         weight_M, rest_B = x_BD.new_zeros(0), x_BD.new_zeros(len(list_B))
         for number, (layer, cached) in enumerate(zip(typed(self.layers, TransformerLayer), cache.layers, strict=True)):
             query_B1HE, itself = layer.project(x_BD[:, None])
-            extra, layout = cached.globals.take(list_B).join(itself), recent if number else every
-            attended_BHE, weights = read_lists(query_B1HE.squeeze(1), cached.tokens, extra, layout)
+            layout = recent if number else every
+            attended_BHE, weights = read_lists(query_B1HE.squeeze(1), cached.tokens, itself, layout, cached.globals)
             if number == 0:
                 merged_M, rest_B = weights_of(weights, layout)
                 weight_M = self._spread(merged_M, cache.offsets, list_B)
@@ -188,9 +188,15 @@ class Longer(nn.Module):
 
     def _spread(self, merged_M: Tensor, offsets: Tensor, list_B: Tensor) -> Tensor:
         """Gives each row its part of its merged token's weight."""
-        group_M, count_B = self.tokens.groups((offsets[1:] - offsets[:-1])[list_B])
-        share_M = merged_M / torch.bincount(group_M, minlength=int(count_B.sum()))
-        return share_M.index_select(0, group_M)
+        length_L = offsets.diff()
+        group_N, count_L = self.tokens.groups(length_L)
+        share_N = torch.bincount(group_N, minlength=int(count_L.sum())).index_select(0, group_N).reciprocal()
+        if len(offsets) == 2:
+            return (merged_M.view(len(list_B), int(count_L)).index_select(1, group_N) * share_N).flatten()
+        row_M, _ = list_pairs(offsets, list_B)
+        first_B = lengths_to_offsets(count_L[list_B])[:-1] - lengths_to_offsets(count_L)[list_B]
+        shift_M = torch.repeat_interleave(first_B, length_L[list_B])
+        return merged_M.index_select(0, group_N.index_select(0, row_M) + shift_M) * share_N.index_select(0, row_M)
 
 
 def _visible(place_LQ: Tensor, valid_LT: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ cannot depend on another candidate. Source of the layer: SASRec, arXiv 1808.0978
 other blocks is our choice where their papers do not say. Dropout is the network's business.
 
 Legend: N rows of L lists, T cells per list, C queries per list, B candidates, M (candidate, row) pairs, D width,
-H heads, E = D / H, X tokens a candidate sees besides its list, Q queries of one list.
+H heads, E = D / H, X tokens that all candidates of a list see besides it, Q queries of one list.
 """
 
 from __future__ import annotations
@@ -193,30 +193,41 @@ def causal_reference(layers: nn.ModuleList, x_TD: Tensor) -> Tensor:
     return x_TD
 
 
-def read_lists(query_BHE: Tensor, keys: Keys, own: Keys, layout: Layout) -> tuple[Tensor, list[Tensor]]:
+def read_lists(
+    query_BHE: Tensor, keys: Keys, own: Keys | None, layout: Layout, common: Keys | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """Every query attends over the rows of its list and over tokens of its own, without copying keys per query.
 
     Args:
         query_BHE: Queries.
         keys: Of the rows of the lists, (N, H, E) each.
-        own: Of further tokens of each query, (B, X, H, E) each; X may be 0, an empty list and X = 0 give zeros.
+        own: Of a further token of each query, (B, 1, H, E) each. An empty list needs this or the next.
         layout: Of the lists and the queries.
+        common: Of further tokens of each list, (L, X, H, E) each.
 
     Returns:
-        What was attended to (B, H, E); and per bucket the weights over rows and own tokens (L, C, T + X), the mean over
-        heads, see `weights_of`. Logits and softmax are full precision.
+        What was attended to (B, H, E); and per bucket the weights over rows, common tokens and the own one, the mean
+        over heads, (L, C, T + X + 1): see `weights_of`. Logits and softmax are full precision.
     """
     found, weights = [], []
     for bucket in layout.buckets:
-        mine, theirs = own.of(bucket.queries), keys.of(bucket.rows)
+        theirs = keys.of(bucket.rows)
         query_LCHE = full_precision(bucket.queries.of(query_BHE)) / query_BHE.shape[-1] ** 0.5
-        row_LHCT = bucket.rows.hide(contract("lche,lthe->lhct", query_LCHE, theirs.key_NHE))
-        own_LHCX = contract("lche,lcxhe->lhcx", query_LCHE, mine.key_NHE)
-        weight = torch.softmax(torch.cat([row_LHCT, own_LHCX], dim=3), dim=3)
-        low, width = weight.to(query_BHE.dtype), bucket.rows.width
-        out_LCHE = torch.einsum("lhct,lthe->lche", low[..., :width], theirs.value_NHE)
-        found.append(out_LCHE + torch.einsum("lhcx,lcxhe->lche", low[..., width:], mine.value_NHE))
-        weights.append(weight.detach().mean(1))
+        logits = [bucket.rows.hide(contract("lche,lthe->lhct", query_LCHE, theirs.key_NHE))]
+        if common is not None:
+            shared = common.take(bucket.list_L)
+            logits.append(contract("lche,lthe->lhct", query_LCHE, shared.key_NHE))
+            theirs = theirs.join(shared)
+        mine = None if own is None else own.of(bucket.queries)
+        if mine is not None:
+            logits.append((query_LCHE[:, :, None] * full_precision(mine.key_NHE)).sum(4).permute(0, 3, 1, 2))
+        weight_LHCT = torch.softmax(torch.cat(logits, dim=3), dim=3)
+        low, num_shared = weight_LHCT.to(query_BHE.dtype), theirs.key_NHE.shape[1]
+        out_LCHE = torch.einsum("lhct,lthe->lche", low[..., :num_shared], theirs.value_NHE)
+        if mine is not None:
+            out_LCHE = out_LCHE + low[..., num_shared:].permute(0, 2, 1, 3) * mine.value_NHE.squeeze(2)
+        found.append(out_LCHE)
+        weights.append(weight_LHCT.detach().mean(1))
     return layout.queries(found), weights
 
 

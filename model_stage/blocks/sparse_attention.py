@@ -83,11 +83,10 @@ class SparseAttention(nn.Module):
             query_NHE, rows = layer.project(row_ND)
             query_LGHE, tokens = layer.project(global_LGD)
             query_B1HE, own = layer.project(candidate_BD[:, None])
-            mine = tokens.take(x.list_B).join(own)
-            attended_BHE, weights = read_lists(query_B1HE.squeeze(1), rows, mine, layout)
+            attended_BHE, weights = read_lists(query_B1HE.squeeze(1), rows, own, layout, tokens)
             candidate_BD = layer.finish(candidate_BD, attended_BHE)
             if layer is not layers[-1]:  # only the candidates are read after the last layer
-                attended_GHE, _ = read_lists(query_LGHE.flatten(0, 1), rows, tokens.take(list_of_G), global_layout)
+                attended_GHE, _ = read_lists(query_LGHE.flatten(0, 1), rows, None, global_layout, tokens)
                 row_ND = layer.finish(row_ND, chunks.attend(query_NHE, rows, tokens))
                 global_LGD = layer.finish(global_LGD, attended_GHE.view(num_lists, size, *attended_GHE.shape[1:]))
         weight_M, rest_B = weights_of(weights, layout)
