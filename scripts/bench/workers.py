@@ -48,7 +48,7 @@ class Service:
     method: str
     """Full name of the gRPC method."""
     table: Path
-    """A file that every worker maps, the attention table or the weights."""
+    """A file that every worker maps: the vectors it looks up."""
     asks: Sequence[int] = ()
     """Processes that the workers ask: what they cost counts with the clients."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model_stage.bundle import SERVED_VECTORS
 from model_stage.serving.convert import request_to_proto
 from scripts.bench.workers import Service, measure_workers
 from scripts.servers import started
@@ -40,7 +41,7 @@ def bench_throughput(
             package="model_stage",
             arguments=("--bundle", bundle, "--search", search.address),
             method="/lookback.ranking.v1.RankingService/Rank",
-            table=bundle / "generations" / current_name(bundle, "model") / "weights.safetensors",
+            table=bundle / "generations" / current_name(bundle, "model") / SERVED_VECTORS,
             asks=[search.pid],
         )
         found = measure_workers(service, requests, rounds=rounds, seconds=seconds)
