@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.kernels.compiled import read_only
-from store.files.arrays import find_sorted
+from search_stage.resolve_kernels import categories_of, find_ids, list_known, nodes_of
 from store.lists import spans
 from store.types import NO_ID
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from store.reading.snapshot import Snapshot
     from store.retrieval import Candidates
     from store.taxonomy.taxonomy import Taxonomy
-    from store.types import I64, U32, U64
+    from store.types import I64, U32, U64, Bool
 
 _PRODUCTS_AT_ONCE = 1 << 20
 """Covered products that are looked up and sorted together when a generation is prepared: some 40 MiB meanwhile."""
@@ -66,7 +66,7 @@ class CoveredProducts:
     def of(covers: CoverTable, taxonomy: Taxonomy) -> CoveredProducts:
         """Prepares a generation. Cost: a look-up and a sort of all covered products, some part of them at a time."""
         nodes, counts = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
-        first, own = 0, taxonomy.item_node(covers.ids)
+        first, own = 0, _item_nodes(taxonomy, covers.ids)
         while first < len(covers.ids):
             fitting = np.searchsorted(covers.offsets, covers.offsets[first] + _PRODUCTS_AT_ONCE, "right")
             last = max(first + 1, int(fitting) - 1)
@@ -103,27 +103,21 @@ class CandidateResolver:
         Args:
             candidates: The candidates as ids. (C,)
         """
-        taxonomy, count = self.taxonomy, len(candidates)
-        item_node = taxonomy.item_node(candidates.item)
-        main = _category_of(taxonomy, item_node)
+        taxonomy = self.taxonomy
+        item_node = _item_nodes(taxonomy, candidates.item)
+        main = categories_of(item_node, read_only(taxonomy.parent))
         given = candidates.category != np.uint64(NO_ID)
         if given.any():
             main = np.where(given, taxonomy.category_node(candidates.category), main).astype(np.uint32)
-        known = np.flatnonzero(main < taxonomy.unmapped)
-        category_node, owner = main[known], known
+        category_node, category_offsets = list_known(main, taxonomy.unmapped)
         if len(candidates.more_categories):
-            more = taxonomy.category_node(candidates.more_categories)
-            owner_of = np.repeat(np.arange(count), np.diff(candidates.more_offsets))
-            kept = np.flatnonzero(more < taxonomy.unmapped)
-            category_node, owner = _distinct_in_lists(
-                np.concatenate((category_node, more[kept])), np.concatenate((owner, owner_of[kept]))
-            )
+            category_node, category_offsets = _with_more(taxonomy, category_node, category_offsets, candidates)
         product, start, stop = self._products(candidates, item_node)
         return ResolvedCandidates(
             item_node=item_node,
             main_category=main,
             category_node=category_node,
-            category_offsets=np.searchsorted(owner, np.arange(count + 1)),
+            category_offsets=category_offsets,
             product=product,
             product_start=start,
             product_stop=stop,
@@ -135,7 +129,7 @@ class CandidateResolver:
         Those of the items table are not copied, unless the request gives products of some candidate, which are sorted.
         """
         covered, lengths = self.covered, np.diff(candidates.covers_offsets)
-        at, is_stored = find_sorted(covered.ad, candidates.item)
+        at, is_stored = rows_of(covered.ad, candidates.item)
         start, stop = covered.offsets[at], covered.offsets[at + is_stored]
         if not len(candidates.covers):
             return covered.node, start, stop
@@ -148,20 +142,37 @@ class CandidateResolver:
         return read_only(np.concatenate((given, covered.node[stored]))), start, stop
 
 
-def _category_of(taxonomy: Taxonomy, item_node: U32) -> U32:
-    """Gives the category that each item hangs under, `unmapped` = none. (C,)."""
-    if not taxonomy.num_nodes:
-        return item_node
-    parent = taxonomy.parent[np.minimum(item_node, taxonomy.num_nodes - 1)]
-    return np.where((item_node < taxonomy.unmapped) & (parent >= 0), parent, taxonomy.unmapped).astype(np.uint32)
+def rows_of(ids: U64, wanted: U64) -> tuple[I64, Bool]:
+    """Does what `store.files.arrays.find_sorted` does, faster where the table is not in the cache."""
+    return find_ids(read_only(ids), _as_compiled_for(wanted))
 
 
-def _distinct_in_lists(nodes: U32, owner: I64) -> tuple[U32, I64]:
-    """Drops what occurs twice in one list; gives the nodes and their owners, owners ascending, first ones first."""
-    pair = owner << 32 | nodes
-    _, first = np.unique(pair, return_index=True)
-    first = first[np.argsort(owner[first] * len(nodes) + first)]
-    return nodes[first], owner[first]
+def _item_nodes(taxonomy: Taxonomy, ids: U64) -> U32:
+    nodes = read_only(taxonomy.item_nodes)
+    return nodes_of(read_only(taxonomy.item_ids), nodes, _as_compiled_for(ids), taxonomy.unmapped)
+
+
+def _as_compiled_for(ids: U64) -> U64:
+    """Gives what a kernel can be called with: a caller's array may be strided or, out of a message, not aligned."""
+    return read_only(ids.copy())
+
+
+def _with_more(taxonomy: Taxonomy, main: U32, offsets: I64, candidates: Candidates) -> tuple[U32, I64]:
+    """Adds the further categories of a request to lists of main ones; drops the unknown, and what is in a list twice.
+
+    Returns:
+        Nodes, one list after another, in the order they were given; where each list starts, and the end, (C + 1,).
+    """
+    count = len(candidates)
+    more = taxonomy.category_node(candidates.more_categories)
+    kept = np.flatnonzero(more < taxonomy.unmapped)
+    node = np.concatenate((main, more[kept]))
+    lengths = np.diff(offsets), np.diff(candidates.more_offsets)
+    owner_of_main, owner_of_more = (np.repeat(np.arange(count), each) for each in lengths)
+    owner = np.concatenate((owner_of_main, owner_of_more[kept]))
+    _, first = np.unique(owner << 32 | node, return_index=True)
+    first = first[np.argsort(owner[first] * len(node) + first)]
+    return node[first], np.searchsorted(owner[first], np.arange(count + 1))
 
 
 def _products_of(taxonomy: Taxonomy, own: U32, products: U64, lengths: I64) -> tuple[U32, I64]:
@@ -176,7 +187,7 @@ def _products_of(taxonomy: Taxonomy, own: U32, products: U64, lengths: I64) -> t
     Returns:
         Nodes, one list after another; their number in each list, (N,).
     """
-    node, list_of = taxonomy.item_node(products), np.repeat(np.arange(len(lengths)), lengths)
+    node, list_of = _item_nodes(taxonomy, products), np.repeat(np.arange(len(lengths)), lengths)
     # One sort of single numbers takes a tenth of the time of one of pairs.
     pair = (list_of << 32 | node)[(node < taxonomy.unmapped) & (node != own[list_of])]
     pair.sort()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,57 +34,85 @@ def match_statistics(
         The statistics. Mutates nothing.
     """
     history = matches.history
-    count, newest = count_intervals(
-        history.rank, history.order, history.cut, history.section_start, matches.intervals.low, matches.intervals.high
-    )
-    total_count, total_newest = count_intervals(
-        history.rank,
-        history.order,
-        history.cut,
+    count, age_ms, total_count, total_age_ms = count_and_age(
+        Times(history.rank, history.order, history.timestamp_ms, history.cut, as_of_ms),
         history.section_start,
-        history.section_start[:-1].reshape(1, -1),
-        history.section_start[1:].reshape(1, -1),
-    )
-    shape = (len(matches), num_levels, len(streams))
-    out_count, out_newest = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
-    spread(
-        count,
-        newest,
+        section_streams,
         matches.intervals,
         matches.own,
-        history.rank,
-        section_streams,
-        out_count,
-        out_newest,
+        num_levels,
+        len(streams),
     )
-    known = np.flatnonzero(section_streams >= 0)
-    totals, total_ranks = np.zeros(len(streams), np.int32), np.full(len(streams), -1, np.int64)
-    totals[section_streams[known]] = total_count[0, known]
-    total_ranks[section_streams[known]] = total_newest[0, known]
     return MatchStatistics(
-        streams=streams,
-        count=out_count,
-        age_ms=ages(out_newest.ravel(), history.order, history.timestamp_ms, as_of_ms).reshape(shape),
-        total_count=totals,
-        total_age_ms=ages(total_ranks, history.order, history.timestamp_ms, as_of_ms),
+        streams=streams, count=count, age_ms=age_ms, total_count=total_count, total_age_ms=total_age_ms
     )
+
+
+class Times(NamedTuple):
+    """When the rows of a history happened, and when a request is."""
+
+    rank: U32
+    """Position of each row in the time order. (N,)"""
+    order: U32
+    """Its inverse. (N,)"""
+    timestamp_ms: I64
+    """(N,)"""
+    cut: int
+    """Behaviors that exist."""
+    as_of_ms: int
 
 
 @kernel
-def count_intervals(rank: U32, order: U32, cut: int, section_start: I64, low: I64, high: I64) -> tuple[I64, I64]:
+def count_and_age(
+    times: Times,
+    section_start: I64,
+    section_streams: I64,
+    intervals: Intervals,
+    own: OwnRows,
+    num_levels: int,
+    num_streams: int,
+) -> tuple[I32, I64, I32, I64]:
+    """Gives `count`, `age_ms`, `total_count` and `total_age_ms` of `MatchStatistics`.
+
+    Args:
+        times: Of the history.
+        section_start: First row of each section, and the end. (S + 1,)
+        section_streams: Stream of each section; -1 = it is none. (S,)
+        intervals: What matches at level 1 and above.
+        own: What matches at level 0.
+        num_levels: Levels to answer.
+        num_streams: Streams of the generation.
+    """
+    shape = (len(own.start) - 1, num_levels, num_streams)
+    count, age = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
+    of_interval, newest = count_intervals(times, intervals.low, intervals.high)
+    spread(of_interval, newest, intervals, own, times.rank, section_streams, count, age)
+    _to_ages(age.ravel(), times)
+    total, total_age = np.zeros(num_streams, np.int32), np.full(num_streams, -1, np.int64)
+    sections = len(section_streams)
+    low, high = section_start[:-1].copy().reshape(1, sections), section_start[1:].copy().reshape(1, sections)
+    of_section, newest = count_intervals(times, low, high)
+    for section in range(sections):
+        if section_streams[section] >= 0:
+            total[section_streams[section]] = of_section[0, section]
+            total_age[section_streams[section]] = newest[0, section]
+    _to_ages(total_age, times)
+    return count, age, total, total_age
+
+
+@kernel
+def count_intervals(times: Times, low: I64, high: I64) -> tuple[I64, I64]:
     """Gives the rows before the cut in each interval and section, and the position of the newest, -1 = none.
 
     Args:
-        rank: Of each row. (N,)
-        order: Its inverse. (N,)
-        cut: Behaviors that exist.
-        section_start: First row of each section, and the end. (S + 1,)
+        times: Of the history.
         low: First row of each interval in each section. (A, S)
         high: End. (A, S)
 
     Returns:
         Two arrays (A, S).
     """
+    rank, order, cut = times.rank, times.order, times.cut
     count, newest = np.zeros(low.shape, np.int64), np.full(low.shape, -1, np.int64)
     is_whole = cut == len(rank)
     for at in range(len(low)):
@@ -142,7 +170,7 @@ def spread(
     """Writes the numbers of the candidates into `out_count`, zeros, and `out_newest`, -1s, both (C, L, streams).
 
     Newest behaviors are positions in the time order. The other names are those of `count_intervals` and
-    `match_statistics`.
+    `count_and_age`.
     """
     for candidate in range(out_count.shape[0]):
         for at in range(own.start[candidate], own.start[candidate + 1]):
@@ -181,10 +209,8 @@ def _is_inside_another(intervals: Intervals, first: int, last: int, one: int, le
 
 
 @kernel
-def ages(position: I64, order: U32, timestamp_ms: I64, as_of_ms: int) -> I64:
-    """Gives the as-of time less the time of the behaviors at some positions of the time order, -1 = none. (n,)."""
-    age = np.full(len(position), -1, np.int64)
-    for at in range(len(position)):
-        if position[at] >= 0:
-            age[at] = as_of_ms - timestamp_ms[order[position[at]]]
-    return age
+def _to_ages(newest: I64, times: Times) -> None:
+    """Puts the age of the behavior at each position of the time order in its place; -1 = none stays."""
+    for at in range(len(newest)):
+        if newest[at] >= 0:
+            newest[at] = times.as_of_ms - times.timestamp_ms[times.order[newest[at]]]

@@ -93,7 +93,7 @@ class _Searches(NamedTuple):
 @kernel
 def find_rows(
     rows: HistoryRows, candidates: CandidateNodes, parent: I32, ends: U32, num_levels: int
-) -> tuple[Intervals, OwnRows]:
+) -> tuple[I64, ...]:
     """Finds the rows that match candidates at each level.
 
     Args:
@@ -102,11 +102,17 @@ def find_rows(
         parent: `Taxonomy.parent`. (num_nodes,)
         ends: `Taxonomy.end`. (num_nodes,)
         num_levels: One more than the ancestors to find, the category itself among them.
+
+    Returns:
+        What `Intervals` holds, then what `OwnRows` holds. To hand over a named tuple, numba reads its class out of a
+        pickle, each time: several microseconds.
     """
     category, chain, first, end, inside = climb(candidates.category, parent, ends, num_levels)
     low, high = find_intervals(rows.node, rows.section_start, first, end, inside)
-    intervals = Intervals(candidates.category_offsets, category, chain, first, end, low, high)
-    return intervals, _find_own(rows, candidates, intervals, len(parent))
+    chain_start = candidates.category_offsets
+    intervals = Intervals(chain_start, category, chain, first, end, low, high)
+    own = _find_own(rows, candidates, intervals, len(parent))
+    return chain_start, category, chain, first, end, low, high, own.start, own.section, own.low, own.high
 
 
 @kernel

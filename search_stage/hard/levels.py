@@ -47,5 +47,8 @@ def match_levels(candidates: ResolvedCandidates, history: History, taxonomy: Tax
         candidates.product_start,
         candidates.product_stop,
     )
-    intervals, own = find_rows(rows, nodes, taxonomy.parent, taxonomy.end, num_levels)
-    return LevelMatches(history=history, intervals=intervals, own=own)
+    found = find_rows(rows, nodes, taxonomy.parent, taxonomy.end, num_levels)
+    num_intervals = len(Intervals._fields)
+    return LevelMatches(
+        history=history, intervals=Intervals(*found[:num_intervals]), own=OwnRows(*found[num_intervals:])
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store.fields import FieldColumn, IdLists
-    from store.types import I64, U64
+    from store.types import I64, U64, Bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,18 @@ class FieldTable:
         Returns:
             New arrays, each (N,).
         """
-        at, found = find_sorted(self.ids, ids)
+        return self.take(*find_sorted(self.ids, ids))
+
+    def take(self, at: I64, found: Bool) -> dict[str, FieldColumn]:
+        """Gives every field of some rows, missing where none was found.
+
+        Args:
+            at: Rows; of no account where nothing was found. (N,)
+            found: (N,)
+
+        Returns:
+            New arrays, each (N,).
+        """
         return {name: type_of(column).look_up(column, at, found) for name, column in self.fields.items()}
 
     def save(self, folder: Path) -> None:

@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_stage.resolve
-from search_stage.resolve import CandidateResolver, CoveredProducts
+from search_stage.resolve import CandidateResolver, CoveredProducts, rows_of
+from search_stage.resolve_kernels import find_ids, nodes_of
 from store.base.tables import CoverTable
+from store.files.arrays import find_sorted
+from store.retrieval import Candidates
 from tests.worlds.search import World, behavior, candidates_of, opened
 
 ITEMS = range(1, 41)
@@ -72,3 +75,43 @@ def test_products_of_the_items_table_are_not_copied(taxonomy):
     covered = CoveredProducts.of(covers_of({1: {2, 3}, 4: {5}}), taxonomy)
     resolver = CandidateResolver(taxonomy=taxonomy, covered=covered)
     assert resolver.resolve(candidates_of([1, 2, 4])).product is covered.node
+
+
+@settings(deadline=None)
+@given(
+    ids=st.sets(st.integers(0, 900) | st.integers(2**64 - 9, 2**64 - 2), max_size=400).map(sorted),
+    wanted=st.lists(st.integers(0, 900) | st.integers(2**64 - 9, 2**64 - 1), max_size=600),
+)
+def test_ids_are_found_as_one_by_one(ids, wanted):
+    ids, wanted = np.array(ids, np.uint64), np.array(wanted, np.uint64)
+    place, found = rows_of(ids, wanted)
+    expected, is_there = find_sorted(ids, wanted)
+    np.testing.assert_array_equal(found, is_there)
+    np.testing.assert_array_equal(place[found], expected[is_there])
+    assert (place < max(len(ids), 1)).all()
+
+
+def test_ids_of_a_caller_may_lie_in_any_way(taxonomy):
+    """A kernel would be compiled anew for them, or read what is not there."""
+    resolver = CandidateResolver(taxonomy=taxonomy, covered=CoveredProducts.of(covers_of({}), taxonomy))
+    ads = np.array([3, 5, 99], np.uint64)
+    unaligned = np.frombuffer(b"x" + ads.tobytes(), np.uint8)[1:].view(np.uint64)
+    assert not unaligned.flags.aligned
+    resolver.resolve(Candidates.by_id(ads))
+    kinds = len(find_ids.signatures), len(nodes_of.signatures)
+    for given_ads in (ads, unaligned, np.repeat(ads, 2)[::2]):
+        found = resolver.resolve(Candidates.by_id(given_ads))
+        assert found.item_node.tolist() == taxonomy.item_node(ads).tolist()
+    assert (len(find_ids.signatures), len(nodes_of.signatures)) == kinds
+
+
+@settings(deadline=None)
+@given(items=st.lists(st.sampled_from(ITEMS), min_size=1, max_size=30))
+def test_an_ad_is_searched_under_its_category(taxonomy, items):
+    resolver = CandidateResolver(taxonomy=taxonomy, covered=CoveredProducts.of(covers_of({}), taxonomy))
+    found = resolver.resolve(candidates_of(items))
+    chains = taxonomy.ancestors(taxonomy.item_node(np.array(items, np.uint64)), 2)
+    assert found.main_category.tolist() == chains[:, 1].tolist()
+    for at, node in enumerate(chains[:, 1].tolist()):
+        listed = found.category_node[found.category_offsets[at] : found.category_offsets[at + 1]]
+        assert listed.tolist() == ([node] if node < taxonomy.unmapped else [])
