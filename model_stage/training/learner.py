@@ -10,7 +10,7 @@ Two ways to change the tables (both table sets, and the fields):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LARGE: tuple[Role, ...] = ("attention", "table")
 """Groups of the large tables, of which a step reads a few rows."""
+_DECOUPLED: tuple[Role, ...] = ("head",)
+"""Groups whose penalty pulls the weights themselves (AdamW), not their gradient."""
 
 
 class Learner:
@@ -65,22 +67,21 @@ class Learner:
         if auxiliary is not None:
             own = trainable_parameters(auxiliary, auxiliary.parameter_groups())
             dense += [(role, list(weights.values())) for role, weights in own.items()]
-
-        def options(*roles: Role) -> list[dict[str, Any]]:
-            return [{"params": weights, "weight_decay": penalty[role]} for role, weights in dense if role in roles]
-
-        rate = config.learning_rate
-        self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(options(*_LARGE, "block"), lr=rate, fused=True),
-            torch.optim.AdamW(options("head"), lr=rate, fused=True),
+        groups_of_adam = [
+            {"params": weights, "weight_decay": penalty[role], "decoupled_weight_decay": role in _DECOUPLED}
+            for role, weights in dense
+            if weights
         ]
+        rate = config.learning_rate
+        self._optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups_of_adam, lr=rate, fused=True)]
         if self._touched:
             self._optimizers.append(torch.optim.SparseAdam(self._touched.values(), lr=rate))
+        self._weights = [*self._touched.values(), *(weight for _, weights in dense for weight in weights)]
 
     def step(self, loss: torch.Tensor) -> None:
         """Takes one step against the gradient of a loss."""
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for weight in self._weights:
+            weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         self._average.before_change(self._penalised())
         for optimizer in self._optimizers:
