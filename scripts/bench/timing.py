@@ -65,12 +65,26 @@ def peak_rss_mib() -> float:
 
     `ru_maxrss` is at least what the parent had when it started this process; `VmHWM` is the same counter without that.
     """
+    found = _status_mib("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if found is None else found
+
+
+def anonymous_mib() -> float:
+    """Gives the memory that this process has of its own now: neither mapped files nor the page cache are in it.
+
+    Where the system does not tell, all of its memory at its largest.
+    """
+    found = _status_mib("RssAnon")
+    return peak_rss_mib() if found is None else found
+
+
+def _status_mib(name: str) -> float | None:
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return None
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What a training step costs."""
+"""What training costs: the loop, its memory, and a step as the tables grow."""

@@ -1,7 +1,8 @@
-"""What a training step costs as the tables grow: `python -m scripts.bench train --json FILE`.
+"""What training costs: `python -m scripts.bench train --json FILE`. Generated requests, a process for each training.
 
-Generated requests; the training loop itself with `tables: touched` and, alternating with it, `tables: dense` as the
-control. Each training is a process of its own.
+1. The loop from files, alternating with the control, a plain loop with a padded copy of its history for every example.
+2. Memory by the number of examples, while they are written and while they are trained on.
+3. A step as the tables grow, with `tables: touched` and, alternating with it, `tables: dense` as the control.
 """
 
 from __future__ import annotations
@@ -14,57 +15,92 @@ import numpy as np
 import torch
 import typer
 
-from scripts.bench.markdown import formatted, markdown_table, paragraph, rows_table
-from scripts.bench.report import ReportFile, finish, head, new_facts, note
+from scripts.bench.markdown import formatted
+from scripts.bench.report import ReportFile, finish, new_facts, note, target
 from scripts.bench.timing import Spread, in_child
-from scripts.bench.train.work import BEHAVIORS, CANDIDATES, PRESET, train_tables
+from scripts.bench.train.loop import OWN, PLAIN, hold, train_once
+from scripts.bench.train.report import LOOP_COLUMNS, MEMORY_COLUMNS, TABLES_COLUMNS, sections, tables_cells
+from scripts.bench.train.work import train_tables
 from store.command import JsonOption
 from store.terminal import table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from scripts.bench.report import Target
+    from scripts.bench.train.loop import Looped
     from scripts.bench.train.work import Tables, Trained
 
 _ITEMS = [10_000, 100_000, 1_000_000, 4_000_000]
+_PRESETS = ["tin", "tencent", "popularity"]
 _KINDS: tuple[Tables, ...] = ("dense", "touched")
-_COLUMNS = {
-    "rows of a table": "{row[items]:,}",
-    "tables": "{row[tables]}",
-    "step, ms": "{row[step_ms][median]:.1f}",
-    "least to most": "{row[step_ms][min]:.1f} to {row[step_ms][max]:.1f}",
-    "of each round": "{row[rounds]}",
-    "rows touched": "{row[touched_rows]:,.0f}",
-    "peak, MiB": "{row[peak_rss_mib]:,.0f}",
-    "training alone, MiB": "{row[training_mib]:,.0f}",
-}
+_TIMES = 10
+"""How many times the examples of the small measurement of memory the large one has."""
 
 
 def train(
     json_file: JsonOption = None,
     report: ReportFile = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Presets of the loop; default: several.")] = None,
     items: Annotated[list[int] | None, typer.Option(min=100, help="Items of the tree; default: several.")] = None,
     steps: Annotated[int, typer.Option(min=2, help="Steps counted in each round.")] = 20,
     requests: Annotated[int, typer.Option(min=1, help="Requests of a step.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Trainings of each kind and size.")] = 3,
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those counted.")] = 5,
+    held: Annotated[int, typer.Option(min=1, help="Requests of the small measurement of memory.")] = 640,
 ) -> None:
-    """Times training steps, prints them beside the control, and writes all numbers as JSON."""
-    settings = {"steps": steps, "requests": requests, "rounds": rounds, "warm_up": warm_up}
-    sizes = " ".join(f"--items {num_items}" for num_items in items or _ITEMS)
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    """Times training steps, prints them beside the controls, and writes all numbers as JSON."""
+    settings = {"steps": steps, "requests": requests, "rounds": rounds, "warm_up": warm_up, "held": held}
+    listed = [f"--preset {name}" for name in preset or _PRESETS] + [f"--items {count}" for count in items or _ITEMS]
+    options = " ".join([*listed, *(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())])
     facts = new_facts(
-        f"train --json FILE {sizes} {options}", Path(), data="generated", torch=torch.__version__, settings=settings
+        f"train --json FILE {options}", Path(), data="generated", torch=torch.__version__, settings=settings
     )
+    facts["loop"] = _loop(preset or _PRESETS, steps, requests, rounds, warm_up)
+    note("memory by the number of examples")
+    counts = (held, _TIMES), (_TIMES * held, 1)
+    facts["memory"] = [in_child(hold, count, requests, epochs) for count, epochs in counts]
+    facts |= _tables(items or _ITEMS, steps, requests, rounds, warm_up)
+    facts["targets"] = _targets(facts["memory"])
+    shown = [(LOOP_COLUMNS, facts["loop"]), (MEMORY_COLUMNS, facts["memory"])]
+    printed = [table(*columns, rows=formatted(columns, rows)) for columns, rows in shown]
+    printed.append(table(*TABLES_COLUMNS, rows=tables_cells(facts["rows"])))
+    finish(facts, sections(facts), json_file, report, *printed)
+
+
+def _loop(presets: Sequence[str], steps: int, requests: int, rounds: int, warm_up: int) -> list[dict[str, Any]]:
+    kinds = [PLAIN, *presets]
+    found: dict[str, list[Looped]] = {kind: [] for kind in kinds}
+    for number in range(rounds):
+        for kind in kinds:
+            note(f"loop, round {number + 1}: {kind}")
+            found[kind].append(in_child(train_once, kind, steps, requests, warm_up))
+    rows = [_loop_row(kind, looped) for kind, looped in found.items()]
+    return [{**row, "over_plain": row["examples_per_s"] / rows[0]["examples_per_s"]} for row in rows]
+
+
+def _loop_row(kind: str, looped: Sequence[Looped]) -> dict[str, Any]:
+    step_ms = Spread.of([took for one in looped for took in one["step_ms"]])
+    per_s = 1000 * looped[0]["candidates"] / step_ms.median
+    return {
+        "preset": kind,
+        "step_ms": asdict(step_ms),
+        "examples_per_s": per_s,
+        "pairs_per_s": per_s * OWN,
+        "peak_rss_mib": max(one["peak_rss_mib"] for one in looped),
+    }
+
+
+def _tables(items: Sequence[int], steps: int, requests: int, rounds: int, warm_up: int) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     ratios: list[dict[str, float]] = []
-    for num_items in items or _ITEMS:
+    for num_items in items:
         note(f"tables of {num_items:,} rows")
         found: dict[Tables, list[Trained]] = {kind: [] for kind in _KINDS}
         for _ in range(rounds):
             for kind in _KINDS:
                 found[kind].append(in_child(train_tables, num_items, kind, steps, requests, warm_up))
-        dense, touched = (_row(num_items, kind, found[kind]) for kind in _KINDS)
+        dense, touched = (_tables_row(num_items, kind, found[kind]) for kind in _KINDS)
         rows += [dense, touched]
         ratios.append(
             {
@@ -73,11 +109,10 @@ def train(
                 "memory_over_touched": dense["training_mib"] / touched["training_mib"],
             }
         )
-    facts |= {"rows": rows, "ratios": ratios}
-    finish(facts, _sections(facts), json_file, report, table(*_COLUMNS, rows=_cells(rows)))
+    return {"rows": rows, "ratios": ratios}
 
 
-def _row(num_items: int, kind: Tables, trained: Sequence[Trained]) -> dict[str, Any]:
+def _tables_row(num_items: int, kind: Tables, trained: Sequence[Trained]) -> dict[str, Any]:
     largest = max(trained, key=lambda one: one["peak_rss_mib"])
     return {
         "items": num_items,
@@ -90,32 +125,9 @@ def _row(num_items: int, kind: Tables, trained: Sequence[Trained]) -> dict[str, 
     }
 
 
-def _cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    rounds = [", ".join(f"{median:.1f}" for median in row["median_of_each_round_ms"]) for row in rows]
-    return formatted(_COLUMNS, [{**row, "rounds": each} for row, each in zip(rows, rounds, strict=True)])
-
-
-def _sections(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Gives the sections of a report from what the JSON file holds."""
-    settings = facts["settings"]
-    return (
-        head(
-            "What a training step costs, by size of the tables",
-            facts,
-            f"Generated requests and a network of preset `{PRESET}` with two tree tables of 16 dimensions; a step",
-            f"has {settings['requests']} requests of {CANDIDATES} candidates and {BEHAVIORS} behaviors, all nodes",
-            "as likely as any other. The training loop of `model_stage/training/trainer.py` with `tables: touched`",
-            "and, as the control, `tables: dense`, alternating, each in a process of its own, one thread.",
-            f"{settings['steps']} steps in each of {settings['rounds']} rounds, after {settings['warm_up']} that",
-            "do not count; the median over all, and that of each round.",
-            torch=facts["torch"],
-        ),
-        paragraph(
-            "*Rows touched*: distinct rows of a tree table that a step reads. *Peak*: largest resident memory of",
-            "the process; *training alone*: what training adds to the largest before it, with network and requests",
-            "made: gradients, moments, the running average, and at the end the copy of the best epoch.",
-        ),
-        markdown_table(_COLUMNS, _cells(facts["rows"])),
-        "## Dense over touched",
-        rows_table(facts["ratios"], ("rows of a table", "time of a step", "memory of training alone")),
-    )
+def _targets(memory: Sequence[dict[str, float]]) -> list[Target]:
+    small, large = memory
+    return [
+        target(f"memory of {what}, {_TIMES} times the examples over once", large[key] / small[key], "<=", 1.05)
+        for what, key in (("writing", "writing_mib"), ("training", "training_mib"))
+    ]
