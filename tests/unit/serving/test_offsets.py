@@ -11,6 +11,7 @@ from protos.lookback.search.v1 import search_pb2
 from serving.wire.columns import candidates_from_proto, decode_field, encode_column
 from serving.wire.search import ancestors_from_proto, result_from_proto
 from store.errors import InputError
+from store.lists import check_offsets
 
 IDS = encode_column(np.array([7, 8], np.uint64))
 TWO_EMPTY_LISTS = encode_column(np.zeros(3, np.int64))
@@ -61,3 +62,10 @@ def test_bad_offsets_are_refused_by_name(column, fault):
     with pytest.raises(InputError) as caught:
         READ[column](encode_column(np.array(FAULTS[fault], np.int64)))
     assert str(caught.value).split(":")[0].endswith(column.split(".")[1])
+
+
+@pytest.mark.parametrize("offsets", [[0, 1, 0], [0, -1, 0], [1, 1, 0]])
+def test_offsets_over_nothing_are_checked_too(offsets):
+    check_offsets("lists", np.zeros(3, np.int64), 2, 0)
+    with pytest.raises(InputError, match=r"^lists: must "):
+        check_offsets("lists", np.array(offsets, np.int64), 2, 0)
