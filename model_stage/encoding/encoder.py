@@ -142,18 +142,15 @@ class RequestEncoder:
             columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
         statistics, levels = found.statistics, self._schema.match_levels
         position = {stream: at for at, stream in enumerate(statistics.streams)}
-        at = [position.get(stream, -1) for stream in self._vocabularies.streams]
-        for measure, absent, transform in (
-            (statistics.count, 0, _log_count),
-            (statistics.age_ms, -1, _log_age),
-        ):
-            columns += [transform(_level(measure, stream, level, absent)) for stream in at for level in range(levels)]
-        for totals, absent, transform in (
-            (statistics.total_count, 0, _log_count),
-            (statistics.total_age_ms, -1, _log_age),
-        ):
-            columns += [transform(np.full(count, totals[stream] if stream >= 0 else absent)) for stream in at]
-        return _columns(columns, count, np.float32)
+        at = np.array([position.get(stream, -1) for stream in self._vocabularies.streams], np.int64)
+        parts = (
+            _columns(columns, count, np.float32),
+            _log_count(_by_stream(statistics.count, at, levels, 0)),
+            _log_age(_by_stream(statistics.age_ms, at, levels, -1)),
+            _log_count(_by_stream(statistics.total_count[None, None], at, 1, 0)).repeat(count, axis=0),
+            _log_age(_by_stream(statistics.total_age_ms[None, None], at, 1, -1)).repeat(count, axis=0),
+        )
+        return np.concatenate(parts, axis=1)
 
 
 def _columns_of(
@@ -173,11 +170,23 @@ def _columns(columns: Sequence[AnyArray], length: int, dtype: type) -> AnyArray:
     return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((length, 0), dtype)
 
 
-def _level(values: I32 | I64, stream: int, level: int, absent: int) -> I64:
-    """Gives one level of one stream, (C,) int64; `absent` where the store has no such stream or level."""
-    if stream < 0 or level >= values.shape[1]:
-        return np.full(len(values), absent, dtype=np.int64)
-    return values[:, level, stream].astype(np.int64)
+def _by_stream(values: I32 | I64, streams: I64, levels: int, absent: int) -> I64:
+    """Gives a column for each stream and level of it.
+
+    Args:
+        values: (C, levels of the store, streams of the store)
+        streams: Wanted, by their place in the store; -1 = it has no such stream. (S,)
+        levels: Wanted of each.
+        absent: What stands for a stream or level that the store does not have.
+
+    Returns:
+        int64 (C, S * levels).
+    """
+    out = np.full((len(values), len(streams), levels), absent, np.int64)
+    (known,) = np.nonzero(streams >= 0)
+    deepest = min(levels, values.shape[1])
+    out[:, known, :deepest] = values[:, :deepest, streams[known]].transpose(0, 2, 1)
+    return out.reshape(len(values), -1)
 
 
 def _log_count(count: AnyArray) -> F32:
