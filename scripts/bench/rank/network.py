@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 NUM_CANDIDATES, OWN, UNION = 100, 100, 1_500
 """A candidate has 100 behaviors of its own out of 1,500."""
 _PARTS = ("protos", "store", "serving", "search_stage", "model_stage")
+_ENOUGH_S = 4.0
+"""Slow networks alternate fewer times with their floor, but at least twice."""
 _IN_A_ROW = 4
 """Calls of one kind, the first of which finds the caches as the others left them and is not counted."""
 

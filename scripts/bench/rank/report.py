@@ -100,7 +100,7 @@ def _about_before(before: _Facts) -> str:
 def _network(facts: _Facts) -> str:
     before = facts.get("network_before") or facts.get("before", {}).get("network", ())
     others = {row["preset"]: row for row in before}
-    rows = [_network_row(row, others.get(row["preset"])) for row in facts["network"]]
+    rows = [_network_row(row, others.get(row["preset"], {}) if others else None) for row in facts["network"]]
     note = paragraph(
         "One request of 100 candidates, each with 100 behaviors of its own out of a union of 1,500. *floor*: one",
         "attention of `tin` written plainly (`scripts/bench/rank/floor.py`), forward. *attentions*: softmaxes over a",
@@ -120,20 +120,20 @@ def _network_row(row: _Facts, other: _Facts | None) -> dict[str, Any]:
     sides = [("", row)] if other is None else [("before: ", other), ("", row)]
     for prefix, side in sides:
         cells |= {
-            f"{prefix}forward": side["network_ms"],
-            f"{prefix}over floors": _over_floor(side) if side["attentions"] else None,
-            f"{prefix}step": side["backward_ms"],
-            f"{prefix}step over forward": _over_forward(side),
+            f"{prefix}forward": side.get("network_ms"),
+            f"{prefix}over floors": _over_floor(side) if side.get("attentions") else None,
+            f"{prefix}step": side.get("backward_ms"),
+            f"{prefix}step over forward": _over_forward(side) if side else None,
         }
     if other is not None:
-        cells["forward, before over after"] = other["network_ms"] / row["network_ms"]
-        cells["step, before over after"] = other["backward_ms"] / row["backward_ms"]
+        for name, key in (("forward", "network_ms"), ("step", "backward_ms")):
+            cells[f"{name}, before over after"] = other[key] / row[key] if other else None
     return cells
 
 
 def _rows(facts: _Facts) -> str:
     others = {_key(row): row for row in facts.get("before", {}).get("rows", ())}
-    rows = [_row(row, others.get(_key(row))) for row in facts["rows"]]
+    rows = [_row(row, others.get(_key(row), {}) if others else None) for row in facts["rows"]]
     note = paragraph(
         "One caller, one worker process of search and one of ranking for each preset; k = 50 hard and 50 soft.",
         "*shared*: the same weights as plain padded tensors, from the encoded request on, so without search and",
@@ -148,7 +148,7 @@ def _rows(facts: _Facts) -> str:
 def _row(row: _Facts, other: _Facts | None) -> dict[str, Any]:
     cells: dict[str, Any] = {name: row[name] for name in ("preset", "C", "L")}
     if other is not None:
-        cells |= {"before: p50": other["p50_ms"], "before: p99": other["p99_ms"]}
+        cells |= {"before: p50": other.get("p50_ms"), "before: p99": other.get("p99_ms")}
     return cells | {
         "p50": row["p50_ms"],
         "p99": row["p99_ms"],

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CLIENT_MS, LOCAL_MS = 500.0, 100.0
 """Milliseconds of calls of one kind in a row: over gRPC, and of all else."""
-_FEWEST, _MOST = 3, 40
+_FEWEST, _MOST = 2, 40
 """Calls in a row; the first, which finds the caches as the others left them, is not counted."""
 _DEADLINE_S = 60.0
 _MINUTE_MS = 60_000

@@ -20,7 +20,7 @@ from scripts.bench.rank import rows, throughput
 from scripts.bench.rank.floor import draw_attention
 from scripts.bench.rank.model import DIM, MORE_NETWORKS, PRESETS, THREE, WIDE, num_attentions
 from scripts.bench.rank.naive import NaiveSIM
-from scripts.bench.rank.report import find_targets
+from scripts.bench.rank.report import _network, find_targets
 from scripts.bench.rank.shared import SharedControl
 from scripts.bench.rank.world import build_rank_world
 from scripts.bench.search.real import RealWorld
@@ -133,7 +133,7 @@ def test_every_row_has_its_numbers(small, tmp_path):
     cases = [(name, count, length) for length in (200, 400) for count in (1, 12) for name in ("tin", "popularity")]
     assert [(row["preset"], row["C"], row["L"]) for row in facts["rows"]] == cases
     for row in facts["rows"]:
-        assert row["calls"] == 4
+        assert row["calls"] == 2
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         assert min(row["control_naive_ms"], row["control_shared_ms"], row["search_ms"], row["network_ms"]) > 0
         assert row["retrieved"] > 0
@@ -198,6 +198,15 @@ def test_workers_are_compared(small, tmp_path, monkeypatch):
     (row,) = facts["workers"]["rows"]
     assert min(row["requests_per_s"], row["server_cpu_ms"], row["asked_cpu_ms"], row["client_cpu_ms"]) > 0
     assert "## Ranking workers" in (tmp_path / "out.md").read_text()
+
+
+def test_a_row_that_the_earlier_run_has_not_stays_empty():
+    row = {"network_ms": 2.0, "backward_ms": 6.0, "plain_attention_ms": 0.5, "attentions": 3}
+    facts = {"network": [{"preset": "tin", **row}, {"preset": "pool", **row}]}
+    facts["before"] = {"network": [{"preset": "tin", **row, "network_ms": 8.0}]}
+    lines = _network(facts).splitlines()
+    assert lines[-2].startswith("| tin | 3 | 0.500 | 8.00 | 5.33 | 6.00 | 0.750 | 2.00 | 1.33 |")
+    assert lines[-1].startswith("| pool | 3 | 0.500 | - | - | - | - | 2.00 |")
 
 
 def test_targets_are_ratios_within_the_run():
