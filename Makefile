@@ -11,13 +11,13 @@ demo: .venv/run.stamp $(if $(filter generated,$(DATA)),,.venv/data.stamp) ; $(BI
 test: kernels test-plain-kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
 # Every line of every kernel, in plain Python: of compiled code no coverage can be measured. Hashes overflow by design.
 PLAIN := NUMBA_DISABLE_JIT=1 COVERAGE_RCFILE=/dev/null COVERAGE_FILE=.coverage.kernels $(BIN)/python -m coverage
-KERNEL_FILES = search_stage/kernels/vector_ops.py,$(shell grep -rl --include='*.py' '^@kernel' search_stage | paste -sd,)
-KERNEL_TESTS := $(addprefix tests/unit/search_stage/test_,$(addsuffix .py,vector_ops sorting hard plain_kernels))
+KERNEL_FILES = search_stage/kernels/vector_ops.py,$(shell grep -rl --include='*.py' '^@kernel' search_stage model_stage | paste -sd,)
+KERNEL_TESTS := $(addprefix tests/unit/search_stage/test_,$(addsuffix .py,vector_ops sorting hard plain_kernels)) tests/unit/model_stage/test_pair_attention.py
 test-plain-kernels: .venv/dev.stamp
 	@$(PLAIN) run --include=$(KERNEL_FILES) -m pytest -W 'ignore:overflow encountered:RuntimeWarning' $(KERNEL_TESTS)
 	@$(PLAIN) report --show-missing --skip-covered --fail-under=100
 # Else every test process would compile for itself what all of them need.
-kernels: .venv/dev.stamp ; $(BIN)/lookback-search compile
+kernels: .venv/dev.stamp ; $(BIN)/lookback-search compile && $(BIN)/lookback-model compile
 test-slow: kernels ; $(BIN)/python -m pytest -m slow
 fault: kernels ; LOOKBACK_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=3000
 test-gpu: kernels ; $(BIN)/python -m pytest -m gpu

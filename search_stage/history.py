@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import read_only
+from store.compiled import read_only
 
 if TYPE_CHECKING:
     from store.types import I64, U32, UserColumns

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel
 from search_stage.kernels.distinct import number_distinct
+from store.compiled import kernel
 from store.retrieval import NO_LEVEL, SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import read_only
 from search_stage.resolve_kernels import categories_of, find_ids, list_known, nodes_of
+from store.compiled import read_only
 from store.lists import spans
 from store.types import NO_ID
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, kernel_no_refcount
+from store.compiled import kernel, kernel_no_refcount
 
 if TYPE_CHECKING:
     from store.types import I32, I64, U32, U64, Bool

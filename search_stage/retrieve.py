@@ -10,7 +10,6 @@ import numpy as np
 from search_stage.hard.hard import HardPolicies, hard_search
 from search_stage.hard.levels import match_levels
 from search_stage.history import History
-from search_stage.kernels.compiled import read_only
 from search_stage.kernels.distinct import number_distinct
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver, rows_of
@@ -20,6 +19,7 @@ from search_stage.soft.score_kernels import score_listed
 from search_stage.soft.time_term import bands_of, search_bands
 from search_stage.statistics import match_statistics
 from search_stage.validate import check_answer_size, lower
+from store.compiled import read_only
 from store.fields import ID, ValueColumn, value_type_of
 from store.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
 from store.types import Section, UserColumns

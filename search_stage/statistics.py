@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel
+from store.compiled import kernel
 from store.retrieval import MatchStatistics
 
 if TYPE_CHECKING:

@@ -7,22 +7,20 @@ user's fields.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
-
-import torch
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from model_stage.blocks.lists import Lists, newest_lists, retrieved_lists
+from model_stage.blocks.pairs import AttentionInput
 from model_stage.blocks.position import position_buckets
-from model_stage.blocks.ragged import lengths_to_offsets
 from model_stage.blocks.sequence import ListInput
 from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
-    from model_stage.blocks.pairs import AttentionInput
     from model_stage.config.targets import Position
     from model_stage.encoding.batch import Batch
 
@@ -46,42 +44,84 @@ class Shape:
     """Positional encodings of each table set: a target's own, or those its group shares."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedder(Protocol):
+    """Gives the parts of behaviors' embeddings, and candidates', in one table set."""
+
+    def parts(self, rows: Tensor, side_UF: Tensor) -> dict[str, Tensor]:
+        """Gives the embedding of each part of behaviors, by name: `NODE`, then every behavior field. (U, D) each."""
+        ...
+
+    def nodes(self, rows: Tensor) -> Tensor:
+        """Gives the embedding of tree rows. (N, D)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockInput:
-    """Embedded behaviors and candidates, and the pairs a selection left."""
+    """The behaviors and candidates of a batch, and the pairs a selection left; embedded when a block asks for it."""
 
     batch: Batch
-    pairs: AttentionInput
-    """Without buckets."""
-    attention_parts: Mapping[str, Tensor]
-    """Parts whose sum is `pairs.attention_UA`, by name: `NODE`, then every behavior field. (U, A) each."""
-    rank_M: Tensor
-    interval_ms_U: Tensor
-    match_level_M: Tensor
+    attention: Embedder
+    representation: Embedder
+    representation_BR: Tensor
     user_BX: Tensor
     """Embeddings of the user's fields, side by side."""
+    encodings: tuple[Position, ...]
+    """Of all table sets."""
+    kept: Tensor | None
+    """Rows of the selected pairs, ascending, int64; None = all pairs."""
     known_buckets: dict[Position, Tensor] = field(default_factory=dict)
     """Buckets already computed; `buckets_of` fills it."""
 
+    @cached_property
+    def attention_parts(self) -> dict[str, Tensor]:
+        """Parts whose sum is the attention embedding of behaviors, by name. (U, A) each."""
+        return self.attention.parts(self.batch.behavior_node_U, self.batch.behavior_side_UF)
+
+    @cached_property
+    def pairs(self) -> AttentionInput:
+        """The input of a block over pairs that reads both table sets."""
+        return replace(
+            self.representations,
+            attention_UA=fuse(list(self.attention_parts.values())),
+            attention_BA=self.attention.nodes(self.batch.candidate_node_B),
+        )
+
+    @cached_property
+    def representations(self) -> AttentionInput:
+        """The input of a block over pairs that reads the representations only."""
+        batch, representation_BR = self.batch, self.representation_BR
+        parts = self.representation.parts(batch.behavior_node_U, batch.behavior_side_UF)
+        nothing = representation_BR[:0, :0]
+        pairs = AttentionInput(
+            attention_UA=nothing,
+            attention_BA=nothing,
+            representation_UR=fuse(list(parts.values())),
+            representation_BR=representation_BR,
+            behavior_M=batch.behavior_M,
+            pair_offsets=batch.pair_offsets,
+            buckets={},
+        )
+        if self.kept is not None:
+            pairs = pairs.take(self.kept)
+        return replace(pairs, buckets=dict(zip(self.encodings, self.buckets_of(self.encodings), strict=True)))
+
     def buckets_of(self, positions: Positions) -> list[Tensor]:
-        """Gives the bucket of each pair under each encoding, int64 (M,) each; an encoding is computed once."""
+        """Gives the bucket of each selected pair under each encoding, int64 each; an encoding is computed once."""
         for position in positions:
             if position not in self.known_buckets:
-                self.known_buckets[position] = self._bucket(position)
+                bucket_M = self._bucket(position)
+                self.known_buckets[position] = bucket_M if self.kept is None else bucket_M.index_select(0, self.kept)
         return [self.known_buckets[position] for position in positions]
 
     def _bucket(self, position: Position) -> Tensor:
         match position:
             case RankPosition():
-                return position_buckets(position, self.rank_M)
+                return position_buckets(position, self.batch.rank_M)
             case MatchLevelPosition():
-                return position_buckets(position, self.match_level_M)
+                return position_buckets(position, self.batch.match_level_M)
             case IntervalPosition() | CalendarPosition():
-                return position_buckets(position, self.interval_ms_U).index_select(0, self.pairs.behavior_M)
-
-    def pairs_with(self, positions: Positions) -> AttentionInput:
-        """Gives the input of a block over pairs."""
-        return replace(self.pairs, buckets=self.buckets_of(positions))
+                return position_buckets(position, self.batch.interval_ms_U).index_select(0, self.batch.behavior_M)
 
     def lists_with(self, positions: Positions, newest: int) -> tuple[ListInput, Lists]:
         """Gives the input of a block over lists, made of the representations, and where the pairs stand in it.
@@ -90,9 +130,8 @@ class BlockInput:
             positions: The block's positional encodings.
             newest: The lists are the newest so many behaviors of each user; 0 = what the candidates retrieved.
         """
-        pairs = self.pairs
-        lists = self._lists(newest)
-        interval_ms_N = self.interval_ms_U.index_select(0, lists.behavior_N)
+        pairs, lists = self.representations, self._lists(newest)
+        interval_ms_N = self.batch.interval_ms_U.index_select(0, lists.behavior_N)
         if lists.pair_N is None:
             values = {"rank": lists.rank_N, "interval": interval_ms_N, "calendar": interval_ms_N}
             known = {position: position_buckets(position, values[position.kind]) for position in {*positions}}
@@ -110,12 +149,11 @@ class BlockInput:
         return x, lists
 
     def _lists(self, newest: int) -> Lists:
-        batch, pairs = self.batch, self.pairs
-        pair_offsets = lengths_to_offsets(torch.bincount(pairs.candidate_M, minlength=pairs.num_candidates))
+        batch, pairs = self.batch, self.representations
         if not newest:
-            return retrieved_lists(batch.same_as_B, pairs.behavior_M, pair_offsets)
+            return retrieved_lists(batch.same_as_B, pairs.behavior_M, pairs.pair_offsets)
         end_L, request_B = batch.behavior_offsets[1:], batch.request_B
-        return newest_lists(end_L, batch.num_newest, newest, request_B, pairs.behavior_M, pair_offsets)
+        return newest_lists(end_L, batch.num_newest, newest, request_B, pairs.behavior_M, pairs.pair_offsets)
 
 
 def fuse(parts: Sequence[Tensor]) -> Tensor:

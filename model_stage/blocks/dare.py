@@ -30,8 +30,6 @@ from model_stage.blocks.pairs import (
     AttentionInput,
     full_precision,
     pair_scores,
-    pair_softmax,
-    pooled_rows,
     top_k_pairs,
 )
 from model_stage.blocks.position import PositionTables
@@ -78,14 +76,20 @@ class DARE(nn.Module):
         """Gives s_i of each pair, which needs the attention tables alone. (M,), float32 or better."""
         key_M1A = x.attention_UA.index_select(0, x.behavior_M)[:, None]
         score_M = pair_scores(x.attention_BA[:, None], key_M1A, x.candidate_M).squeeze(1) / math.sqrt(key_M1A.shape[-1])
-        return self._plus_time(score_M, x.buckets)
+        return self._plus_time(score_M, x.buckets_of(self.attention_positions.positions))
 
     def _plus_time(self, score_M: Tensor, buckets: Sequence[Tensor]) -> Tensor:
-        query_P = full_precision(self.attention_positions.candidate_row)
-        for table_NP, bucket_M in zip(self.attention_positions.rows, buckets, strict=True):
-            score_N = (full_precision(table_NP) * query_P).sum(-1) / math.sqrt(len(query_P))
+        for score_N, bucket_M in zip(self._time_scores(), buckets, strict=True):
             score_M = score_M + score_N.index_select(0, bucket_M)
         return score_M
+
+    def _time_scores(self) -> list[Tensor]:
+        """Gives what each bucket adds to a score, for each encoding, (N,) each."""
+        query_P = full_precision(self.attention_positions.candidate_row)
+        return [
+            (full_precision(table_NP) * query_P).sum(-1) / math.sqrt(len(query_P))
+            for table_NP in self.attention_positions.rows
+        ]
 
     @torch.no_grad()
     def search(self, x: AttentionInput, top_k: int) -> Tensor:
@@ -94,15 +98,18 @@ class DARE(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Attends over all pairs given; see the module docstring."""
-        tables = self.representation_positions
-        weight_M1, mass_B1 = pair_softmax(self.scores(x)[:, None], x.candidate_M, x.num_candidates)
-        item_M1R = x.representation_UR.index_select(0, x.behavior_M)[:, None]
-        items_B1R = pooled_rows(weight_M1, item_M1R, x.candidate_M, x.num_candidates)
-        nothing_B1P = items_B1R.new_zeros((x.num_candidates, 1, len(tables.candidate_row)))
-        times_B1P = x.add_pooled_buckets(nothing_B1P, weight_M1, [table_NP[:, None] for table_NP in tables.rows])
-        pooled_BR = torch.cat([items_B1R, times_B1P], dim=2).squeeze(1)
-        representation_BR = self._crossed(pooled_BR, x.representation_BR)
-        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+        tables, positions = self.representation_positions, self.attention_positions.positions
+        query_WBA = full_precision(x.attention_BA)[None] / math.sqrt(x.attention_BA.shape[1])
+        bias_WN = x.rows_of(positions, [score_N[:, None] for score_N in self._time_scores()], 1).T
+        bias_WBN = bias_WN[:, None].expand(1, x.num_candidates, -1)
+        items_WBR, share_WBN, mass_WB, weight_WM = x.attend(
+            query_WBA, x.attention_UA[:, None], bias_WBN, x.representation_UR[:, None]
+        )
+        time_NP = x.rows_of(positions, [*tables.rows], len(tables.candidate_row))
+        with torch.autocast(share_WBN.device.type, enabled=False):
+            times_BP = share_WBN.squeeze(0) @ time_NP
+        representation_BR = self._crossed(torch.cat([items_WBR.squeeze(0), times_BP], dim=1), x.representation_BR)
+        return Attended(representation_BR=representation_BR, mass_BW=mass_WB.T, weight_WM=weight_WM)
 
     def attend_whole(self, x: WholeHistories) -> Tensor:
         """Gives u of the module docstring over all behaviors of whole histories. (B, out_dim).
@@ -136,8 +143,12 @@ class DARE(nn.Module):
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         query_P = self.attention_positions.candidate_row
-        time_MP = self.attention_positions.encode(x.buckets).expand(len(x.behavior_M), len(query_P))
-        seen_MP = self.representation_positions.encode(x.buckets).expand(len(x.behavior_M), len(query_P))
+        time_MP = self.attention_positions.encode(x.buckets_of(self.attention_positions.positions)).expand(
+            len(x.behavior_M), len(query_P)
+        )
+        seen_MP = self.representation_positions.encode(x.buckets_of(self.attention_positions.positions)).expand(
+            len(x.behavior_M), len(query_P)
+        )
         item_MR = torch.cat([x.representation_UR[x.behavior_M], seen_MP], dim=1)
 
         def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,4 +174,6 @@ class DAREConfig(BlockConfig):
     def build(self, shape: Shape) -> PairBlock:
         """See `BlockConfig`."""
         dims = shape.representation_dim, self.time_dim
-        return PairBlock(shape, lambda positions: DARE(positions, *dims), positional=True, num_masses=1)
+        return PairBlock(
+            shape, lambda positions: DARE(positions, *dims), positional=True, num_masses=1, reads_attention=True
+        )

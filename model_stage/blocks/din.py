@@ -60,7 +60,7 @@ class DIN(nn.Module):
         weight_M1, mass_B1 = pair_softmax(score_M1, x.candidate_M, x.num_candidates)
         pooled_B1R = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates)
         representation_BR = pooled_B1R.squeeze(1).to(x.representation_BR.dtype)
-        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_WM=weight_M1.T)
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""

@@ -11,7 +11,7 @@ Legend: M pairs, B candidates, W attentions, R representation width, D width of 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -38,8 +38,8 @@ class Interest:
     representation_BR: Tensor
     mass_BW: Tensor
     """Numbers that enter the towers as they are, beside the dense inputs; W may be 0. Full precision."""
-    weight_M: Tensor
-    """Weight of each pair, the mean over the block's attentions. Full precision."""
+    weight_WM: Tensor
+    """Weight of each pair in each of the block's attentions, or their mean as one row. Full precision."""
     rest_B: Tensor
     """Attention on what is no behavior; of a softmax, one less the sum of the candidate's weights, so 1 where there was
     nothing to attend to."""
@@ -93,22 +93,54 @@ class PerTable(InterestBlock):
 
 
 class PairBlock(PerTable):
-    """A block that reads `AttentionInput` and gives `Attended`."""
+    """A block that reads `AttentionInput` and gives `Attended`.
 
-    def read(self, block: nn.Module, x: BlockInput, positions: Positions) -> Interest:
-        """Gives the interest that one instance finds."""
-        pairs = x.pairs_with(positions)
-        found = self.attend(block, pairs, x)
-        return Interest(
-            representation_BR=found.representation_BR,
-            mass_BW=full_precision(found.mass_BW),
-            weight_M=full_precision(found.weight_MW).mean(1),
-            rest_B=nothing_seen(pairs.candidate_M, pairs.num_candidates),
-        )
+    Args:
+        shape: See `PerTable`.
+        make: See `PerTable`.
+        positional: See `PerTable`.
+        num_masses: See `InterestBlock`.
+        reads_attention: Whether it reads the attention embeddings.
+    """
 
-    def attend(self, block: nn.Module, pairs: AttentionInput, x: BlockInput) -> Attended:
-        """Runs an instance over the pairs."""
-        return cast("Attended", block(pairs))
+    def __init__(
+        self,
+        shape: Shape,
+        make: Callable[[Positions], nn.Module],
+        *,
+        positional: bool,
+        num_masses: int,
+        reads_attention: bool = False,
+    ) -> None:
+        super().__init__(shape, make, positional=positional, num_masses=num_masses)
+        self._reads_attention = reads_attention
+
+    def forward(self, x: BlockInput) -> list[Interest]:
+        """Runs every instance once."""
+        pairs = x.pairs if self._reads_attention else x.representations
+        rest_B = (pairs.pair_offsets.diff() == 0).to(torch.float32)
+        found = [
+            Interest(
+                representation_BR=one.representation_BR,
+                mass_BW=full_precision(one.mass_BW),
+                weight_WM=full_precision(one.weight_WM),
+                rest_B=rest_B,
+            )
+            for one in self.attend(pairs, x)
+        ]
+        return found * self._repeat
+
+    def attend(self, pairs: AttentionInput, x: BlockInput) -> list[Attended]:
+        """Gives what each instance finds in the pairs."""
+        return [block(pairs) for block in self.tables]
+
+
+class JointPairBlock(PairBlock):
+    """A `PairBlock` whose instances have a static method `together`, which runs all of them in one pass."""
+
+    def attend(self, pairs: AttentionInput, x: BlockInput) -> list[Attended]:
+        """Gives what each instance finds in the pairs."""
+        return cast("list[Attended]", cast("Any", self.tables[0]).together([*self.tables], pairs))
 
 
 class ListConfig(BlockConfig):
@@ -158,7 +190,7 @@ class ListBlock(PerTable):
         return Interest(
             representation_BR=found.representation_BD,
             mass_BW=full_precision(found.representation_BD[:, :0]),
-            weight_M=weight_M,
+            weight_WM=weight_M[None],
             rest_B=rest_B,
         )
 

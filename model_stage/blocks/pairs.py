@@ -2,33 +2,37 @@
 
 A union of behaviors and the pairs that join it to the candidates, by candidate and oldest first within one:
 
-    behavior_M   3  5 | 0  3  4  5 |    | 5        rows of the union (U)
-    candidate_M  0  0 | 1  1  1  1 |    | 3        rows of the candidates (B); candidate 2 has none
+    behavior_M    3  5 | 0  3  4  5 |    | 5        rows of the union (U)
+    pair_offsets  0      2            6    6   7    pairs of the candidates (B); candidate 2 has none
 
-What depends on a behavior alone is computed once per row of the union, what depends on a bucket alone once per bucket;
-only products are formed per pair. Scores, softmax and sums over pairs are float32 or better, whatever the tables are.
+What depends on a behavior alone is computed once per row of the union, what depends on a bucket alone once per bucket
+(`pair_attention.py`). Scores, softmax and sums over pairs are float32 or better, whatever the tables are.
 
-Legend: M pairs, U behaviors of the union, B candidates, W attentions side by side (heads, subsets, layers), D a width,
-A attention width, R representation width, N buckets.
+Legend: M pairs, U behaviors of the union, B candidates, W attentions side by side (table sets, heads, subsets), D a
+width, A attention width, R representation width, N buckets of all encodings, E encodings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from model_stage.blocks.ragged import segment_softmax, segment_sum
+from model_stage.blocks.pair_attention import attend
+from model_stage.blocks.ragged import offsets_to_segments, segment_softmax, segment_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from model_stage.config.targets import Position
 
 K = TypeVar("K", bound=nn.Module)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AttentionInput:
     """What a block attends over: fused embeddings of both table sets, and the pairs that join them.
 
@@ -40,61 +44,74 @@ class AttentionInput:
     representation_UR: Tensor
     representation_BR: Tensor
     behavior_M: Tensor
-    """Row in U of each pair. int64."""
-    candidate_M: Tensor
-    """Row in B of each pair, ascending. int64."""
-    buckets: Sequence[Tensor]
-    """Bucket of each pair under each encoding, int64 (M,) each."""
+    """Row in U of each pair. int32."""
+    pair_offsets: Tensor
+    """Pairs of each candidate. int64 (B + 1,)."""
+    buckets: Mapping[Position, Tensor]
+    """Bucket of each pair under each encoding that a block may read, int64 (M,) each."""
 
     @property
     def num_candidates(self) -> int:
         """B."""
         return len(self.representation_BR)
 
+    @cached_property
+    def candidate_M(self) -> Tensor:
+        """Row in B of each pair, ascending. int64."""
+        return offsets_to_segments(self.pair_offsets)
+
+    @cached_property
+    def bucket_EM(self) -> Tensor:
+        """Bucket of each pair among those of all encodings, one encoding after another. int32."""
+        first, columns = 0, []
+        for position, bucket_M in self.buckets.items():
+            columns.append((bucket_M + first).to(torch.int32))
+            first += position.buckets
+        return torch.stack(columns) if columns else self.behavior_M.new_zeros((0, len(self.behavior_M)))
+
     def take(self, kept: Tensor) -> AttentionInput:
         """Gives the input with some of its pairs only: ascending rows of M, int64. Positions stay as they were."""
         return replace(
             self,
             behavior_M=self.behavior_M[kept],
-            candidate_M=self.candidate_M[kept],
-            buckets=[bucket_M[kept] for bucket_M in self.buckets],
+            pair_offsets=torch.searchsorted(kept, self.pair_offsets),
+            buckets={position: bucket_M[kept] for position, bucket_M in self.buckets.items()},
         )
 
-    def add_bucket_scores(self, score_MW: Tensor, query_BWD: Tensor, tables: Iterable[Tensor]) -> Tensor:
-        """Adds the inner product of each pair's bucket rows with its candidate's query, unscaled. (M, W).
+    def buckets_of(self, positions: Sequence[Position]) -> list[Tensor]:
+        """Gives the bucket of each pair under some of the encodings, int64 (M,) each."""
+        return [self.buckets[position] for position in positions]
 
-        The product is formed per (candidate, bucket).
+    def rows_of(self, positions: Sequence[Position], tables: Sequence[Tensor], width: int) -> Tensor:
+        """Gives the rows of some encodings' tables among those of all encodings; of the others rows of zeros. (N, D).
 
         Args:
-            score_MW: What it is added to.
-            query_BWD: One query per attention.
-            tables: Of each encoding, (N, W, D); a middle dimension of 1 = all attentions share the rows.
+            positions: Encodings, each one of `buckets`.
+            tables: The table of each, (buckets, D).
+            width: D.
         """
-        num_candidates, num_attentions, _ = query_BWD.shape
-        query_WBD = full_precision(query_BWD).transpose(0, 1)
-        for table_NWD, bucket_M in zip(tables, self.buckets, strict=True):
-            table_WDN = full_precision(table_NWD).expand(-1, num_attentions, -1).permute(1, 2, 0)
-            with torch.autocast(query_BWD.device.type, enabled=False):
-                score_WBN = torch.bmm(query_WBD, table_WDN)
-            cell_MW = _cells(self.candidate_M, num_attentions, num_candidates) * len(table_NWD) + bucket_M[:, None]
-            score_MW = score_MW + score_WBN.flatten().index_select(0, cell_MW.flatten()).view_as(cell_MW)
-        return score_MW
+        known = dict(zip(positions, tables, strict=True))
+        nothing = self.representation_BR
+        rows = [known[p] if p in known else nothing.new_zeros((p.buckets, width)) for p in self.buckets]
+        return full_precision(torch.cat(rows) if rows else nothing.new_zeros((0, width)))
 
-    def add_pooled_buckets(self, pooled_BWD: Tensor, weight_MW: Tensor, tables: Iterable[Tensor]) -> Tensor:
-        """Adds the weighted sum of each candidate's bucket rows, without a row per pair. (B, W, D).
+    def attend(
+        self, query_WBA: Tensor, key_UGA: Tensor, bias_WBN: Tensor, value_UHR: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Attends over the pairs: pooled (W, B, R), share (W, B, N), mass (W, B), weights (W, M).
 
-        Arguments: as `add_bucket_scores`.
+        Args:
+            query_WBA: As `pair_attention.attend`.
+            key_UGA: As there.
+            bias_WBN: As there, of all encodings.
+            value_UHR: As there.
+
+        Raises:
+            ValueError: `bias_WBN` is not as wide as all encodings together: a compiled kernel checks no bounds.
         """
-        num_candidates, num_attentions = self.num_candidates, weight_MW.shape[1]
-        for table_NWD, bucket_M in zip(tables, self.buckets, strict=True):
-            num_buckets = len(table_NWD)
-            cell_MW = _cells(self.candidate_M, num_attentions, num_candidates) * num_buckets + bucket_M[:, None]
-            share = segment_sum(weight_MW.flatten(), cell_MW.flatten(), num_attentions * num_candidates * num_buckets)
-            share_WBN = share.view(num_attentions, num_candidates, num_buckets)
-            table_WND = full_precision(table_NWD).expand(-1, num_attentions, -1).transpose(0, 1)
-            with torch.autocast(share.device.type, enabled=False):
-                pooled_BWD = pooled_BWD + torch.bmm(share_WBN, table_WND).transpose(0, 1)
-        return pooled_BWD
+        if bias_WBN.shape[2] != sum(position.buckets for position in self.buckets):
+            raise ValueError(f"bias_WBN: {bias_WBN.shape[2]} columns for encodings {list(self.buckets)}")
+        return attend(query_WBA, key_UGA, bias_WBN, value_UHR, self.behavior_M, self.pair_offsets, self.bucket_EM)
 
     def by_candidate(self, attend: Callable[[int, Tensor], Sequence[Tensor]]) -> Attended:
         """Puts together what a reference twin finds candidate by candidate, and writes the mass out.
@@ -108,7 +125,7 @@ class AttentionInput:
         return Attended(
             representation_BR=torch.stack(outputs),
             mass_BW=torch.stack([torch.log(1 + torch.exp(score_KW).sum(0)) for score_KW in scores]),
-            weight_MW=torch.cat(weights),
+            weight_WM=torch.cat(weights).T,
         )
 
 
@@ -120,8 +137,8 @@ class Attended:
     """Zeros where nothing was attended to; as wide as the block's `out_dim`, in the dtype of the input."""
     mass_BW: Tensor
     """log(1 + sum exp(score)) of each attention: how much there was to attend to; 0 where there was nothing."""
-    weight_MW: Tensor
-    """Weights; over the pairs of a candidate that has any, each column sums to 1."""
+    weight_WM: Tensor
+    """Weights; over the pairs of a candidate that has any, each row sums to 1."""
 
 
 def typed(modules: nn.ModuleList, kind: type[K]) -> list[K]:
@@ -161,7 +178,7 @@ def pair_scores(query_BWD: Tensor, key_MWD: Tensor, candidate_M: Tensor) -> Tens
 def pair_softmax(score_MW: Tensor, candidate_M: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
     """Softmax over the pairs of each candidate, in each attention: weights (M, W) and mass (B, W); see `Attended`."""
     num_attentions = score_MW.shape[1]
-    cell_MW = _cells(candidate_M, num_attentions, num_candidates)
+    cell_MW = candidate_M[:, None] + num_candidates * torch.arange(num_attentions, device=candidate_M.device)
     scores, num_cells = full_precision(score_MW).flatten(), num_candidates * num_attentions
     weight, mass = segment_softmax(scores, cell_MW.flatten(), num_cells)
     return weight.view_as(score_MW), mass.view(num_attentions, num_candidates).T
@@ -170,15 +187,6 @@ def pair_softmax(score_MW: Tensor, candidate_M: Tensor, num_candidates: int) -> 
 def pooled_rows(weight_MW: Tensor, value_MWD: Tensor, candidate_M: Tensor, num_candidates: int) -> Tensor:
     """Gives the weighted sum of each candidate's gathered values; a middle dimension of 1 = shared. (B, W, D)."""
     return segment_sum(weight_MW[:, :, None] * full_precision(value_MWD), candidate_M, num_candidates)
-
-
-def side_by_side(found: Sequence[Attended], dtype: torch.dtype) -> Attended:
-    """Gives several attentions over the same pairs as one block of all of them, the representation in `dtype`."""
-    return Attended(
-        representation_BR=torch.cat([each.representation_BR for each in found], dim=1).to(dtype),
-        mass_BW=torch.cat([each.mass_BW for each in found], dim=1),
-        weight_MW=torch.cat([each.weight_MW for each in found], dim=1),
-    )
 
 
 def top_k_pairs(score_M: Tensor, candidate_M: Tensor, top_k: int) -> Tensor:
@@ -203,12 +211,12 @@ def top_k_reference(score_M: Tensor, candidate_M: Tensor, top_k: int) -> Tensor:
 
 def spread(found: Attended, kept: Tensor, num_pairs: int) -> Attended:
     """Gives what a block found in the kept pairs as an answer over all pairs; the others have weight 0."""
-    return replace(found, weight_MW=spread_weights(found.weight_MW, kept, num_pairs))
+    return replace(found, weight_WM=spread_weights(found.weight_WM, kept, num_pairs))
 
 
-def spread_weights(weight_KW: Tensor, kept: Tensor, num_pairs: int) -> Tensor:
-    """Gives the weights of the kept pairs over all pairs, zero elsewhere. (M, W)."""
-    return weight_KW.new_zeros((num_pairs, weight_KW.shape[1])).index_copy(0, kept, weight_KW)
+def spread_weights(weight_WK: Tensor, kept: Tensor, num_pairs: int) -> Tensor:
+    """Gives the weights of the kept pairs over all pairs, zero elsewhere. (W, M)."""
+    return weight_WK.new_zeros((len(weight_WK), num_pairs)).index_copy(1, kept, weight_WK)
 
 
 def list_pairs(offsets: Tensor, list_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,10 +228,3 @@ def list_pairs(offsets: Tensor, list_B: Tensor) -> tuple[Tensor, Tensor]:
     candidate_M = torch.repeat_interleave(torch.arange(len(list_B), device=list_B.device), length_B)
     first_B = offsets.index_select(0, list_B) - (length_B.cumsum(0) - length_B)
     return first_B[candidate_M] + torch.arange(len(candidate_M), device=list_B.device), candidate_M
-
-
-def _cells(candidate_M: Tensor, num_attentions: int, num_candidates: int) -> Tensor:
-    """Gives the row of each pair's attentions in (W, B) flattened. int64 (M, W)."""
-    if num_attentions == 1:
-        return candidate_M[:, None]
-    return candidate_M[:, None] + num_candidates * torch.arange(num_attentions, device=candidate_M.device)

@@ -7,13 +7,14 @@ Legend: M pairs, B candidates, R representation width, K pairs of one candidate.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, pair_softmax, pooled_rows
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision
 from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ class MeanPool(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Pools; see the module docstring."""
-        item_MR = x.representation_UR.index_select(0, x.behavior_M)
-        zero_M1 = full_precision(item_MR).new_zeros((len(item_MR), 1))
-        weight_M1, mass_B1 = pair_softmax(zero_M1, x.candidate_M, x.num_candidates)
-        pooled_B1R = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates)
-        representation_BR = pooled_B1R.squeeze(1).to(x.representation_BR.dtype)
-        return Attended(representation_BR=representation_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+        item_UR = full_precision(x.representation_UR)
+        nothing_WBA, nothing_UGA = item_UR.new_zeros((1, x.num_candidates, 0)), item_UR.new_zeros((len(item_UR), 1, 0))
+        pooled_WBR, _, mass_WB, weight_WM = replace(x, buckets={}).attend(
+            nothing_WBA, nothing_UGA, nothing_WBA, item_UR[:, None]
+        )
+        representation_BR = pooled_WBR.squeeze(0).to(x.representation_BR.dtype)
+        return Attended(representation_BR=representation_BR, mass_BW=mass_WB.T, weight_WM=weight_WM)
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas, candidate by candidate; same answer as `forward`."""

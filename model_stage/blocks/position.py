@@ -65,6 +65,7 @@ class PositionTables(nn.Module):
 
     def __init__(self, positions: Sequence[Position], dim: int) -> None:
         super().__init__()
+        self.positions = tuple(positions)
         self.rows = nn.ParameterList(nn.Parameter(torch.randn(p.buckets, dim) * 0.02) for p in positions)
         self.candidate_row = nn.Parameter(torch.randn(dim) * 0.02)
 

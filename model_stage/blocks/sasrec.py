@@ -238,7 +238,7 @@ class SASRecBlock(InterestBlock):
             Interest(
                 representation_BR=found.representation_BJD[:, table],
                 mass_BW=full_precision(found.score_BJ[:, table : table + 1]),
-                weight_M=weight_MJ[:, table],
+                weight_WM=weight_MJ[None, :, table],
                 rest_B=rest_BJ[:, table],
             )
             for table in range(len(self._tables))

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, pair_scores, pair_softmax, pooled_rows
+from model_stage.blocks.pairs import Attended, AttentionInput, full_linear, full_precision
 from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class SIMAttention(nn.Module):
         self, positions: Positions, representation_dim: int, time_dim: int, num_heads: int, head_dim: int
     ) -> None:
         super().__init__()
+        self._positions = tuple(positions)
         self.times = nn.ParameterList(nn.Parameter(torch.randn(p.buckets, time_dim) * 0.02) for p in positions)
         self.query = nn.Linear(representation_dim, num_heads * head_dim, bias=False)
         self.key = nn.Linear(representation_dim + time_dim, num_heads * head_dim, bias=False)
@@ -47,26 +48,25 @@ class SIMAttention(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Attends; see the module docstring."""
-        heads = (self._heads, self._head_dim)
+        heads, scale = (self._heads, self._head_dim), math.sqrt(self._head_dim)
         of_item, of_time = self.key.weight.tensor_split([x.representation_UR.shape[1]], dim=1)
-        query_BWH = self.query(x.representation_BR).view(-1, *heads)
+        query_WBH = full_precision(self.query(x.representation_BR)).view(-1, *heads).transpose(0, 1) / scale
         key_UWH = nn.functional.linear(x.representation_UR, of_item).view(-1, *heads)
-        score_MW = pair_scores(query_BWH, key_UWH.index_select(0, x.behavior_M), x.candidate_M)
-        times = [nn.functional.linear(table_NP, of_time).view(-1, *heads) for table_NP in self.times]
-        score_MW = x.add_bucket_scores(score_MW, query_BWH, times)
-        weight_MW, mass_BW = pair_softmax(score_MW / math.sqrt(self._head_dim), x.candidate_M, x.num_candidates)
-        item_M1R = x.representation_UR.index_select(0, x.behavior_M)[:, None]
-        items_BWR = pooled_rows(weight_MW, item_M1R, x.candidate_M, x.num_candidates)
-        nothing_BWP = items_BWR.new_zeros((x.num_candidates, self._heads, self._time_dim))
-        times_BWP = x.add_pooled_buckets(nothing_BWP, weight_MW, [table_NP[:, None] for table_NP in self.times])
-        pooled_BWZ = torch.cat([items_BWR, times_BWP], dim=2)
-        representation_BR = pooled_BWZ.flatten(1).to(x.representation_BR.dtype)
-        return Attended(representation_BR=representation_BR, mass_BW=mass_BW, weight_MW=weight_MW)
+        time_NP = x.rows_of(self._positions, [*self.times], self._time_dim)
+        key_WHN = full_linear(time_NP, of_time).view(-1, *heads).permute(1, 2, 0)
+        with torch.autocast(query_WBH.device.type, enabled=False):
+            item_U1R = x.representation_UR[:, None]
+            items_WBR, share_WBN, mass_WB, weight_WM = x.attend(query_WBH, key_UWH, query_WBH @ key_WHN, item_U1R)
+            times_WBP = share_WBN @ time_NP
+        representation_BR = torch.cat([items_WBR, times_WBP], dim=2).transpose(0, 1).flatten(1)
+        return Attended(
+            representation_BR=representation_BR.to(x.representation_BR.dtype), mass_BW=mass_WB.T, weight_WM=weight_WM
+        )
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         time_MP = x.representation_UR.new_zeros((len(x.behavior_M), self._time_dim))
-        for table_NP, bucket_M in zip(self.times, x.buckets, strict=True):
+        for table_NP, bucket_M in zip(self.times, x.buckets_of(self._positions), strict=True):
             time_MP = time_MP + table_NP[bucket_M]
         z_MZ = torch.cat([x.representation_UR[x.behavior_M], time_MP], dim=1)
 

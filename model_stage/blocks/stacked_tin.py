@@ -10,7 +10,8 @@ the formulas, L = 3 and the two table sets are our choice. u^1 is exactly `tin.T
 attention question holds what was seen, so gradient reaches the representation tables through later attentions also:
 DARE's separation holds in the first layer. Cost O(L M d).
 
-Legend: M pairs, B candidates, W = L attentions (layers), A attention width, R representation width, N buckets.
+Legend: M pairs, B candidates, W attentions of a layer (table sets), A attention width, R representation width, D a
+width, N buckets.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, layer_norm, side_by_side
+from model_stage.blocks.interest import JointPairBlock
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
-from model_stage.blocks.tin import temporal_interest, temporal_reference
+from model_stage.blocks.tin import Layer, Question, StackedTables, attended, temporal_interest, temporal_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from model_stage.blocks.block_input import Positions, Shape
 
 
@@ -39,10 +42,18 @@ class NextQuestion(nn.Module):
         self.project = nn.Linear(found_dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, question_BD: Tensor, found_BR: Tensor) -> Tensor:
-        """Gives LN(q + W u), (B, D), in the dtype of the weights."""
-        projected_BD = self.project(found_BR.to(self.project.weight.dtype))
-        return layer_norm(full_precision(question_BD) + projected_BD, self.norm).to(question_BD.dtype)
+    @staticmethod
+    def together(blocks: Sequence[NextQuestion], question_WBD: Tensor, found_WBR: Tensor) -> Tensor:
+        """Gives LN(q + W u) of several, (W, B, D), in full precision."""
+        weight_WRD = full_precision(torch.stack([block.project.weight for block in blocks])).transpose(1, 2)
+        scale_W1D = full_precision(torch.stack([block.norm.weight for block in blocks]))[:, None]
+        shift_W1D = full_precision(torch.stack([block.norm.bias for block in blocks]))[:, None]
+        norm = blocks[0].norm
+        with torch.autocast(found_WBR.device.type, enabled=False):
+            raw_WBD = torch.baddbmm(question_WBD, found_WBR, weight_WRD)
+        return torch.addcmul(
+            shift_W1D, nn.functional.layer_norm(raw_WBD, norm.normalized_shape, eps=norm.eps), scale_W1D
+        )
 
 
 class StackedTIN(nn.Module):
@@ -59,22 +70,40 @@ class StackedTIN(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Attends; see the module docstring."""
-        key_MA = x.attention_UA.index_select(0, x.behavior_M)
-        item_MR = x.representation_UR.index_select(0, x.behavior_M)
-        query_BA = x.attention_BA + self.attention_positions.candidate_row
-        value_BR = x.representation_BR + self.representation_positions.candidate_row
-        tables, found = (self.attention_positions, self.representation_positions), list[Attended]()
-        for layer in range(len(self.attention_next) + 1):
+        (found,) = self.together([self], x)
+        return found
+
+    @staticmethod
+    def together(blocks: Sequence[StackedTIN], x: AttentionInput) -> list[Attended]:
+        """Runs several over the same pairs, each layer of all of them in one pass."""
+        attention = StackedTables.of([block.attention_positions for block in blocks], x)
+        representation = StackedTables.of([block.representation_positions for block in blocks], x)
+        query_WBA = x.attention_BA + attention.candidate_W1D
+        value_WBR = x.representation_BR + representation.candidate_W1D
+        found = list[Layer]()
+        for layer in range(len(blocks[0].attention_next) + 1):
             if layer:
-                query_BA = self.attention_next[layer - 1](query_BA, found[-1].representation_BR)
-                value_BR = self.representation_next[layer - 1](value_BR, found[-1].representation_BR)
-            found.append(temporal_interest(query_BA, value_BR, key_MA, item_MR, tables, x))
-        return side_by_side(found, value_BR.dtype)
+                seen_WBR = found[-1].found_WBR
+                after = [(block.attention_next[layer - 1], block.representation_next[layer - 1]) for block in blocks]
+                attention_next, representation_next = (
+                    cast("list[NextQuestion]", each) for each in zip(*after, strict=True)
+                )
+                query_WBA = NextQuestion.together(attention_next, query_WBA, seen_WBR)
+                value_WBR = NextQuestion.together(representation_next, value_WBR, seen_WBR)
+            question = Question(query_WBA=query_WBA, value_WBR=value_WBR)
+            found.append(
+                temporal_interest(question, x.attention_UA, x.representation_UR, (attention, representation), x)
+            )
+        return [attended(found, at, x) for at in range(len(blocks))]
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
-        key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(x.buckets)
-        item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(x.buckets)
+        key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(
+            x.buckets_of(self.attention_positions.positions)
+        )
+        item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(
+            x.buckets_of(self.attention_positions.positions)
+        )
 
         def attend(candidate: int, mine: Tensor) -> list[Tensor]:
             query_A = x.attention_BA[candidate] + self.attention_positions.candidate_row
@@ -108,7 +137,13 @@ class StackedTINConfig(BlockConfig):
     """Layer l crosses l behaviors."""
     reads_attention = True
 
-    def build(self, shape: Shape) -> PairBlock:
+    def build(self, shape: Shape) -> JointPairBlock:
         """See `BlockConfig`."""
         dims = shape.attention_dim, shape.representation_dim, self.layers
-        return PairBlock(shape, lambda positions: StackedTIN(positions, *dims), positional=True, num_masses=self.layers)
+        return JointPairBlock(
+            shape,
+            lambda positions: StackedTIN(positions, *dims),
+            positional=True,
+            num_masses=self.layers,
+            reads_attention=True,
+        )

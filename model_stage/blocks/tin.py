@@ -9,31 +9,34 @@ Source: TIN, arXiv 2308.08487 (formulas and code); the two table sets are DARE's
 choice: a softmax says how attention is shared and not how much there was to attend to. It is a count of the behaviors,
 each worth what its item, age and match level make it worth to this target.
 
-Legend: M pairs, U behaviors of the union, B candidates, A attention width, R representation width, N buckets.
+Legend: M pairs, U behaviors of the union, B candidates, W attentions (table sets), A attention width, R representation
+width, D a width, N buckets of all encodings.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import PairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, pair_scores, pair_softmax, pooled_rows, side_by_side
+from model_stage.blocks.interest import JointPairBlock
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from model_stage.blocks.block_input import Positions, Shape
 
 
 class TIN(nn.Module):
     """One temporal-interest attention with positional tables of its own.
 
-    `forward` and `reference` compute the same function; the fast path shares the work between candidates:
-    it gathers (M, A) once, and positions cost (B, N) tables instead of (M, A) rows.
+    `forward` and `reference` compute the same function; the fast path forms no e~_i: see `pair_attention`.
     """
 
     def __init__(self, positions: Positions, attention_dim: int, representation_dim: int) -> None:
@@ -44,53 +47,108 @@ class TIN(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Attends; see the module docstring."""
-        value_BR = x.representation_BR + self.representation_positions.candidate_row
-        found = temporal_interest(
-            x.attention_BA + self.attention_positions.candidate_row,
-            value_BR,
-            x.attention_UA.index_select(0, x.behavior_M),
-            x.representation_UR.index_select(0, x.behavior_M),
-            (self.attention_positions, self.representation_positions),
-            x,
+        (found,) = self.together([self], x)
+        return found
+
+    @staticmethod
+    def together(blocks: Sequence[TIN], x: AttentionInput) -> list[Attended]:
+        """Runs several over the same pairs, in one pass."""
+        attention = StackedTables.of([block.attention_positions for block in blocks], x)
+        representation = StackedTables.of([block.representation_positions for block in blocks], x)
+        question = Question(
+            query_WBA=x.attention_BA + attention.candidate_W1D,
+            value_WBR=x.representation_BR + representation.candidate_W1D,
         )
-        return side_by_side([found], value_BR.dtype)
+        found = temporal_interest(question, x.attention_UA, x.representation_UR, (attention, representation), x)
+        return [attended([found], at, x) for at in range(len(blocks))]
 
     def reference(self, x: AttentionInput) -> Attended:
         """The formulas of the module docstring, candidate by candidate; same answer as `forward`."""
         query_BA = x.attention_BA + self.attention_positions.candidate_row
         value_BR = x.representation_BR + self.representation_positions.candidate_row
-        key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(x.buckets)
-        item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(x.buckets)
+        key_MA = x.attention_UA[x.behavior_M] + self.attention_positions.encode(
+            x.buckets_of(self.attention_positions.positions)
+        )
+        item_MR = x.representation_UR[x.behavior_M] + self.representation_positions.encode(
+            x.buckets_of(self.attention_positions.positions)
+        )
         return x.by_candidate(
             lambda at, mine: temporal_reference(query_BA[at], value_BR[at], key_MA[mine], item_MR[mine])
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackedTables:
+    """The positional tables of W attentions, the rows of all encodings of the pairs below one another."""
+
+    rows_WND: Tensor
+    """p_f; zeros for an encoding that an attention does not have."""
+    candidate_W1D: Tensor
+    """p_f(0)."""
+
+    @staticmethod
+    def of(tables: Sequence[PositionTables], x: AttentionInput) -> StackedTables:
+        """Stacks the tables of some attentions over the pairs of `x`; float32 or better."""
+        return StackedTables(
+            rows_WND=torch.stack([x.rows_of(each.positions, [*each.rows], len(each.candidate_row)) for each in tables]),
+            candidate_W1D=full_precision(torch.stack([each.candidate_row for each in tables]))[:, None],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What W attentions ask for their candidates."""
+
+    query_WBA: Tensor
+    """v~ of the attention."""
+    value_WBR: Tensor
+    """v~ of the representation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What W attentions, one for each table set, found."""
+
+    found_WBR: Tensor
+    """u."""
+    mass_WB: Tensor
+    weight_WM: Tensor
+
+
 def temporal_interest(
-    query_BA: Tensor,
-    value_BR: Tensor,
-    key_MA: Tensor,
-    item_MR: Tensor,
-    tables: tuple[PositionTables, PositionTables],
+    question: Question,
+    key_UA: Tensor,
+    item_UR: Tensor,
+    tables: tuple[StackedTables, StackedTables],
     x: AttentionInput,
-) -> Attended:
-    """Gives one attention of the module docstring, e~_i never formed; float32 or better.
+) -> Layer:
+    """Gives W attentions of the module docstring, e~_i never formed; float32 or better.
 
     Args:
-        query_BA: v~ of the attention.
-        value_BR: v~ of the representation.
-        key_MA: The pairs' gathered attention embeddings, without positions.
-        item_MR: The pairs' gathered representations, without positions.
+        question: v~ of both table sets.
+        key_UA: Attention embeddings of the union, without positions.
+        item_UR: Representations of the union, without positions.
         tables: Tables of p_f, of the attention and of the representation.
         x: The pairs and their buckets.
     """
-    keys, values = ([table_ND[:, None] for table_ND in each.rows] for each in tables)
-    query_B1A = query_BA[:, None]
-    score_M1 = x.add_bucket_scores(pair_scores(query_B1A, key_MA[:, None], x.candidate_M), query_B1A, keys)
-    weight_M1, mass_B1 = pair_softmax(score_M1 / math.sqrt(query_BA.shape[-1]), x.candidate_M, x.num_candidates)
-    items_B1R = pooled_rows(weight_M1, item_MR[:, None], x.candidate_M, x.num_candidates)
-    pooled_BR = x.add_pooled_buckets(items_B1R, weight_M1, values).squeeze(1)
-    return Attended(representation_BR=pooled_BR * value_BR, mass_BW=mass_B1, weight_MW=weight_M1)
+    attention, representation = tables
+    query_WBA = full_precision(question.query_WBA) / math.sqrt(question.query_WBA.shape[2])
+    with torch.autocast(query_WBA.device.type, enabled=False):
+        bias_WBN = torch.bmm(query_WBA, attention.rows_WND.transpose(1, 2))
+        pooled_WBR, share_WBN, mass_WB, weight_WM = x.attend(query_WBA, key_UA[:, None], bias_WBN, item_UR[:, None])
+        pooled_WBR = torch.baddbmm(pooled_WBR, share_WBN, representation.rows_WND)
+    return Layer(found_WBR=pooled_WBR * question.value_WBR, mass_WB=mass_WB, weight_WM=weight_WM)
+
+
+def attended(layers: Sequence[Layer], table_set: int, x: AttentionInput) -> Attended:
+    """Gives what one table set found in one layer or subset after the other, as one block."""
+    return Attended(
+        representation_BR=torch.cat([layer.found_WBR[table_set] for layer in layers], dim=1).to(
+            x.representation_BR.dtype
+        ),
+        mass_BW=torch.stack([layer.mass_WB[table_set] for layer in layers], dim=1),
+        weight_WM=torch.stack([layer.weight_WM[table_set] for layer in layers]),
+    )
 
 
 def temporal_reference(
@@ -109,7 +167,9 @@ class TINConfig(BlockConfig):
     kind: Literal["tin"]
     reads_attention = True
 
-    def build(self, shape: Shape) -> PairBlock:
+    def build(self, shape: Shape) -> JointPairBlock:
         """See `BlockConfig`."""
         dims = shape.attention_dim, shape.representation_dim
-        return PairBlock(shape, lambda positions: TIN(positions, *dims), positional=True, num_masses=1)
+        return JointPairBlock(
+            shape, lambda positions: TIN(positions, *dims), positional=True, num_masses=1, reads_attention=True
+        )

@@ -18,7 +18,7 @@ a cross feature, N buckets.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -29,11 +29,11 @@ from model_stage.blocks.pairs import (
     Attended,
     AttentionInput,
     full_linear,
+    full_precision,
     pair_scores,
-    pair_softmax,
-    pooled_rows,
     spread,
     top_k_pairs,
+    typed,
 )
 from model_stage.blocks.registry import BlockConfig, register
 
@@ -48,6 +48,7 @@ class TWIN(nn.Module):
         self, positions: Positions, representation_dim: int, cross_dim: int, num_heads: int, head_dim: int
     ) -> None:
         super().__init__()
+        self._positions = tuple(positions)
         width = num_heads * head_dim
         self.crosses = nn.ParameterList(nn.Parameter(torch.randn(p.buckets, cross_dim) * 0.02) for p in positions)
         self.query = nn.Linear(representation_dim, width, bias=False)
@@ -67,7 +68,7 @@ class TWIN(nn.Module):
         key_UWH = self.key(x.representation_UR).view(-1, *self._heads)
         score_MW = pair_scores(query_BWH, key_UWH.index_select(0, x.behavior_M), x.candidate_M)
         score_MW = score_MW / math.sqrt(self._heads[1])
-        for table_NC, b_WC, bucket_M in zip(self.crosses, self.cross_score, x.buckets, strict=True):
+        for table_NC, b_WC, bucket_M in zip(self.crosses, self.cross_score, x.buckets_of(self._positions), strict=True):
             score_MW = score_MW + full_linear(table_NC, b_WC).index_select(0, bucket_M)
         return score_MW
 
@@ -78,16 +79,21 @@ class TWIN(nn.Module):
 
     def forward(self, x: AttentionInput) -> Attended:
         """Attends over all pairs given; see the module docstring."""
-        weight_MW, mass_BW = pair_softmax(self.scores(x), x.candidate_M, x.num_candidates)
-        value_UWH = self.value(x.representation_UR).view(-1, *self._heads)
-        value_MWH = value_UWH.index_select(0, x.behavior_M)
-        pooled_BWH = pooled_rows(weight_MW, value_MWH, x.candidate_M, x.num_candidates)
-        projected = zip(self.crosses, self.cross_value, strict=True)
-        values = [project(table_NC).view(-1, *self._heads) for table_NC, project in projected]
-        pooled_BWH = x.add_pooled_buckets(pooled_BWH, weight_MW, values)
-        representation_BR = self.out(pooled_BWH.flatten(1).to(self.out.weight.dtype))
+        query_WBH = full_precision(self.query(x.representation_BR)).view(-1, *self._heads).transpose(0, 1)
+        key_UWH, value_UWH = (project(x.representation_UR).view(-1, *self._heads) for project in (self.key, self.value))
+        scores = [full_linear(table_NC, b_WC) for table_NC, b_WC in zip(self.crosses, self.cross_score, strict=True)]
+        bias_WN = x.rows_of(self._positions, scores, self._heads[0]).T
+        bias_WBN = bias_WN[:, None].expand(-1, x.num_candidates, -1)
+        query_WBH = query_WBH / math.sqrt(self._heads[1])
+        pooled_WBH, share_WBN, mass_WB, weight_WM = x.attend(query_WBH, key_UWH, bias_WBN, value_UWH)
+        projected = zip(self.crosses, typed(self.cross_value, nn.Linear), strict=True)
+        values = [full_linear(table_NC, project.weight) for table_NC, project in projected]
+        value_WNH = x.rows_of(self._positions, values, self.value.out_features).view(-1, *self._heads).transpose(0, 1)
+        with torch.autocast(pooled_WBH.device.type, enabled=False):
+            pooled_WBH = torch.baddbmm(pooled_WBH, share_WBN, value_WNH)
+        representation_BR = self.out(pooled_WBH.transpose(0, 1).flatten(1).to(self.out.weight.dtype))
         return Attended(
-            representation_BR=representation_BR.to(x.representation_BR.dtype), mass_BW=mass_BW, weight_MW=weight_MW
+            representation_BR=representation_BR.to(x.representation_BR.dtype), mass_BW=mass_WB.T, weight_WM=weight_WM
         )
 
     def reference(self, x: AttentionInput) -> Attended:
@@ -97,7 +103,10 @@ class TWIN(nn.Module):
         def attend(candidate: int, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             value_R = x.representation_BR[candidate]
             item_KR = x.representation_UR[x.behavior_M[mine]]
-            crosses = [table_NC[bucket_M[mine]] for table_NC, bucket_M in zip(self.crosses, x.buckets, strict=True)]
+            crosses = [
+                table_NC[bucket_M[mine]]
+                for table_NC, bucket_M in zip(self.crosses, x.buckets_of(self._positions), strict=True)
+            ]
             score_KW = (self.key(item_KR) * self.query(value_R)).view(-1, *self._heads).sum(2) / scale
             seen_KV = self.value(item_KR)
             for cross_KC, b_WC, project in zip(crosses, self.cross_score, self.cross_value, strict=True):
@@ -118,9 +127,12 @@ class TWINBlock(PairBlock):
         super().__init__(shape, lambda positions: TWIN(positions, *dims), positional=True, num_masses=config.heads)
         self._top_k = config.top_k
 
-    def attend(self, block: nn.Module, pairs: AttentionInput, x: BlockInput) -> Attended:
+    def attend(self, pairs: AttentionInput, x: BlockInput) -> list[Attended]:
         """Searches, then attends."""
-        kept = cast("TWIN", block).search(pairs, self._top_k)
+        return [self._attend(block, pairs) for block in typed(self.tables, TWIN)]
+
+    def _attend(self, block: TWIN, pairs: AttentionInput) -> Attended:
+        kept = block.search(pairs, self._top_k)
         return spread(block(pairs.take(kept)), kept, len(pairs.behavior_M))
 
 

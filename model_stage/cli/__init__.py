@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_stage.cli import bundle, explain, rank, serve, targets, train
+from model_stage.cli import bundle, explain, precompile, rank, serve, targets, train
 from store.command import command_line, run
 
 app = command_line(
@@ -13,6 +13,7 @@ app = command_line(
     serve.serve,
     rank.rank,
     explain.explain,
+    precompile.compile,
     bundle=command_line(bundle.__doc__, bundle.show, bundle.diff, bundle.verify),
     targets=command_line(targets.__doc__, targets.check, targets.show),
 )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from model_stage.blocks.block_input import BlockInput, Shape, fuse
-from model_stage.blocks.interest import Interest, InterestBlock
-from model_stage.blocks.pairs import AttentionInput, full_precision, spread_weights, typed
+from model_stage.blocks.block_input import BlockInput, Shape
+from model_stage.blocks.interest import InterestBlock
+from model_stage.blocks.pairs import full_precision, spread_weights, typed
 from model_stage.errors import ConfigError
 from model_stage.networks.conditional import joint_logits
 from model_stage.networks.embeddings import PathEmbedding, bag_table, field_table
@@ -22,8 +22,9 @@ from model_stage.networks.heads import HeadInput, HeadShape, TargetHeads
 from model_stage.networks.parameters import ParameterGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from model_stage.blocks.interest import Interest
     from model_stage.blocks.registry import BlockConfig
     from model_stage.config.schema import Part, Schema
     from model_stage.config.targets import Position, Targets
@@ -41,10 +42,29 @@ class NetworkOutput:
 
     logit_BT: Tensor
     """Of each target's own probability, its conditions multiplied in."""
-    weight_MT: Tensor
-    """Attention weight of each pair per target, the mean over the blocks; 0 where a selection left the pair out."""
-    rest_BT: Tensor
-    """Attention on what is no behavior; of blocks with a softmax, one less the sum of the candidate's weights."""
+    interests: Sequence[tuple[Interest, ...]]
+    """What each target read of every block."""
+    kept: Tensor | None
+    """Rows of the pairs that the blocks saw; None = all."""
+    num_pairs: int
+    """M."""
+
+    @property
+    def weight_MT(self) -> Tensor:
+        """Attention weight of each pair per target, the mean over the blocks; 0 where a selection left the pair out."""
+        if not self.interests[0]:
+            return self.logit_BT.new_zeros((self.num_pairs, len(self.interests)))
+        weight_TK = torch.stack(
+            [torch.stack([one.weight_WM.mean(0) for one in each]).mean(0) for each in self.interests]
+        )
+        return (weight_TK if self.kept is None else spread_weights(weight_TK, self.kept, self.num_pairs)).T
+
+    @property
+    def rest_BT(self) -> Tensor:
+        """Attention on what is no behavior; of blocks with a softmax, one less the sum of the candidate's weights."""
+        if not self.interests[0]:
+            return torch.ones_like(self.logit_BT)
+        return torch.stack([torch.stack([one.rest_B for one in each]).mean(0) for each in self.interests], dim=1)
 
 
 class RankingNetwork(nn.Module):
@@ -73,6 +93,7 @@ class RankingNetwork(nn.Module):
         self._selection, self._given = preset.selection, targets.given
         table_of, tables = table_sets(targets, shared=preset.positions == "shared")
         self._table_of = table_of
+        self._encodings = tuple(dict.fromkeys(position for positions in tables for position in positions))
         tree_options = (vocabularies, schema)
         self.attention = PathEmbedding(*tree_options, schema.attention_dim, config.node_init)
         self.representation = PathEmbedding(*tree_options, schema.representation_dim, config.node_init)
@@ -172,71 +193,35 @@ class RankingNetwork(nn.Module):
         fields = [table(batch.categorical_BF[:, at]) for at, table in enumerate(self.categorical)]
         fields += [table(*lists) for table, lists in zip(self.multi_valued, batch.multi_valued, strict=True)]
         representation_BR = self.representation.nodes(batch.candidate_node_B)
-        found, weight_MJ, rest_BJ = self._interests(batch, representation_BR, fields)
+        kept = self._selection.kept(batch.source_M, batch.candidate_M) if self._blocks else None
+        x = BlockInput(
+            batch=batch,
+            attention=self.attention,
+            representation=self.representation,
+            representation_BR=representation_BR,
+            user_BX=torch.cat([representation_BR[:, :0], *(fields[at] for at in self._user_columns)], dim=1),
+            encodings=self._encodings,
+            kept=kept,
+        )
+        # By table set; a preset without blocks reads no behavior.
+        found = list(zip(*(block(x) for block in self.interest), strict=True)) or [()] * (max(self._table_of) + 1)
         dense_BS = torch.nan_to_num((batch.dense_BS - self.dense_mean) / self.dense_scale).clamp(-10.0, 10.0)
+        nothing_B0 = dense_BS[:, :0]
         tower_BT = self.towers(
             HeadInput(
                 dense_BS=dense_BS,
-                masses=[torch.cat([dense_BS[:, :0], *(one.mass_BW for one in table)], dim=1) for table in found],
+                masses=[torch.cat([nothing_B0, *(one.mass_BW for one in table)], dim=1) for table in found],
                 interests=[
-                    torch.cat([dense_BS[:, :0], *(one.representation_BR for one in table)], dim=1) for table in found
+                    torch.cat([nothing_B0, *(one.representation_BR for one in table)], dim=1) for table in found
                 ],
                 common_BX=torch.cat([representation_BR, *fields], dim=1),
             )
         )
-        table_T = list(self._table_of)
         return NetworkOutput(
             logit_BT=joint_logits(full_precision(tower_BT), self._given),
-            weight_MT=weight_MJ[:, table_T],
-            rest_BT=rest_BJ[:, table_T],
-        )
-
-    def _interests(
-        self, batch: Batch, representation_BR: Tensor, fields: list[Tensor]
-    ) -> tuple[list[tuple[Interest, ...]], Tensor, Tensor]:
-        """Gives what the blocks say by table set; weights (M, J) and rest (B, J), the means over the blocks."""
-        kept = self._selection.kept(batch.source_M, batch.candidate_M)
-        x = self._block_input(batch, kept, representation_BR, fields)
-        num_tables, num_pairs = max(self._table_of) + 1, len(batch.behavior_M)
-        by_block = [block(x) for block in self.interest]
-        if not by_block:
-            return (
-                [()] * num_tables,
-                batch.dense_BS.new_zeros(num_pairs, num_tables),
-                batch.dense_BS.new_ones(len(batch.dense_BS), num_tables),
-            )
-        found = list(zip(*by_block, strict=True))
-        weight_KJ = torch.stack([torch.stack([one.weight_M for one in table]).mean(0) for table in found], dim=1)
-        rest_BJ = torch.stack([torch.stack([one.rest_B for one in table]).mean(0) for table in found], dim=1)
-        return found, weight_KJ if kept is None else spread_weights(weight_KJ, kept, num_pairs), rest_BJ
-
-    def _block_input(
-        self, batch: Batch, kept: Tensor | None, representation_BR: Tensor, fields: list[Tensor]
-    ) -> BlockInput:
-        """Gives what the blocks read of a batch, of the selected pairs alone."""
-        rows = batch.behavior_node_U, batch.behavior_side_UF
-        parts = self.attention.parts(*rows)
-        pairs = AttentionInput(
-            attention_UA=fuse(list(parts.values())),
-            attention_BA=self.attention.nodes(batch.candidate_node_B),
-            representation_UR=self.representation.behaviors(*rows),
-            representation_BR=representation_BR,
-            behavior_M=batch.behavior_M,
-            candidate_M=batch.candidate_M,
-            buckets=(),
-        )
-        columns = [batch.rank_M, batch.match_level_M]
-        if kept is not None:
-            pairs, columns = pairs.take(kept), [column_M.index_select(0, kept) for column_M in columns]
-        rank_M, match_level_M = columns
-        return BlockInput(
-            batch=batch,
-            pairs=pairs,
-            attention_parts=parts,
-            rank_M=rank_M,
-            interval_ms_U=batch.interval_ms_U,
-            match_level_M=match_level_M,
-            user_BX=torch.cat([representation_BR[:, :0], *(fields[at] for at in self._user_columns)], dim=1),
+            interests=[found[table] for table in self._table_of],
+            kept=kept,
+            num_pairs=len(batch.behavior_M),
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, kernel_inline
+from store.compiled import kernel, kernel_inline
 
 if TYPE_CHECKING:
     from store.types import I64, U32

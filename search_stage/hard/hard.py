@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.hard.hard_kernels import Policies, Timeline, answer_questions
-from search_stage.kernels.compiled import read_only
+from store.compiled import read_only
 from store.types import DAY_MS
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import numpy as np
 
 from search_stage.hard.answer_kernels import join_domains, merge_new
 from search_stage.hard.newest_kernels import SPARE, Rows, newest_rows
-from search_stage.kernels.compiled import kernel, kernel_inline, kernel_no_refcount
 from search_stage.kernels.distinct import number_distinct
 from search_stage.kernels.sorting import PLACES_ROOM
 from search_stage.kernels.vector_ops import prefetch
+from store.compiled import kernel, kernel_inline, kernel_no_refcount
 
 if TYPE_CHECKING:
     from search_stage.hard.level_kernels import Intervals, OwnRows

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, kernel_inline, kernel_no_refcount
 from search_stage.kernels.distinct import number_distinct
+from store.compiled import kernel, kernel_inline, kernel_no_refcount
 
 if TYPE_CHECKING:
     from store.types import I32, I64, U32

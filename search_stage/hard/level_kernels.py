@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from search_stage.hard.interval_kernels import climb, find_intervals, lower_bound, lower_bounds
-from search_stage.kernels.compiled import kernel, kernel_inline, kernel_no_refcount
+from store.compiled import kernel, kernel_inline, kernel_no_refcount
 
 if TYPE_CHECKING:
     from store.types import I32, I64, U32, U64

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel_no_refcount
 from search_stage.kernels.sorting import largest_down
 from search_stage.kernels.vector_ops import below, lowest_bit
 from search_stage.kernels.widths import WORD
+from store.compiled import kernel_no_refcount
 
 if TYPE_CHECKING:
     from store.types import I64, U16, U32, Bool

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, read_only
 from search_stage.kernels.vector_ops import keep_best
 from search_stage.kernels.widths import BEST_LANES, BEST_ROWS, BEST_VECTORS
+from store.compiled import kernel, read_only
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search_stage.index.vectors import words
-from search_stage.kernels.compiled import kernel, read_only
 from search_stage.kernels.vector_ops import prefetch
+from store.compiled import kernel, read_only
 
 if TYPE_CHECKING:
     from store.types import U32, U64, AnyArray

@@ -1,1 +1,1 @@
-"""How kernels are compiled, and small ones that many call: the only folder that imports numba and llvmlite."""
+"""Small kernels that many call; beside `store/compiled.py` all that imports numba and llvmlite."""

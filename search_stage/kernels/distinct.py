@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel
+from store.compiled import kernel
 
 if TYPE_CHECKING:
     from store.types import I64

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, kernel_no_refcount
 from search_stage.kernels.vector_ops import count_below
 from search_stage.kernels.widths import PLACES
+from store.compiled import kernel, kernel_no_refcount
 
 if TYPE_CHECKING:
     from store.types import I64, U32, U64

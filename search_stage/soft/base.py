@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from search_stage.index.vectors import norms, to_float32
-from search_stage.kernels.compiled import read_only
 from search_stage.kernels.widths import LANES
 from search_stage.soft.expand_kernels import best_rows, list_keys
+from store.compiled import read_only
 
 if TYPE_CHECKING:
     from search_stage.history import History

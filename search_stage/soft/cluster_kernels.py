@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel
 from search_stage.kernels.sorting import smallest
 from search_stage.soft.score_kernels import pack, score
 from search_stage.soft.soft_kernels import KeyRows, scan_keys
+from store.compiled import kernel
 
 if TYPE_CHECKING:
     from search_stage.soft.soft_kernels import BestKeys

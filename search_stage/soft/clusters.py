@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import read_only
 from search_stage.soft.base import NO_KEY, largest_norm, rounding_margin
 from search_stage.soft.cluster_kernels import choose_clusters, scan_clusters
 from search_stage.soft.engines import make_engine
 from search_stage.soft.soft_kernels import BestKeys, KeyRows, take_best
+from store.compiled import read_only
 
 if TYPE_CHECKING:
     from search_stage.config import SoftConfig

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel
 from search_stage.kernels.sorting import sort_down, sort_up
+from store.compiled import kernel
 
 if TYPE_CHECKING:
     from store.types import I64, U32, U64

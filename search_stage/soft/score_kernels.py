@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel
 from search_stage.kernels.vector_ops import lane_product
+from store.compiled import kernel
 
 if TYPE_CHECKING:
     from store.types import F32, I32, I64, U32

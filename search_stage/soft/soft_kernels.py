@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from search_stage.kernels.compiled import kernel, kernel_fastmath, kernel_inline, read_only
 from search_stage.kernels.sorting import smallest
 from search_stage.kernels.vector_ops import at_least, lowest_bit, prefetch
 from search_stage.kernels.widths import WORD
 from search_stage.soft.score_kernels import pack, score, score_of
+from store.compiled import kernel, kernel_fastmath, kernel_inline, read_only
 
 if TYPE_CHECKING:
     from store.types import F32, I64, U32, U64

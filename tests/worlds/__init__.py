@@ -17,6 +17,7 @@
 | `networks` | small networks of any preset and requests for them, no store |
 | `examples` | random training examples, and the comparison of batches |
 | `pair_blocks`, `list_blocks` | every attention block, small, with inputs and their laws |
+| `pair_attention` | inputs for the operation of attention over pairs, and what its paths are compared by |
 | `services` | dataset, store, bundle and index on disk, and both services over them |
 | `workers` | a search server of several workers, as its operator sees it |
 | `wire` | drawn messages, compared bit by bit |

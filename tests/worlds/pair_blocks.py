@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import itertools
+from dataclasses import replace
 
 import torch
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ POSITIONS = (
     MatchLevelPosition(kind="match_level", levels=2),
 )
 DIM = 4
-SUBSETS = (slice(0, 2), slice(1, 4))
+SUBSETS = (slice(0, 3), slice(1, 4))
 
 
 class SideInfo(nn.Module):
@@ -34,7 +35,7 @@ class SideInfo(nn.Module):
 
     def __init__(self, positions):
         super().__init__()
-        self.block = DecoupledSideInfoTIN(positions, [2, 3], DIM)
+        self.block = DecoupledSideInfoTIN(positions, 2, 3, DIM)
         self.out_dim = self.block.out_dim
 
     def forward(self, x):
@@ -89,9 +90,9 @@ def make_input(lengths, num_behaviors, *, seed=0, dtype=torch.float32, scale=1.0
         attention_BA=draw(len(lengths)),
         representation_UR=draw(num_behaviors),
         representation_BR=draw(len(lengths)),
-        behavior_M=torch.randint(max(num_behaviors, 1), (num_pairs,), generator=generator),
-        candidate_M=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
-        buckets=[torch.randint(p.buckets, (num_pairs,), generator=generator) for p in POSITIONS],
+        behavior_M=torch.randint(max(num_behaviors, 1), (num_pairs,), generator=generator).int(),
+        pair_offsets=torch.tensor([0, *itertools.accumulate(lengths)]),
+        buckets={p: torch.randint(p.buckets, (num_pairs,), generator=generator) for p in POSITIONS},
     )
 
 
@@ -101,8 +102,8 @@ def leaves_of(block: nn.Module, x: AttentionInput) -> list[torch.Tensor]:
 
 
 def outputs_of(found) -> list[torch.Tensor]:
-    """Gives representation, mass and weights."""
-    return [getattr(found, field.name) for field in fields(found)]
+    """Gives representation, mass and weights, the candidates or their pairs below one another."""
+    return [found.representation_BR, found.mass_BW, found.weight_WM.T]
 
 
 def gradients(outputs, leaves) -> list[torch.Tensor]:
@@ -121,8 +122,8 @@ def choose(x: AttentionInput, candidates: list[int], behaviors: list[int]) -> At
     order, chosen = torch.tensor(behaviors), torch.tensor(candidates)
     return replace(
         x.take(pairs),
-        behavior_M=torch.argsort(order)[x.behavior_M[pairs]],
-        candidate_M=torch.repeat_interleave(torch.arange(len(candidates)), lengths),
+        behavior_M=torch.argsort(order)[x.behavior_M[pairs]].int(),
+        pair_offsets=torch.cat([lengths[:0], torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
         attention_UA=x.attention_UA[order],
         representation_UR=x.representation_UR[order],
         attention_BA=x.attention_BA[chosen],

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_stage.kernels.compiled import read_only
 from search_stage.soft.base import largest_norm, rounding_margin
 from search_stage.soft.soft_kernels import BestKeys, KeyRows, estimate_bar, scan_keys, take_best
+from store.compiled import read_only
 
 if TYPE_CHECKING:
     from search_stage.index.generation import IndexGeneration

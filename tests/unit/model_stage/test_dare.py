@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +21,12 @@ def test_equals_an_independent_numpy_implementation_of_the_paper():
     block = DARE(POSITIONS[:1], DIM, 2)
     for parameter in block.parameters():
         nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    x = replace(x, buckets=x.buckets[:1])
+    x = replace(x, buckets={POSITIONS[0]: x.buckets[POSITIONS[0]]})
     output = block(x)
     as_numpy = lambda tensor: tensor.detach().numpy().astype(np.float64)  # noqa: E731
     time_attention, time_representation = block.attention_positions, block.representation_positions
     for candidate, rows in enumerate((slice(0, 5), slice(5, 8))):
-        behaviors, buckets = x.behavior_M[rows].numpy(), x.buckets[0][rows].numpy()
+        behaviors, buckets = x.behavior_M[rows].numpy(), x.buckets[POSITIONS[0]][rows].numpy()
         semantic = as_numpy(x.attention_UA)[behaviors] @ as_numpy(x.attention_BA)[candidate] / np.sqrt(DIM)
         time = as_numpy(time_attention.rows[0])[buckets] @ as_numpy(time_attention.candidate_row) / np.sqrt(2)
         exponential = np.exp(semantic + time)
@@ -35,7 +36,7 @@ def test_equals_an_independent_numpy_implementation_of_the_paper():
         own = np.concatenate([as_numpy(x.representation_BR)[candidate], as_numpy(time_representation.candidate_row)])
         pooled = weight @ seen
         expected = np.concatenate([pooled, pooled * own])
-        np.testing.assert_allclose(as_numpy(output.weight_MW)[rows, 0], weight, atol=1e-5)
+        np.testing.assert_allclose(as_numpy(output.weight_WM.T)[rows, 0], weight, atol=1e-5)
         np.testing.assert_allclose(as_numpy(output.representation_BR)[candidate], expected, atol=1e-5)
         np.testing.assert_allclose(output.mass_BW[candidate].item(), np.log1p(exponential.sum()), atol=1e-5)
 
@@ -77,7 +78,7 @@ def test_the_attention_tables_say_where_to_look_and_nothing_else():
     x = replace(
         x,
         representation_UR=torch.ones_like(x.representation_UR).requires_grad_(),
-        buckets=[torch.zeros_like(b) for b in x.buckets],
+        buckets={p: torch.zeros_like(b) for p, b in x.buckets.items()},
     )
     attention, representation = table_gradients(block, x)
     for gradient in attention[:2]:
@@ -114,9 +115,9 @@ def whole_histories(lengths, candidates, seed=0):
         attention_BA=whole.attention_BA,
         representation_UR=whole.representation_HR,
         representation_BR=whole.representation_BR,
-        behavior_M=behavior_M,
-        candidate_M=torch.repeat_interleave(torch.arange(num_candidates), torch.tensor([len(row) for row in mine])),
-        buckets=[bucket_H[behavior_M] for bucket_H in whole.buckets],
+        behavior_M=behavior_M.int(),
+        pair_offsets=torch.tensor([0, *itertools.accumulate(len(row) for row in mine)]),
+        buckets={p: bucket_H[behavior_M] for p, bucket_H in zip(POSITIONS, whole.buckets, strict=True)},
     )
     return whole, pairs
 

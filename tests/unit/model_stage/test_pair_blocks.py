@@ -58,7 +58,7 @@ def test_fast_path_equals_the_formulas_in_outputs_and_gradients(name, seed, leng
 
 @every_block
 def test_fast_path_equals_the_formulas_without_positions(name):
-    x, block = replace(make_input([4, 0, 3], 5), buckets=[]), make_block(name, positions=())
+    x, block = replace(make_input([4, 0, 3], 5), buckets={}), make_block(name, positions=())
     for got, expected in zip(outputs_of(block(x)), outputs_of(block.reference(x)), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -125,7 +125,9 @@ def test_nobody_has_any_behavior(name):
 def test_identical_behaviors_share_the_attention(name):
     """Same item, same positions: equal weights (over those kept, where a block keeps some)."""
     x = make_input([6], 1)
-    x = replace(x, behavior_M=torch.zeros_like(x.behavior_M), buckets=[torch.zeros_like(b) for b in x.buckets])
+    x = replace(
+        x, behavior_M=torch.zeros_like(x.behavior_M), buckets={p: torch.zeros_like(b) for p, b in x.buckets.items()}
+    )
     block = make_block(name)
     check_sane(block, x)
     weight = outputs_of(block(x))[2].view(6, -1)

@@ -33,13 +33,13 @@ def test_taking_pairs_keeps_their_positions():
     taken = x.take(kept)
     assert taken.candidate_M.tolist() == [0, 0, 2]
     assert taken.behavior_M.tolist() == x.behavior_M[kept].tolist()
-    assert [b.tolist() for b in taken.buckets] == [b[kept].tolist() for b in x.buckets]
+    assert {p: b.tolist() for p, b in taken.buckets.items()} == {p: b[kept].tolist() for p, b in x.buckets.items()}
     assert taken.num_candidates == 3
 
 
 def test_spread_weights_are_zero_where_nothing_was_kept():
-    spread = spread_weights(torch.tensor([[0.25, 0.5], [0.75, 0.5]]), torch.tensor([1, 3]), 4)
-    assert spread.tolist() == [[0, 0], [0.25, 0.5], [0, 0], [0.75, 0.5]]
+    spread = spread_weights(torch.tensor([[0.25, 0.75], [0.5, 0.5]]), torch.tensor([1, 3]), 4)
+    assert spread.tolist() == [[0, 0.25, 0, 0.75], [0, 0.5, 0, 0.5]]
 
 
 def test_lists_as_pairs_by_hand():

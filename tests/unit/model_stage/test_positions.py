@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from model_stage.blocks.position import position_buckets
 from model_stage.blocks.tin import TIN
 from model_stage.config.targets import CalendarPosition, IntervalPosition, MatchLevelPosition, RankPosition, Target
 from model_stage.inspection.positions import MAX_CATEGORIES, grids_of, learned
-from model_stage.networks import NetworkOutput
 from store.types import DAY_MS
 from tests.worlds.bundles import TARGETS, opened, publish
 
@@ -118,7 +118,7 @@ class HalfBlind(torch.nn.Module):
     def forward(self, batch):
         weight_M = torch.exp(-batch.rank_M.double() / 2) * ~self.blind(batch.candidate_M)
         weight_MT = torch.stack([weight_M, weight_M], dim=1)
-        return NetworkOutput(logit_BT=torch.zeros(0, 2), weight_MT=weight_MT, rest_BT=torch.zeros(0, 2))
+        return SimpleNamespace(weight_MT=weight_MT)
 
 
 def test_candidates_without_attention_do_not_count_and_weights_need_not_sum_to_one(tmp_path):

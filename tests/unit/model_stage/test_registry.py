@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
@@ -10,9 +10,19 @@ from model_stage.blocks.registry import BlockConfig, register, registered_blocks
 from model_stage.networks.preset import load_preset, preset_names
 
 
+def kind_of(config):
+    return config.model_fields["kind"].annotation
+
+
 def test_all_options_that_stand_in_a_file_of_blocks_are_registered():
     registered = registered_blocks()
-    written = [one for one in BlockConfig.__subclasses__() if one.__module__.startswith("model_stage.blocks.")]
+    classes = [
+        *BlockConfig.__subclasses__(),
+        *(two for one in BlockConfig.__subclasses__() for two in one.__subclasses__()),
+    ]
+    written = [
+        one for one in classes if one.__module__.startswith("model_stage.blocks.") and get_args(kind_of(one)) != ()
+    ]
     assert {one.__name__ for one in written} == {one.__name__ for one in registered.values()}
     assert all(one.__doc__ and "kind" in one.model_fields for one in written)
 

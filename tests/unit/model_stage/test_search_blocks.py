@@ -22,16 +22,16 @@ def test_twin_searches_with_the_scores_it_ranks_with():
     kept = block.search(x, 3)
     assert kept.tolist() == top_k_reference(block.scores(x).mean(1), x.candidate_M, 3).tolist()
     weight_MW = torch.cat([torch.softmax(s, dim=0) for s in block.scores(x).split([6, 1, 4])])
-    torch.testing.assert_close(block(x).weight_MW, weight_MW)
+    torch.testing.assert_close(block(x).weight_WM.T, weight_MW)
     assert block.search(x, 6).tolist() == list(range(11))
 
 
 def test_twin_cross_features_move_scores_and_values():
     block, x = make_block("twin"), make_input([4], 1)
-    same = replace(x, buckets=[torch.zeros_like(b) for b in x.buckets])
-    torch.testing.assert_close(block(same).weight_MW, torch.full((4, 2), 0.25))
-    assert not torch.allclose(block(x).weight_MW, torch.full((4, 2), 0.25), atol=1e-2)
-    other = replace(same, buckets=[torch.ones_like(b) for b in x.buckets])
+    same = replace(x, buckets={p: torch.zeros_like(b) for p, b in x.buckets.items()})
+    torch.testing.assert_close(block(same).weight_WM.T, torch.full((4, 2), 0.25))
+    assert not torch.allclose(block(x).weight_WM.T, torch.full((4, 2), 0.25), atol=1e-2)
+    other = replace(same, buckets={p: torch.ones_like(b) for p, b in x.buckets.items()})
     assert not torch.allclose(block(other).representation_BR, block(same).representation_BR, atol=1e-2)
 
 
@@ -46,10 +46,10 @@ def test_eta_keeps_the_behavior_that_equals_the_candidate():
     x = make_input([5], 5)
     equal = x.representation_UR.detach().clone()
     equal[2], equal[[0, 1, 3, 4]] = x.representation_BR[0].detach(), -x.representation_BR[0].detach()
-    x = replace(x, representation_UR=equal, behavior_M=torch.arange(5))
+    x = replace(x, representation_UR=equal, behavior_M=torch.arange(5, dtype=torch.int32))
     block = ETA(SIMAttention(POSITIONS, DIM, 2, 2, 3), DIM, 16, 1)
     assert block.search(x).tolist() == [2]
-    assert block(x).weight_MW.tolist() == [[0, 0], [0, 0], [1, 1], [0, 0], [0, 0]]
+    assert block(x).weight_WM.T.tolist() == [[0, 0], [0, 0], [1, 1], [0, 0], [0, 0]]
 
 
 @settings(max_examples=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -31,9 +32,9 @@ def make_input(seed: int, lengths: list[int], num_behaviors: int, attention_dim:
         attention_BA=draw(len(lengths), attention_dim).requires_grad_(),
         representation_UR=draw(num_behaviors, width).requires_grad_(),
         representation_BR=draw(len(lengths), width).requires_grad_(),
-        behavior_M=torch.randint(num_behaviors, (num_pairs,), generator=generator),
-        candidate_M=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
-        buckets=[torch.randint(p.buckets, (num_pairs,), generator=generator) for p in POSITIONS],
+        behavior_M=torch.randint(num_behaviors, (num_pairs,), generator=generator).int(),
+        pair_offsets=torch.tensor([0, *itertools.accumulate(lengths)]),
+        buckets={p: torch.randint(p.buckets, (num_pairs,), generator=generator) for p in POSITIONS},
     )
 
 
@@ -57,7 +58,7 @@ def test_fast_path_equals_the_formulas_in_outputs_and_gradients(seed, lengths, n
     block = TIN(POSITIONS, *dims)
     fast, plain = block(x), block.reference(x)
     # float32 sums in another order: a few units in the last place.
-    torch.testing.assert_close(fast.weight_MW, plain.weight_MW, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.weight_WM.T, plain.weight_WM.T, rtol=1e-4, atol=1e-5)
     for got, expected in ((fast.representation_BR, plain.representation_BR), (fast.mass_BW, plain.mass_BW)):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
         for ours, theirs in zip(gradients(block, x, got), gradients(block, x, expected), strict=True):
@@ -68,15 +69,18 @@ def test_equals_an_independent_numpy_implementation_of_the_paper():
     torch.manual_seed(0)
     x = make_input(1, [5], 5, 4, 4)
     block = TIN(POSITIONS[:1], 4, 4)
-    x = replace(x, buckets=x.buckets[:1], behavior_M=torch.arange(5))
+    x = replace(x, buckets={POSITIONS[0]: x.buckets[POSITIONS[0]]}, behavior_M=torch.arange(5, dtype=torch.int32))
     output = block(x)
-    key = x.attention_UA.detach().numpy() + block.attention_positions.rows[0].detach().numpy()[x.buckets[0]]
+    key = x.attention_UA.detach().numpy() + block.attention_positions.rows[0].detach().numpy()[x.buckets[POSITIONS[0]]]
     query = x.attention_BA[0].detach().numpy() + block.attention_positions.candidate_row.detach().numpy()
     logits = key @ query / np.sqrt(4)
     attention = np.exp(logits) / np.exp(logits).sum()
-    item = x.representation_UR.detach().numpy() + block.representation_positions.rows[0].detach().numpy()[x.buckets[0]]
+    item = (
+        x.representation_UR.detach().numpy()
+        + block.representation_positions.rows[0].detach().numpy()[x.buckets[POSITIONS[0]]]
+    )
     value = x.representation_BR[0].detach().numpy() + block.representation_positions.candidate_row.detach().numpy()
-    np.testing.assert_allclose(output.weight_MW[:, 0].detach().numpy(), attention, atol=1e-5)
+    np.testing.assert_allclose(output.weight_WM.T[:, 0].detach().numpy(), attention, atol=1e-5)
     np.testing.assert_allclose(output.mass_BW.item(), np.log1p(np.exp(logits).sum()), atol=1e-5)
     pooled = output.representation_BR[0].detach().numpy()
     np.testing.assert_allclose(pooled, (attention[:, None] * item * value).sum(0), atol=1e-5)
@@ -96,7 +100,7 @@ def test_a_candidate_without_behaviors_gets_zeros_and_finite_gradients():
     output = TIN(POSITIONS, 2, 2)(x)
     assert torch.count_nonzero(output.representation_BR[0]) == 0
     assert output.mass_BW[0] == 0.0
-    assert output.weight_MW.shape == (2, 1)
+    assert output.weight_WM.T.shape == (2, 1)
     (gradient,) = torch.autograd.grad(output.representation_BR.sum() + output.mass_BW.sum(), [x.attention_BA])
     assert torch.isfinite(gradient).all()
 

@@ -12,7 +12,7 @@ from tests.worlds.pair_blocks import DIM, POSITIONS, make_block, make_input, out
 
 
 def check_is_tin(found, tin_found):
-    expected = tin_found.representation_BR, tin_found.mass_BW, tin_found.weight_MW
+    expected = tin_found.representation_BR, tin_found.mass_BW, tin_found.weight_WM.T
     for ours, theirs in zip(outputs_of(found), expected, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -29,22 +29,22 @@ def test_the_first_of_three_layers_is_tin_and_the_second_asks_something_else():
     stacked.load_state_dict(tin.state_dict(), strict=False)
     found, expected = stacked(x), tin(x)
     torch.testing.assert_close(found.representation_BR[:, :DIM], expected.representation_BR)
-    assert not torch.allclose(found.weight_MW[:, 1], found.weight_MW[:, 0], atol=1e-2)
+    assert not torch.allclose(found.weight_WM.T[:, 1], found.weight_WM.T[:, 0], atol=1e-2)
 
 
 def test_a_later_layer_hears_what_an_earlier_one_found():
     """The second layer's weights move when a representation does; the first layer's do not."""
     stacked, x = make_block("stacked"), make_input([4], 5)
-    weight_MW = stacked(x).weight_MW
+    weight_MW = stacked(x).weight_WM.T
     with torch.no_grad():
-        moved = stacked(replace(x, representation_UR=x.representation_UR + 1.0)).weight_MW
+        moved = stacked(replace(x, representation_UR=x.representation_UR + 1.0)).weight_WM.T
     assert torch.equal(moved[:, 0], weight_MW[:, 0])
     assert not torch.allclose(moved[:, 1], weight_MW[:, 1], atol=1e-3)
 
 
 def test_side_info_with_one_subset_of_all_fields_is_tin():
     tin, x = make_block("tin"), make_input([4, 0, 3], 5)
-    block = DecoupledSideInfoTIN(POSITIONS, [DIM], DIM)
+    block = DecoupledSideInfoTIN(POSITIONS, 1, DIM, DIM)
     names = {key.replace("attention_positions.", "subset_positions.0."): v for key, v in tin.state_dict().items()}
     block.load_state_dict(names)
     subset = SubsetEmbedding(attention_UA=x.attention_UA, attention_BA=x.attention_BA)
@@ -54,9 +54,9 @@ def test_side_info_with_one_subset_of_all_fields_is_tin():
 def test_side_info_subsets_do_not_hear_one_another():
     """A field that only the second subset has moves the second attention and not the first."""
     block, x = make_block("side_info"), make_input([5], 5)
-    before = block(x).weight_MW
+    before = block(x).weight_WM.T
     moved = x.attention_UA.detach().clone()
     moved[:, 3] += torch.linspace(-2, 2, 5)
-    after = block(replace(x, attention_UA=moved)).weight_MW
+    after = block(replace(x, attention_UA=moved)).weight_WM.T
     assert torch.equal(after[:, 0], before[:, 0])
     assert not torch.allclose(after[:, 1], before[:, 1], atol=1e-2)

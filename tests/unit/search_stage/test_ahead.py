@@ -25,7 +25,7 @@ def test_a_second_call_compiles_nothing():
     again = run(*COMPILE)
     assert again.returncode == 0
     assert again.stdout.startswith("compiled, or found compiled, in ")
-    assert "compiling the kernels" not in again.stderr
+    assert "compiling kernels" not in again.stderr
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_a_second_call_compiles_nothing():
 def test_services_compile_nothing_after_it(tmp_path):
     first = run(*COMPILE, cache=tmp_path)
     assert first.returncode == 0
-    assert "compiling the kernels" in first.stderr
+    assert "compiling kernels" in first.stderr
     tests = run(*SEARCH_EVERYWHERE, cache=tmp_path)
     assert tests.returncode == 0, tests.stdout
-    assert "compiling the kernels" not in tests.stdout + tests.stderr
+    assert "compiling kernels" not in tests.stdout + tests.stderr

@@ -6,10 +6,10 @@ import logging
 import numpy as np
 import pytest
 
-from search_stage.kernels import compiled
+from store import compiled
 
 SOURCE = """
-from search_stage.kernels.compiled import kernel
+from store.compiled import kernel
 
 @kernel
 def total(values):
@@ -38,7 +38,7 @@ def test_the_first_compilation_is_logged_and_no_other(tmp_path, caplog):
     total = made_up_kernel(tmp_path)
     assert total(np.ones(3)) == 3
     assert [record.message for record in caplog.records] == [
-        "compiling the kernels of search: a minute or two, the first time on a machine"
+        "compiling kernels: a minute or two, the first time on a machine"
     ]
     assert total(np.ones(3, np.float32)) == 3  # compiled too, for another type
     assert len(caplog.records) == 1

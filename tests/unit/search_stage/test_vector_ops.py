@@ -5,10 +5,10 @@ import pytest
 from numba import config
 from numba.core.errors import TypingError
 
-from search_stage.kernels.compiled import kernel
 from search_stage.kernels.vector_ops import at_least, below, count_below, keep_best, lane_product, lowest_bit, prefetch
 from search_stage.kernels.widths import BEST_LANES, BEST_ROWS, BEST_VECTORS, PLACES, WORD
 from search_stage.soft.base import score_pairs
+from store.compiled import kernel
 
 is_compiled = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python takes any array")
 

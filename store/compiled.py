@@ -1,7 +1,7 @@
 """Kernels: small loops compiled to machine code, for what NumPy would take a hundred calls or copies of a history for.
 
-Kernels work on plain arrays, release the GIL and are checked against `reference.py`. `FLAGS` is the one table of what
-the compiler may do; a kernel takes one of the four decorators and sets no option itself. Compiled code is kept beside
+Kernels work on plain arrays, release the GIL and are checked against a plain twin. `FLAGS` is the one table of what the
+compiler may do; a kernel takes one of the five decorators and sets no option itself. Compiled code is kept beside
 the source, or where that is read-only in the user's cache folder, and is made anew when its own file changes, not when
 a file does that it calls into. With `NUMBA_DISABLE_JIT=1` kernels run as plain Python.
 """
@@ -27,6 +27,8 @@ FLAGS: Mapping[str, Mapping[str, object]] = {
     "kernel_inline": {"_nrt": False, "forceinline": True},
     # No order of summation is kept: `soft_kernels.py` bounds the difference.
     "kernel_fastmath": {"fastmath": {"nnan", "nsz", "reassoc", "contract"}},
+    # What is not finite stays so: a network that diverged must say it.
+    "kernel_any_order": {"fastmath": {"nsz", "reassoc", "contract"}},
 }
 """Options of the compiler by decorator, beside those that all kernels have."""
 # `_nrt` is said of each kernel: else its caller would decide.
@@ -50,7 +52,7 @@ class _CompilationLog(event.Listener):
         """Is called before any function of the process is compiled, ours or another library's."""
         if not self._has_logged and event.data is not None and event.data["dispatcher"] in self._kernels:
             self._has_logged = True
-            _log.warning("compiling the kernels of search: a minute or two, the first time on a machine")
+            _log.warning("compiling kernels: a minute or two, the first time on a machine")
 
     def on_end(self, event: event.Event) -> None:
         """Does nothing."""
@@ -82,6 +84,11 @@ def kernel_inline(function: Callable[P, T]) -> Callable[P, T]:
 def kernel_fastmath(function: Callable[P, T]) -> Callable[P, T]:
     """As `kernel`, with floating-point sums in whatever order is fastest: for sums that only propose."""
     return _compile(function, "kernel_fastmath")
+
+
+def kernel_any_order(function: Callable[P, T]) -> Callable[P, T]:
+    """As `kernel_fastmath`, for sums of which any rounding is right, of numbers that may be infinite or NaN."""
+    return _compile(function, "kernel_any_order")
 
 
 def _compile(function: Callable[P, T], flags: str) -> Callable[P, T]:
