@@ -80,7 +80,7 @@ def run_baselines(
     blocks = (fourteen, numbers_of_time(dataset), cosines(dataset))
     results = []
     for target in targets or tuple(dataset.labels):
-        train, test = _split_rows(dataset, target)
+        train, test = split_rows(dataset, target)
         label = dataset.labels[target] == 1.0
         scores = popularity(fourteen)[test]
         results.append(_measured("popularity", target, 0, dataset, test, scores, probabilities=False))
@@ -106,7 +106,7 @@ def popularity(numbers: F64) -> F64:
     return item + below_one
 
 
-def _split_rows(data: Dataset, target: str) -> tuple[I64, I64]:
+def split_rows(data: Dataset, target: str) -> tuple[I64, I64]:
     """Gives the rows of the train and the test split whose label is known."""
     known = np.isfinite(data.labels[target])
     time, splits = data.shown.timestamp_ms, data.splits

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scripts.generate.dataset import Settings, generate, print_report
+from scripts.generate.mechanisms import TAXONOMY, WORLDS
 from store.command import command_line, run
 from store.terminal import console
 
@@ -21,9 +22,12 @@ def main(
     signal: Annotated[
         float, typer.Option(help="Strength of the signal; 0 = labels are noise at the same rates.")
     ] = 1.0,
+    world: Annotated[str, typer.Option(help=f"What there is to find: {', '.join(WORLDS)}.")] = TAXONOMY,
 ) -> None:
     """Generates a dataset with known true probabilities and prints what they reach on the test split."""
-    settings = Settings(seed=seed, users=users, mean_behaviors=mean_behaviors, requests=requests, signal=signal)
+    settings = Settings(
+        seed=seed, users=users, mean_behaviors=mean_behaviors, requests=requests, signal=signal, world=world
+    )
     with console().status("generating"):
         report = generate(settings, out)
     print_report(report)

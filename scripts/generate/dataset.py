@@ -18,6 +18,7 @@ import pyarrow as pa
 from model_stage.evaluation.metrics import auc, gauc
 from scripts.datasets.output import write_dataset
 from scripts.generate import tables
+from scripts.generate.mechanisms import COEFFICIENT, TAXONOMY, WORLDS, Mechanisms, draw_marks
 from scripts.generate.truth import (
     FIRST_REQUEST_DAY,
     RECENT,
@@ -51,12 +52,16 @@ class Settings:
     candidates: tuple[int, int] = (11, 20)
     signal: float = 1.0
     """Multiplies everything that tells impressions apart; 0 = labels are noise at the same rates."""
+    world: str = TAXONOMY
+    """What the truth holds besides matches in the taxonomy: see `scripts/generate/mechanisms.py`."""
 
     def __post_init__(self) -> None:
         if self.users < 2 or self.mean_behaviors < 10 or self.requests < 1 or self.signal < 0.0:
             raise InputError("expected users >= 2, mean behaviors >= 10, requests >= 1, signal >= 0")
         if not 1 <= self.candidates[0] <= self.candidates[1]:
             raise InputError("expected 1 <= least candidates <= most candidates")
+        if self.world not in WORLDS:
+            raise InputError(f"world: {self.world!r} is none of {', '.join(WORLDS)}")
 
 
 def generate(settings: Settings, out: Path) -> dict[str, float]:
@@ -74,20 +79,26 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
     shown = draw_impressions(world, behaviors, interests, settings.requests, settings.candidates, draw)
     traits = tables.draw_traits(settings.users, len(world.items["ad"].leaf), draw)
     effects = traits.user_effect[shown.user] + traits.ad_effect[shown.ad]
-    truth, short_sighted = _probabilities(Matcher(world, behaviors, shown), effects, settings.signal)
+    matcher, marks = Matcher(world, behaviors, shown), None
+    if settings.world == TAXONOMY:
+        truth, less = _probabilities(matcher, effects, settings.signal)
+    else:
+        marks = draw_marks(world, len(behaviors.user), draw)
+        added = Mechanisms(world, behaviors, shown, marks).of(settings.world)
+        truth, less = _with_mechanism(matcher, effects, added, settings.signal)
     labels = {name: (draw.random(len(p)) < p).astype(np.int64) for name, p in truth.items()}
     written = {
-        "behaviors": tables.behaviors_table(world, behaviors, draw),
+        "behaviors": tables.behaviors_table(world, behaviors, marks, draw),
         "taxonomy": tables.taxonomy_table(world),
         "bridges": tables.bridges_table(world),
-        "items": tables.items_table(world, traits),
+        "items": tables.items_table(world, traits, marks),
         "users": tables.users_table(traits),
         "impressions": tables.impressions_table(world, behaviors, shown, labels),
     }
     written["truth"] = written["impressions"].select(["user", "item", "timestamp_ms"])
     for name, p in truth.items():
         written["truth"] = written["truth"].append_column(f"p_{name}", pa.array(p))
-    report = _report(shown, labels, truth, short_sighted)
+    report = _report(shown, labels, truth, less, f"last_{RECENT}" if marks is None else f"without_{settings.world}")
     num_rows = {name: table.num_rows for name, table in written.items()}
     write_dataset(out, written, num_rows, splits=_splits(), truth=report)
     return report
@@ -105,21 +116,37 @@ def _probabilities(matcher: Matcher, effects: F64, signal: float) -> tuple[dict[
     return truth, short_sighted
 
 
+def _with_mechanism(
+    matcher: Matcher, effects: F64, added: dict[str, F64], signal: float
+) -> tuple[dict[str, F64], dict[str, F64]]:
+    """Gives the true probabilities per target, and those of a scorer that knows all but the mechanism."""
+    truth: dict[str, F64] = {}
+    without: dict[str, F64] = {}
+    for target in TARGETS:
+        match = matcher.match(target.memory_days)
+        truth[target.name] = probability(target, match, match, effects + COEFFICIENT * added[target.name], signal)
+        without[target.name] = probability(target, match, match, effects, signal)
+    return truth, without
+
+
 def _splits() -> dict[str, int]:
     days = {"train_from_ms": float(FIRST_REQUEST_DAY), "validation_from_ms": VALIDATION_DAY, "test_from_ms": TEST_DAY}
     return {name: START_MS + int(day * DAY_MS) for name, day in days.items()}
 
 
 def _report(
-    shown: Impressions, labels: dict[str, I64], truth: dict[str, F64], short_sighted: dict[str, F64]
+    shown: Impressions, labels: dict[str, I64], truth: dict[str, F64], less: dict[str, F64], lack: str
 ) -> dict[str, float]:
-    """Gives AUC and GAUC that the true probabilities reach on the test split: nothing can do better on average."""
+    """Gives AUC and GAUC that the true probabilities reach on the test split: nothing can do better on average.
+
+    And those that the probabilities of a scorer who knows less reach, under a name that ends in `lack`.
+    """
     test = shown.timestamp_ms >= _splits()["test_from_ms"]
     user = shown.user[test]
     report: dict[str, float] = {}
     for name, label in labels.items():
         report[f"{name}_rate"] = float(label.mean())
-        for seen, p in (("ceiling", truth[name]), (f"ceiling_last_{RECENT}", short_sighted[name])):
+        for seen, p in (("ceiling", truth[name]), (f"ceiling_{lack}", less[name])):
             report[f"{name}_auc_{seen}"] = auc(label[test], p[test])
             report[f"{name}_gauc_{seen}"] = gauc(label[test], p[test], user)
     return report

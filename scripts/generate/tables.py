@@ -12,6 +12,7 @@ from scripts.generate.users import START_MS, STREAMS
 from scripts.joins import count_before, per_100_days
 
 if TYPE_CHECKING:
+    from scripts.generate.mechanisms import Marks
     from scripts.generate.truth import Impressions
     from scripts.generate.users import Behaviors
     from scripts.generate.world import World
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 AGE_BANDS = ("18-24", "25-34", "35-49", "50-64", "65+")
 PRICE_BANDS = ("low", "middle", "high")
 SCENES = ("feed", "search")
+TONES, PACES = ("cold", "warm"), ("calm", "brisk")
+"""Words of the signs -1 and +1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,11 @@ def bridges_table(world: World) -> pa.Table:
     return pa.table({name: [row[at] for row in rows] for at, name in enumerate(("domain", "category", "node"))})
 
 
-def items_table(world: World, traits: Traits) -> pa.Table:
-    """Gives ads and articles; streams of the live domain are unknown items, known by their category alone."""
+def items_table(world: World, traits: Traits, marks: Marks | None) -> pa.Table:
+    """Gives ads and articles, with their styles if there are any.
+
+    Streams of the live domain are unknown items, known by their category alone.
+    """
     ads, articles = world.items["ad"], world.items["content"]
     article_names = articles.names()
     covers = pa.ListArray.from_arrays(
@@ -80,6 +86,7 @@ def items_table(world: World, traits: Traits) -> pa.Table:
     category = [world.trees["ad"].names[node] for node in ads.category.tolist()]
     category += [world.trees["content"].names[node] for node in articles.category.tolist()]
     price = [PRICE_BANDS[band] for band in traits.price_band.tolist()]
+    styles = [] if marks is None else [*marks.style["ad"].tolist(), *marks.style["content"].tolist()]
     return pa.table(
         {
             "item": ads.names() + article_names,
@@ -87,6 +94,7 @@ def items_table(world: World, traits: Traits) -> pa.Table:
             "domain": pa.array([None] * len(price) + ["content"] * len(article_names), pa.string()),
             "covers": covers,
             "price_band": pa.array(price + [None] * len(article_names), pa.string()),
+            **({"style": [f"style {style}" for style in styles]} if marks is not None else {}),
         }
     )
 
@@ -106,8 +114,8 @@ def user_names(users: I64) -> pa.Array:
     return pa.array(np.char.add("user ", users.astype(str)), pa.string())
 
 
-def behaviors_table(world: World, behaviors: Behaviors, draw: np.random.Generator) -> pa.Table:
-    """Gives all behaviors; those of unknown items carry the category of their domain's tree."""
+def behaviors_table(world: World, behaviors: Behaviors, marks: Marks | None, draw: np.random.Generator) -> pa.Table:
+    """Gives all behaviors, with their signs if there are any; those of unknown items carry their domain's category."""
     domains = [domain for domain, *_ in STREAMS]
     item = np.empty(len(behaviors.user), dtype=object)
     category = np.full(len(behaviors.user), None, dtype=object)
@@ -127,8 +135,13 @@ def behaviors_table(world: World, behaviors: Behaviors, draw: np.random.Generato
             "action": pa.array(np.array([action for _, action, *_ in STREAMS], dtype=object)[behaviors.stream]),
             "scene": pa.array(np.array(SCENES, dtype=object)[scene], pa.string()),
             "timestamp_ms": behaviors.timestamp_ms,
+            **({} if marks is None else {"tone": _words(marks.tone, TONES), "pace": _words(marks.pace, PACES)}),
         }
     )
+
+
+def _words(sign: I64, words: tuple[str, str]) -> pa.Array:
+    return pa.array(np.array(words, dtype=object)[(sign > 0).astype(np.int64)], pa.string())
 
 
 def impressions_table(world: World, behaviors: Behaviors, shown: Impressions, labels: dict[str, I64]) -> pa.Table:
