@@ -132,7 +132,10 @@ def files_digest(root: Path, kind: Kind, name: str) -> str:
 
 
 def content_digest(content: object) -> str:
-    """Gives a hash of all that stands in nested dataclasses, mappings, lists and arrays; of others, their text."""
+    """Gives a hash of all that stands in nested dataclasses, mappings, lists, arrays and plain values.
+
+    Of a dataclass what is compared counts. Any other object would hash as where it lies in memory, and is a mistake.
+    """
     digest = xxhash.xxh3_128()
     _add(digest, content)
     return digest.hexdigest()
@@ -150,6 +153,7 @@ def _add(digest: Any, content: Any) -> None:  # noqa: ANN401 -- xxhash has no ty
             for part in content:
                 _add(digest, part)
         case _ if is_dataclass(content):
-            _add(digest, [getattr(content, field.name) for field in fields(content)])
+            _add(digest, [getattr(content, field.name) for field in fields(content) if field.compare])
         case _:
+            assert isinstance(content, str | int | float | None), content
             digest.update(f"{content!r};".encode())

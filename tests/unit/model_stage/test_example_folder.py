@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 
+from model_stage.encoding.vocabulary import IdRows
 from model_stage.training import example_folder
 from model_stage.training.example_files import columns_of
 from model_stage.training.example_folder import KEPT_SETS, ExampleFolder, ExampleKey, content_digest, opened_folder
@@ -132,6 +133,7 @@ def test_a_digest_depends_on_everything_and_on_nothing_else():
         }
         return Content(**{**made, **changes})
 
+    ids, rows = np.array([3, 7], np.uint64), np.array([1, 2])
     digest = content_digest(content())
     assert digest == content_digest(content(names={"b": None, "a": ("x", 1)}))
     others = [
@@ -145,3 +147,6 @@ def test_a_digest_depends_on_everything_and_on_nothing_else():
         content(lists=Lists(values=np.array([5, 6]), offsets=np.array([0, 1, 2]))),
     ]
     assert len({digest, *map(content_digest, others)}) == len(others) + 1
+    assert content_digest(IdRows(ids=ids, rows=rows)) == content_digest(IdRows(ids=ids.copy(), rows=rows.copy()))
+    with pytest.raises(AssertionError, match="object at"):
+        content_digest([object()])
