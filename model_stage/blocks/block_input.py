@@ -72,6 +72,8 @@ class BlockInput:
     """Rows of the selected pairs, ascending, int64; None = all pairs."""
     known_buckets: dict[Position, Tensor] = field(default_factory=dict)
     """Buckets already computed; `buckets_of` fills it."""
+    known_lists: dict[int, tuple[Lists, Tensor]] = field(default_factory=dict)
+    """Lists already found by how many of the newest they hold, and their rows; `lists_with` fills it."""
 
     @cached_property
     def attention_parts(self) -> dict[str, Tensor]:
@@ -90,21 +92,31 @@ class BlockInput:
     @cached_property
     def representations(self) -> AttentionInput:
         """The input of a block over pairs that reads the representations only."""
-        batch, representation_BR = self.batch, self.representation_BR
-        parts = self.representation.parts(batch.behavior_node_U, batch.behavior_side_UF)
-        nothing = representation_BR[:0, :0]
+        return replace(
+            self._selected,
+            representation_UR=self._representation_UR,
+            buckets=dict(zip(self.encodings, self.buckets_of(self.encodings), strict=True)),
+        )
+
+    @cached_property
+    def _representation_UR(self) -> Tensor:
+        parts = self.representation.parts(self.batch.behavior_node_U, self.batch.behavior_side_UF)
+        return fuse(list(parts.values()))
+
+    @cached_property
+    def _selected(self) -> AttentionInput:
+        """The selected pairs; no behavior is embedded."""
+        nothing = self.representation_BR[:0, :0]
         pairs = AttentionInput(
             attention_UA=nothing,
             attention_BA=nothing,
-            representation_UR=fuse(list(parts.values())),
-            representation_BR=representation_BR,
-            behavior_M=batch.behavior_M,
-            pair_offsets=batch.pair_offsets,
+            representation_UR=nothing,
+            representation_BR=self.representation_BR,
+            behavior_M=self.batch.behavior_M,
+            pair_offsets=self.batch.pair_offsets,
             buckets={},
         )
-        if self.kept is not None:
-            pairs = pairs.take(self.kept)
-        return replace(pairs, buckets=dict(zip(self.encodings, self.buckets_of(self.encodings), strict=True)))
+        return pairs if self.kept is None else pairs.take(self.kept)
 
     def buckets_of(self, positions: Positions) -> list[Tensor]:
         """Gives the bucket of each selected pair under each encoding, int64 each; an encoding is computed once."""
@@ -130,7 +142,10 @@ class BlockInput:
             positions: The block's positional encodings.
             newest: The lists are the newest so many behaviors of each user; 0 = what the candidates retrieved.
         """
-        pairs, lists = self.representations, self._lists(newest)
+        if newest not in self.known_lists:
+            found = self._lists(newest)
+            self.known_lists[newest] = found, self._rows(found.behavior_N)
+        lists, values_ND = self.known_lists[newest]
         interval_ms_N = self.batch.interval_ms_U.index_select(0, lists.behavior_N)
         if lists.pair_N is None:
             values = {"rank": lists.rank_N, "interval": interval_ms_N, "calendar": interval_ms_N}
@@ -139,17 +154,24 @@ class BlockInput:
         else:
             buckets = [bucket_M.index_select(0, lists.pair_N) for bucket_M in self.buckets_of(positions)]
         x = ListInput(
-            values_ND=pairs.representation_UR.index_select(0, lists.behavior_N),
+            values_ND=values_ND,
             offsets=lists.offsets,
-            candidate_BD=pairs.representation_BR,
+            candidate_BD=self.representation_BR,
             list_B=lists.list_B,
             interval_ms_N=interval_ms_N,
             buckets=buckets,
         )
         return x, lists
 
+    def _rows(self, behavior_N: Tensor) -> Tensor:
+        """Gives the representation of some behaviors, (N, R); the others are embedded only where a block reads them."""
+        if "_representation_UR" in self.__dict__ or len(behavior_N) > len(self.batch.behavior_node_U):
+            return self._representation_UR.index_select(0, behavior_N)
+        rows = (x.index_select(0, behavior_N) for x in (self.batch.behavior_node_U, self.batch.behavior_side_UF))
+        return fuse(list(self.representation.parts(*rows).values()))
+
     def _lists(self, newest: int) -> Lists:
-        batch, pairs = self.batch, self.representations
+        batch, pairs = self.batch, self._selected
         if not newest:
             return retrieved_lists(batch.same_as_B, pairs.behavior_M, pairs.pair_offsets)
         end_L, request_B = batch.behavior_offsets[1:], batch.request_B

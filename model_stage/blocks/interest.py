@@ -197,8 +197,3 @@ class ListBlock(PerTable):
     def attend(self, block: nn.Module, x: ListInput, user_LX: Tensor) -> ListInterest:
         """Runs an instance over the lists; `user_LX` are the embeddings of their users' fields."""
         return cast("ListInterest", block(x))
-
-
-def nothing_seen(candidate_M: Tensor, num_candidates: int) -> Tensor:
-    """Gives 1 for each candidate without pairs, else 0. float32 (B,)."""
-    return (torch.bincount(candidate_M, minlength=num_candidates) == 0).to(torch.float32)

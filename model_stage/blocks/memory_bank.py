@@ -22,12 +22,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_stage.blocks.interest import ListBlock, ListConfig, nothing_seen
-from model_stage.blocks.pairs import full_linear, full_precision, list_pairs, pair_softmax, pooled_rows
+from model_stage.blocks.interest import ListBlock, ListConfig
+from model_stage.blocks.pairs import full_linear
 from model_stage.blocks.position import PositionTables
-from model_stage.blocks.ragged import offsets_to_segments
+from model_stage.blocks.ragged import Layout
 from model_stage.blocks.registry import register
-from model_stage.blocks.sequence import ListInput, ListInterest
+from model_stage.blocks.sequence import ListInput, ListInterest, contract
 
 if TYPE_CHECKING:
     from model_stage.blocks.block_input import Positions, Shape
@@ -45,31 +45,22 @@ class MemoryBank(nn.Module):
 
     def forward(self, x: ListInput) -> ListInterest:
         """Gives u of each candidate, zeros where its list is empty, in the dtype of the input."""
-        memory_LSD, write_NS = self.write(x)
-        read_BS = self.read(x, memory_LSD)
-        found_BD = (read_BS[:, :, None] * memory_LSD.index_select(0, x.list_B)).sum(1)
-        row_M, candidate_M = list_pairs(x.offsets, x.list_B)
+        row_ND, scale = x.values_ND + self.positions.encode(x.buckets), math.sqrt(self.out_dim)
+        score_NS, value_ND = full_linear(self.key(row_ND), self.slots_SD) / scale, self.value(row_ND)
+        query_BD = self.query(x.candidate_BD + self.positions.candidate_row)
+        layout, found, weights = Layout.of(x.offsets, x.list_B), [], []
+        for bucket in layout.buckets:
+            write_LST = torch.softmax(bucket.rows.hide(bucket.rows.of(score_NS).mT), dim=2)
+            memory_LSD = contract("lst,ltd->lsd", write_LST, bucket.rows.of(value_ND))
+            read_LCS = torch.softmax(contract("lcd,lsd->lcs", bucket.queries.of(query_BD), memory_LSD) / scale, dim=2)
+            found.append(contract("lcs,lsd->lcd", read_LCS, memory_LSD))
+            weights.append(contract("lcs,lst->lct", read_LCS.detach(), write_LST.detach()))
+        length_B = x.offsets.diff().index_select(0, x.list_B)
         return ListInterest(
-            representation_BD=found_BD.to(x.candidate_BD.dtype),
-            weight_M=(write_NS.detach()[row_M] * read_BS.detach()[candidate_M]).sum(1),
-            rest_B=nothing_seen(candidate_M, len(x.list_B)),
+            representation_BD=layout.queries(found).to(x.candidate_BD.dtype),
+            weight_M=layout.pairs(weights),
+            rest_B=(length_B == 0).to(torch.float32),
         )
-
-    def write(self, x: ListInput) -> tuple[Tensor, Tensor]:
-        """Gives the slots of each list (L, S, D) and how they were written, a (N, S); float32 or better."""
-        row_ND = x.values_ND
-        for table_ND, bucket_N in zip(self.positions.rows, x.buckets, strict=True):
-            row_ND = row_ND + table_ND.index_select(0, bucket_N)
-        score_NS = full_linear(self.key(row_ND), self.slots_SD) / math.sqrt(self.out_dim)
-        list_N, num_lists = offsets_to_segments(x.offsets), len(x.offsets) - 1
-        write_NS, _ = pair_softmax(score_NS, list_N, num_lists)
-        return pooled_rows(write_NS, self.value(row_ND)[:, None], list_N, num_lists), write_NS
-
-    def read(self, x: ListInput, memory_LSD: Tensor) -> Tensor:
-        """Gives each candidate's attention on the slots of its list, b (B, S); float32 or better."""
-        query_BD = full_precision(self.query(x.candidate_BD + self.positions.candidate_row))
-        score_BS = (query_BD[:, None] * memory_LSD.index_select(0, x.list_B)).sum(2) / math.sqrt(self.out_dim)
-        return torch.softmax(score_BS, dim=1)
 
     def reference(self, x: ListInput) -> Tensor:
         """The formulas, candidate by candidate; same answer as `forward`."""
