@@ -25,7 +25,7 @@ from model_stage.blocks.pair_attention import attend
 from model_stage.blocks.ragged import offsets_to_segments, segment_softmax, segment_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from model_stage.config.targets import Position
 
@@ -141,7 +141,7 @@ class Attended:
     """Weights; over the pairs of a candidate that has any, each row sums to 1."""
 
 
-def typed(modules: nn.ModuleList, kind: type[K]) -> list[K]:
+def typed(modules: Iterable[nn.Module], kind: type[K]) -> list[K]:
     """Gives the modules with their type, which a module list forgets."""
     return [module for module in modules if isinstance(module, kind)]
 

@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.pairs import typed
 from model_stage.config.schema import StrictModel
 
 if TYPE_CHECKING:
@@ -219,8 +220,28 @@ class TargetHeads(nn.Module):
             read = [x.of([table], self.dropout) for table in self._tables]
         else:
             read = self.experts(x.of(self._every, self.dropout))
-        logits = [each(read_BX).view(len(x.dense_BS)) for each, read_BX in zip(self.towers, read, strict=True)]
-        return torch.stack(logits, dim=1)
+        return side_by_side(self.towers, torch.stack(read)).squeeze(2).T
+
+    def reference(self, x: HeadInput) -> Tensor:
+        """The same tower by tower; dropout is left out."""
+        tables = [[table] for table in self._tables] if self.experts is None else [self._every]
+        read = [x.of(each, nn.Identity()) for each in tables]
+        if self.experts is not None:
+            read = self.experts.reference(read[0])
+        return torch.cat([each(read_BX) for each, read_BX in zip(self.towers, read, strict=True)], dim=1)
+
+
+def side_by_side(towers: nn.ModuleList, x_TBX: Tensor) -> Tensor:
+    """Runs perceptrons of one shape (`tower`), each on its own rows, as one product a layer. (T, B, outputs)."""
+    for layers in zip(*(_modules(each) for each in towers), strict=True):
+        linears = typed(layers, nn.Linear)
+        if linears:
+            weight_TXO = torch.stack([one.weight for one in linears]).transpose(1, 2)
+            bias_T1O = torch.stack([one.bias for one in linears])[:, None]
+            x_TBX = torch.baddbmm(bias_T1O, x_TBX, weight_TXO)
+        else:
+            x_TBX = layers[0](x_TBX)
+    return x_TBX
 
 
 def _experts(

@@ -14,12 +14,15 @@ from torch import nn
 from model_stage.config.targets import Target, Targets
 from model_stage.networks.conditional import joint_logits, logit_of_product
 from model_stage.networks.heads import (
+    HeadInput,
+    HeadShape,
     MixtureOfExperts,
     MmoeHeads,
     PleHeads,
     ProgressiveExtraction,
     SharedBottom,
     SharedBottomHeads,
+    TargetHeads,
 )
 from model_stage.training.trainer import log_loss
 from tests.worlds.networks import BUY, CLICK, TARGETS, config_of, make_network, make_request, run
@@ -52,6 +55,29 @@ def test_gates_tell_targets_apart():
     torch.manual_seed(0)
     first, second, _ = HEADS["mmoe"]()(torch.randn(6, 5))
     assert not torch.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_towers_side_by_side_give_what_each_gives(kind):
+    torch.manual_seed(0)
+    shape = HeadShape(tables=(0, 1, 0), num_tables=2, own_dim=7, table_dim=5, tower=(6, 4), dropout=0.5)
+    heads = TargetHeads(config_of("tin", heads={"kind": kind}).heads, shape).eval()
+    x = HeadInput(
+        dense_BS=torch.randn(6, 3),
+        masses=[torch.randn(6, 1), torch.randn(6, 1)],
+        interests=[torch.randn(6, 4), torch.randn(6, 4)],
+        common_BX=torch.randn(6, 4),
+    )
+    fast, plain = heads(x), heads.reference(x)
+    assert fast.shape == (6, 3)
+    torch.testing.assert_close(fast, plain)
+    mixed, leaves = torch.randn(6, 3), [*heads.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad((mixed * fast).sum(), leaves),
+        torch.autograd.grad((mixed * plain).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
