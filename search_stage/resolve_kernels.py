@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.compiled import kernel, kernel_no_refcount
+from store.types import NO_ID
 
 if TYPE_CHECKING:
     from store.types import I32, I64, U32, U64, Bool
 
+_NO_ID = np.uint64(NO_ID)
 _IDS_AT_ONCE = 256
 """Ids that are looked for together."""
 
@@ -80,3 +82,12 @@ def list_known(nodes: U32, unmapped: int) -> tuple[U32, I64]:
         count += int(nodes[at] < unmapped)
         offsets[at + 1] = count
     return known[:count], offsets
+
+
+@kernel
+def ids_of(nodes: U32, ids: U64) -> U64:
+    """Gives the ids of nodes, `ids` being read-only and `Taxonomy.id`; `NO_ID` = unmapped. (C,)."""
+    out = np.empty(len(nodes), np.uint64)
+    for at in range(len(nodes)):
+        out[at] = ids[nodes[at]] if nodes[at] < len(ids) else _NO_ID
+    return out

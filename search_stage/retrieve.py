@@ -13,6 +13,7 @@ from search_stage.history import History
 from search_stage.kernels.distinct import number_distinct
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
 from search_stage.resolve import CandidateResolver, rows_of
+from search_stage.resolve_kernels import ids_of
 from search_stage.soft.base import Keys, soft_search
 from search_stage.soft.clusters import key_search_of
 from search_stage.soft.score_kernels import score_listed
@@ -159,7 +160,7 @@ def _answer(
         statistics=match_statistics(
             matches, snapshot.streams, np.array(streams, np.int64), request.as_of_ms, config.statistics.levels
         ),
-        candidate_category=snapshot.taxonomy.category_of(resolved.main_category),
+        candidate_category=ids_of(resolved.main_category, read_only(snapshot.taxonomy.id)),
         candidate_fields=snapshot.items.take(*rows_of(snapshot.items.ids, request.candidates.item)),
         user_fields=user.fields,
         num_newest=num_newest,
