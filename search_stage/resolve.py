@@ -50,7 +50,7 @@ class ResolvedCandidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredProducts:
-    """What the ads of a generation cover, as nodes; sorted once, when the generation is opened.
+    """What the ads of a generation cover, as nodes; sorted once, when the generation is opened (ADR 0017).
 
     Memory: 4 bytes for each product an ad covers, and 8 for each ad that covers any.
     """

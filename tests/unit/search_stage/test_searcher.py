@@ -6,6 +6,7 @@ import gc
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -313,3 +314,22 @@ def test_requests_during_reloads_see_one_pair(tmp_path):
         seen = set().union(*(future.result() for future in asking))
     assert seen <= pairs
     assert len(seen) > 1
+
+
+def test_an_answer_can_be_read_without_a_copy():
+    """Tensors share memory with arrays that are contiguous, aligned and not read-only, and no array is the store's."""
+    with opened(WORLD) as (store, index):
+        result = Searcher(store, index).search(request_of(parse_id("ann"), candidates_of([BOOT, CAP]), newest=3))
+        arrays = {name: getattr(result, name) for name in ("offsets", "index", "score", "match_level", "source")}
+        arrays |= {name: getattr(result, name) for name in ("same_as", "candidate_category")}
+        arrays |= {f"behaviors.{name}": column for name, column in _columns(result.behaviors)}
+        arrays |= {f"statistics.{name}": column for name, column in _columns(result.statistics)}
+    for name, array in arrays.items():
+        assert array.flags.c_contiguous, name
+        assert array.flags.aligned, name
+        assert array.flags.writeable, name
+
+
+def _columns(part):
+    values = ((field.name, getattr(part, field.name)) for field in fields(part))
+    return [(name, value) for name, value in values if isinstance(value, np.ndarray)]
