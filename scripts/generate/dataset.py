@@ -83,9 +83,10 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
     if settings.world == TAXONOMY:
         truth, less = _probabilities(matcher, effects, settings.signal)
     else:
-        marks = draw_marks(world, len(behaviors.user), draw)
-        added = Mechanisms(world, behaviors, shown, marks).of(settings.world)
-        truth, less = _with_mechanism(matcher, effects, added, settings.signal)
+        marks = draw_marks(world, behaviors.timestamp_ms, draw)
+        mechanisms = Mechanisms(world, behaviors, shown, marks)
+        added, known = mechanisms.of(settings.world), mechanisms.known(settings.world)
+        truth, less = _with_mechanism(matcher, effects, added, known, settings.signal)
     labels = {name: (draw.random(len(p)) < p).astype(np.int64) for name, p in truth.items()}
     written = {
         "behaviors": tables.behaviors_table(world, behaviors, marks, draw),
@@ -117,15 +118,24 @@ def _probabilities(matcher: Matcher, effects: F64, signal: float) -> tuple[dict[
 
 
 def _with_mechanism(
-    matcher: Matcher, effects: F64, added: dict[str, F64], signal: float
+    matcher: Matcher, effects: F64, added: dict[str, F64], known: dict[str, F64] | None, signal: float
 ) -> tuple[dict[str, F64], dict[str, F64]]:
-    """Gives the true probabilities per target, and those of a scorer that knows all but the mechanism."""
+    """Gives the true probabilities per target, and those of a scorer that knows all but the mechanism.
+
+    Args:
+        matcher: Gives what is near.
+        effects: Of user and ad together. (R,)
+        added: The mechanism, by target. (R,) each
+        known: What that scorer knows of it; None = nothing.
+        signal: 0 = every probability is the target's rate.
+    """
     truth: dict[str, F64] = {}
     without: dict[str, F64] = {}
     for target in TARGETS:
         match = matcher.match(target.memory_days)
         truth[target.name] = probability(target, match, match, effects + COEFFICIENT * added[target.name], signal)
-        without[target.name] = probability(target, match, match, effects, signal)
+        seen = 0.0 if known is None else COEFFICIENT * known[target.name]
+        without[target.name] = probability(target, match, match, effects + seen, signal)
     return truth, without
 
 

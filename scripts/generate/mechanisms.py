@@ -13,6 +13,7 @@ So whatever the number and the times of the behaviors, its mean is 0: a scorer t
                 purchase  pace of them, w = tanh((age - 60 days) / 20 days): old ones speak for, new ones against
     pairs       both      (m of tone of the newest 20 of the same leaf) * (the same of the leaf's hidden partner)
     order       both      sign(b) = tone of b times tone of the one before it, of the newest 20 of the same leaf
+    late        both      tone of the newest 20 of the same leaf, w = exp(-age / 20 days); some are not there yet
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ if TYPE_CHECKING:
 
 TAXONOMY = "taxonomy"
 """The world without a mechanism of its own: what matters is how much is near in the tree, and when it was."""
-NEEDLE, OBJECTIVES, PAIRS, ORDER = "needle", "objectives", "pairs", "order"
-WORLDS = (TAXONOMY, NEEDLE, OBJECTIVES, PAIRS, ORDER)
+NEEDLE, OBJECTIVES, PAIRS, ORDER, LATE = "needle", "objectives", "pairs", "order", "late"
+WORLDS = (TAXONOMY, NEEDLE, OBJECTIVES, PAIRS, ORDER, LATE)
 STYLES = 24
 COEFFICIENT = 1.5
 """What one standard deviation of a mechanism adds to the logit."""
 NEWEST = 20
 OVERLOOKED = 50
 """Newest behaviors of a user that the needle is older than."""
+DELAYED, DELAY_DAYS = 0.5, 180.0
+"""Share of behaviors that arrive late, and by how much on average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +60,27 @@ class Marks:
     """+1 or -1. (N,)"""
     pace: I64
     """+1 or -1. (N,)"""
+    arrived_ms: I64
+    """When the behavior became known: at once, or late. (N,)"""
     style: dict[str, I64]
     """Of each domain's items, by domain; -1 = none (streams of the live domain). (items,)"""
     partner: I64
     """Of each node of the ads' tree that is a leaf: its hidden partner, another leaf. (nodes,)"""
 
 
-def draw_marks(world: World, num_behaviors: int, draw: np.random.Generator) -> Marks:
-    """Draws the signs of behaviors, the styles of items and the partners of leaves."""
-    tone, pace = (2 * draw.integers(0, 2, num_behaviors) - 1 for _ in range(2))
+def draw_marks(world: World, timestamp_ms: I64, draw: np.random.Generator) -> Marks:
+    """Draws the signs and arrivals of behaviors, the styles of items and the partners of leaves."""
+    num = len(timestamp_ms)
+    tone, pace = (2 * draw.integers(0, 2, num) - 1 for _ in range(2))
+    delay_days = draw.exponential(DELAY_DAYS, num) * (draw.random(num) < DELAYED)
     style = {domain: draw.integers(0, STYLES, len(items.leaf)) for domain, items in world.items.items()}
     style["live"] = np.full(len(style["live"]), -1)
     leaves, partner = world.trees["ad"].leaves(), np.arange(len(world.trees["ad"].names))
     # A ring of all leaves: nobody is its own partner.
     ring = draw.permutation(leaves)
     partner[ring] = np.roll(ring, 1)
-    return Marks(tone=tone, pace=pace, style=style, partner=partner)
+    arrived_ms = timestamp_ms + (delay_days * DAY_MS).astype(np.int64)
+    return Marks(tone=tone, pace=pace, arrived_ms=arrived_ms, style=style, partner=partner)
 
 
 class Mechanisms:
@@ -109,8 +117,24 @@ class Mechanisms:
             partner = self._alike(self._leaf, self._marks.partner[self._ad_leaf], NEWEST, self._shown.timestamp_ms)
             both = self._sum(near, tone) * self._sum(partner, tone)
         else:
-            both = self._in_order(near)
+            both = self._in_order(near) if name == ORDER else self._sum(near, tone, _fading)
         return {"click": both, "purchase": both}
+
+    def known(self, name: str) -> dict[str, F64] | None:
+        """Gives the part of `m` that had arrived by the impression, its mean given that; None = nothing arrives late.
+
+        Args:
+            name: One of `WORLDS` but `taxonomy`.
+        """
+        if name != LATE:
+            return None
+        runs = self._alike(self._leaf, self._ad_leaf, NEWEST, self._shown.timestamp_ms)
+        question, row = runs.pairs(slice(0, len(runs.start)))
+        now = self._shown.timestamp_ms[question]
+        weight = _fading((now - self._behaviors.timestamp_ms[row]) / DAY_MS)
+        arrived = self._marks.arrived_ms[row] < now
+        known = _standardised(question, weight, self._marks.tone[row] * arrived, len(runs.start))
+        return {"click": known, "purchase": known}
 
     def _alike(self, of_behaviors: I64, of_ads: I64, newest: int, before_ms: I64) -> Runs:
         """Gives, per impression, its user's newest behaviors before a time that are of the ad's kind."""

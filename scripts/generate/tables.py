@@ -135,9 +135,14 @@ def behaviors_table(world: World, behaviors: Behaviors, marks: Marks | None, dra
             "action": pa.array(np.array([action for _, action, *_ in STREAMS], dtype=object)[behaviors.stream]),
             "scene": pa.array(np.array(SCENES, dtype=object)[scene], pa.string()),
             "timestamp_ms": behaviors.timestamp_ms,
-            **({} if marks is None else {"tone": _words(marks.tone, TONES), "pace": _words(marks.pace, PACES)}),
+            **({} if marks is None else _marks_columns(marks)),
         }
     )
+
+
+def _marks_columns(marks: Marks) -> dict[str, pa.Array | I64]:
+    signs = {"tone": _words(marks.tone, TONES), "pace": _words(marks.pace, PACES)}
+    return {**signs, "arrived_ms": marks.arrived_ms}
 
 
 def _words(sign: I64, words: tuple[str, str]) -> pa.Array:
