@@ -213,7 +213,9 @@ def test_targets_are_ratios_within_the_run():
     row = {"preset": "tencent", "network_ms": 18.0, "backward_ms": 45.0, "attentions": 18, "plain_attention_ms": 0.5}
     cells = {"preset": "tencent", "C": 100, "p99_ms": 30.0, "control_naive_ms": 500.0, "control_shared_ms": 10.0}
     rows = [{**cells, "L": length, "p50_ms": p50} for length, p50 in ((1_000, 10.0), (10_000, 18.0), (100_000, 16.0))]
-    found = find_targets({"network": [row], "rows": rows, "real_search_ms": 2.0, "workers_ratio": 1.6})
+    found = find_targets(
+        {"network": [row], "rows": rows, "real_search_ms": 2.0, "workers": {"ceiling": 1.7}, "workers_ratio": 1.6}
+    )
     assert [(each["measured"], each["met"]) for each in found] == [
         (2.0, False),
         (2.5, True),
