@@ -122,7 +122,7 @@ class ExplainedBehavior:
     side_info: Mapping[str, str | float | None]
     """Values of the fields of behaviors that the schema declares: names of ids, numbers; None = missing."""
     attention: tuple[float, ...]
-    """Weight per target; over the behaviors of the candidate they sum to 1, less what a network gives to no behavior;
+    """Weight per target; over the behaviors of the candidate they sum to 1, less what a network gives to anything else;
     without a softmax (presets `hstu` and `sdim`) they may be any number."""
 
 

@@ -149,7 +149,9 @@ class BlockInput:
         interval_ms_N = self.batch.interval_ms_U.index_select(0, lists.behavior_N)
         if lists.pair_N is None:
             values = {"rank": lists.rank_N, "interval": interval_ms_N, "calendar": interval_ms_N}
-            known = {position: position_buckets(position, values[position.kind]) for position in {*positions}}
+            known = {
+                position: position_buckets(position, values[position.kind]) for position in dict.fromkeys(positions)
+            }
             buckets = [known[position] for position in positions]
         else:
             buckets = [bucket_M.index_select(0, lists.pair_N) for bucket_M in self.buckets_of(positions)]

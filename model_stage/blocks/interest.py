@@ -48,7 +48,8 @@ class Interest:
 class InterestBlock(nn.Module):
     """A block of a network: what it reads of a batch in, an interest per table set out.
 
-    Its answer for a candidate depends on that candidate, its own pairs and their behaviors alone.
+    Its answer for a candidate depends on that candidate, its own pairs and their behaviors, and on the user's newest
+    behaviors alone.
     """
 
     def __init__(self, *, out_dim: int, num_masses: int) -> None:

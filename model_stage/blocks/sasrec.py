@@ -12,8 +12,8 @@ Tencent paper (arXiv 2510.21714) decouples it by target; how, we could not read.
 so are the readout and the target's own position table on top of a shared one: without the shared one the lower layers,
 whose work all targets share, would know nothing of time.
 
-Two uses: in the ranker over the retrieved lists, each distinct list once; and candidate-free over the recent history,
-`user_vectors` and then `prerank` of many thousand candidates.
+Two uses: in the ranker over the user's newest behaviors or the retrieved lists, each list once; and candidate-free over
+the recent history, `user_vectors` and then `prerank` of many thousand candidates.
 
 Legend: N rows of L lists, B candidates of lists, C candidates of pre-ranking, J position tables (targets or groups of
 them), D width, H heads, E = D / H.

@@ -70,8 +70,8 @@ class NetworkOutput:
 class RankingNetwork(nn.Module):
     """Logits of every target for a batch of candidates.
 
-    A candidate's logits depend on its own row, pairs and behaviors alone: there is no normalisation over the batch and
-    no padding.
+    A candidate's logits depend on its own row, pairs and behaviors and on the user's newest alone: there is no
+    normalisation over the batch and no padding.
 
     Raises:
         ConfigError: The preset's blocks do not fit the schema's widths; names preset, block and option.
