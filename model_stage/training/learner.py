@@ -98,11 +98,12 @@ class Learner:
         for name, weight in self._touched.items():
             if weight.grad is None:
                 continue
-            gradient = weight.grad.coalesce()
-            (rows,) = gradient.indices()
-            values = gradient.values().add(weight.detach().index_select(0, rows), alpha=self._l2[name])
+            # A row for every time that the batch reads it. `coalesce` does the same in twice the time.
+            rows, place = torch.unique(weight.grad._indices()[0], return_inverse=True)
+            values = weight.detach().index_select(0, rows).mul_(self._l2[name])
+            values.index_add_(0, place, weight.grad._values())
             weight.grad = torch.sparse_coo_tensor(
-                gradient.indices(), values, gradient.shape, is_coalesced=True, check_invariants=False
+                rows[None], values, weight.shape, is_coalesced=True, check_invariants=False
             )
             touched[name] = rows
         return touched
