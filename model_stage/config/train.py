@@ -28,7 +28,8 @@ class TrainConfig(StrictModel):
     tables: Literal["dense", "touched"] = "dense"
     """How Adam changes the large tables: tree nodes and categorical fields. `dense`: every row in every step.
     `touched`: the rows that the step's batch reads, so that a step costs what it touches; L2 and the moments then act
-    on a row in those steps only. The results on Complete Journey were made with `dense`."""
+    on a row in those steps only. `dense` is faster up to about 150,000 rows of 16 numbers, beyond them `touched`
+    (ADR 0016). The results on Complete Journey were made with `dense`."""
     weight_decay: float = Field(default=1.0, ge=0.0)
     """Of the towers' weights (AdamW, decoupled from the gradient)."""
     embedding_l2: float = Field(default=1e-3, ge=0.0)
