@@ -11,10 +11,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search_stage.errors import ConfigError
+from store.types import DAY_MS
 
 FILE_NAME = "search.yaml"
 ENGINES = tuple(sorted(found.name for found in iter_modules([str(Path(__file__).parent / "soft" / "engines")])))
 """Engines of soft search: the files of `soft/engines`."""
+
+
+_Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -30,7 +34,7 @@ class HardPolicy(_Part):
     """Climb while fewer are found."""
     max_level: Annotated[int, Field(ge=0, le=64)] = 3
     """The last level to climb to; 0 = the ad and its products, 1 = its category."""
-    max_age_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] | None = None
+    max_age_days: _Days | None = None
     """Largest age of a behavior at the request's time; None = no limit."""
     actions: frozenset[str] | None = None
     """Only behaviors of these actions; None = of all."""
@@ -63,7 +67,7 @@ class HardConfig(_Part):
 class AgeBonus(_Part):
     """What soft search adds to the score of behaviors by their age."""
 
-    max_age_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
+    max_age_days: _Days
     """Largest age at the request's time; younger behaviors belong to the entry before."""
     add: Annotated[float, Field(ge=-1e6, le=1e6)]
     """To the inner product of attention vectors."""
@@ -108,6 +112,20 @@ class StatisticsConfig(_Part):
     """Which match statistics to answer."""
 
     levels: Annotated[int, Field(ge=1, le=64)] = 4
+    within_days: Annotated[tuple[_Days, ...], Field(max_length=16)] = (7, 30, 90)
+    """Ages, ascending: matches no older than each are counted beside all of them."""
+
+    @field_validator("within_days")
+    @classmethod
+    def _ages_ascend(cls, ages: tuple[float, ...]) -> tuple[float, ...]:
+        if list(ages) != sorted(set(ages)):
+            raise ValueError(f"must ascend, are {list(ages)}")
+        return ages
+
+    @property
+    def within_ms(self) -> tuple[int, ...]:
+        """The ages in milliseconds."""
+        return tuple(round(days * DAY_MS) for days in self.within_days)
 
 
 class LimitsConfig(_Part):

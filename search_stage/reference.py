@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search_stage.reference_statistics import reference_statistics
 from search_stage.soft.base import score_pairs
 from search_stage.validate import lower
 from store.retrieval import (
@@ -19,7 +20,6 @@ from store.retrieval import (
     SOURCE_RECENT,
     SOURCE_SOFT,
     BehaviorColumns,
-    MatchStatistics,
     SearchResult,
 )
 from store.types import DAY_MS, NO_ID
@@ -232,7 +232,7 @@ def _assemble(
         match_level=np.array([level for _, level in sources_and_levels], np.uint8),
         source=np.array([source for source, _ in sources_and_levels], np.uint8),
         same_as=_same_as(lists, scores),
-        statistics=reference_statistics(rows, candidates, snapshot, request.as_of_ms, config.statistics.levels),
+        statistics=reference_statistics(rows, candidates, snapshot, request.as_of_ms, config.statistics),
         candidate_category=np.array(
             [int(snapshot.taxonomy.id[c.main]) if c.main < snapshot.taxonomy.unmapped else NO_ID for c in candidates],
             np.uint64,
@@ -253,30 +253,6 @@ def _same_as(lists: Sequence[dict[int, list[int]]], scores: Sequence[float]) -> 
     left = iter(scores)
     seen = [[(rank, *pair, next(left)) for rank, pair in found.items()] for found in lists]
     return np.array([seen.index(entries) for entries in seen], np.int32)
-
-
-def reference_statistics(
-    rows: Sequence[Row], candidates: Sequence[Candidate], snapshot: Snapshot, as_of_ms: int, num_levels: int
-) -> MatchStatistics:
-    """Counts matches and newest ages, one row at a time."""
-    streams = snapshot.streams
-    shape = (len(candidates), num_levels, len(streams))
-    count, age = np.zeros(shape, np.int32), np.full(shape, -1, np.int64)
-    total, total_age = np.zeros(len(streams), np.int32), np.full(len(streams), -1, np.int64)
-    names = snapshot.vocabulary
-    for row in rows:  # oldest first: the last match to be written is the newest
-        named = (names.domains[row.domain], names.actions[row.action])
-        if named not in streams:  # new in the delta
-            continue
-        stream = streams.index(named)
-        total[stream] += 1
-        total_age[stream] = as_of_ms - row.timestamp_ms
-        for at, candidate in enumerate(candidates):
-            for level in range(num_levels):
-                if candidate.holds(row, level):
-                    count[at, level, stream] += 1
-                    age[at, level, stream] = as_of_ms - row.timestamp_ms
-    return MatchStatistics(streams=streams, count=count, age_ms=age, total_count=total, total_age_ms=total_age)
 
 
 def _path(taxonomy: Taxonomy, node: int) -> tuple[int, ...]:

@@ -158,7 +158,7 @@ def _answer(
         source=merged.source[entries],
         same_as=merged.first[equal[merged.list_of]].astype(np.int32),
         statistics=match_statistics(
-            matches, snapshot.streams, np.array(streams, np.int64), request.as_of_ms, config.statistics.levels
+            matches, snapshot.streams, np.array(streams, np.int64), request.as_of_ms, config.statistics
         ),
         candidate_category=ids_of(resolved.main_category, read_only(snapshot.taxonomy.id)),
         candidate_fields=snapshot.items.take(*rows_of(snapshot.items.ids, request.candidates.item)),

@@ -131,7 +131,7 @@ class BehaviorColumns(Columns):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchStatistics:
-    """Counts and newest ages of matching behaviors per candidate (C), level (L) and stream (S).
+    """Counts and ages of matching behaviors per candidate (C), level (L) and stream (S), out of the whole history.
 
     Level 0 is the ad itself and the products it covers, level 1 its category, level 2 that one's parent, and so on; a
     level above the top of the tree counts 0. A stream is one (domain, action) pair of the store generation. The totals
@@ -139,14 +139,24 @@ class MatchStatistics:
     """
 
     streams: tuple[tuple[str, str], ...]
+    within_ms: I64
+    """Ages, ascending, within which matches are counted besides. (E,)"""
     count: I32
     """(C, L, S)"""
     age_ms: I64
     """As-of time less the newest match's time; -1 = no match. (C, L, S)"""
+    oldest_age_ms: I64
+    """As-of time less the oldest match's time; -1 = no match. (C, L, S)"""
+    within: I32
+    """Matches no older than each of `within_ms`. (C, L, S, E)"""
     total_count: I32
     """(S,)"""
     total_age_ms: I64
     """-1 = none. (S,)"""
+    total_oldest_age_ms: I64
+    """-1 = none. (S,)"""
+    total_within: I32
+    """(S, E)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

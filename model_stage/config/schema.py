@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from model_stage.config.yaml_lines import find_repeated_key, line_of
@@ -132,6 +132,9 @@ AnyField = CategoricalField | MultiValuedField | NumericField | BucketedField
 SideField = Annotated[AnyField, Field(discriminator="kind")]
 
 
+MatchMeasure = Literal["count", "age", "oldest", "gap", "due", "within"]
+
+
 class Schema(StrictModel):
     """Everything the network reads besides the retrieved behaviors themselves."""
 
@@ -146,7 +149,20 @@ class Schema(StrictModel):
     """Training behaviors and impressions an item must have to get a row of its own; a rarer one is its category."""
     match_levels: int = Field(default=4, ge=1, le=16)
     """Levels of match statistics that are dense inputs: 1 = the ad and its products only."""
+    match_measures: tuple[MatchMeasure, ...] = ("count", "age")
+    """What of match statistics are dense inputs: the number of matches, the ages of the newest and of the oldest, the
+    mean gap between two, the newest one's age in mean gaps (how far the next is due), and the numbers within ages."""
+    match_within_days: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (7, 30, 90)
+    """Ages within which matches are counted as further dense inputs; search must answer each (`statistics.within_days`
+    of search.yaml), or the input is missing."""
     fields: tuple[SideField, ...] = ()
+
+    @field_validator("match_measures", "match_within_days")
+    @classmethod
+    def _each_once(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"each may be named once, are {list(values)}")
+        return values
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Schema:

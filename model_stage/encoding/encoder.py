@@ -17,7 +17,7 @@ from store.types import DAY_MS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from model_stage.config.schema import AnyField, Part, Schema
+    from model_stage.config.schema import AnyField, MatchMeasure, Part, Schema
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.types import RankRequest
     from store.fields import FieldColumn, IdLists, ValueColumn
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _NEVER_DAYS = 730.0
 """Age that stands for "no match": beyond any span we have data for, so that older and never meet smoothly."""
+_LEAST_GAP_DAYS = 1 / 24
+"""Below it a mean gap says nothing of when the next match is due: those are matches of one visit."""
 
 
 class RequestEncoder:
@@ -75,11 +77,13 @@ class RequestEncoder:
     def dense_names(self) -> list[str]:
         """The columns of `EncodedRequest.dense`, in order."""
         names = [field.name for field in self._numeric]
-        for measure in ("count", "age"):
+        within = [f"within{days:g}d" for days in self._schema.match_within_days]
+        measures = [name for each in self._schema.match_measures for name in (within if each == "within" else [each])]
+        for measure in measures:
             for domain, action in self._vocabularies.streams:
                 names += [f"{measure}:{domain}/{action}:level{level}" for level in range(self._schema.match_levels)]
-        for measure in ("total_count", "total_age"):
-            names += [f"{measure}:{domain}/{action}" for domain, action in self._vocabularies.streams]
+        for measure in measures:
+            names += [f"total_{measure}:{domain}/{action}" for domain, action in self._vocabularies.streams]
         return names
 
     def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
@@ -140,15 +144,19 @@ class RequestEncoder:
         for field in self._numeric:
             values = resolve_values(field, *_columns_of(field, request, found), count)
             columns.append(np.log1p(np.maximum(values, 0)) if field.transform == "log1p" else values)
-        statistics, levels = found.statistics, self._schema.match_levels
-        position = {stream: at for at, stream in enumerate(statistics.streams)}
-        at = np.array([position.get(stream, -1) for stream in self._vocabularies.streams], np.int64)
+        s, streams = found.statistics, self._vocabularies.streams
+        position = {stream: at for at, stream in enumerate(s.streams)}
+        at = np.array([position.get(stream, -1) for stream in streams], np.int64)
+        ages = {age_ms: place for place, age_ms in enumerate(s.within_ms.tolist())}
+        places = [ages.get(round(days * DAY_MS), -1) for days in self._schema.match_within_days]
+        of_each = _matches(s.count, s.age_ms, s.oldest_age_ms, s.within, at, self._schema.match_levels, places)
+        whole = s.total_count[None, None], s.total_age_ms[None, None], s.total_oldest_age_ms[None, None]
+        of_all = _matches(*whole, s.total_within[None, None], at, 1, places)
+        wanted = self._schema.match_measures
         parts = (
             _columns(columns, count, np.float32),
-            _log_count(_by_stream(statistics.count, at, levels, 0)),
-            _log_age(_by_stream(statistics.age_ms, at, levels, -1)),
-            _log_count(_by_stream(statistics.total_count[None, None], at, 1, 0)).repeat(count, axis=0),
-            _log_age(_by_stream(statistics.total_age_ms[None, None], at, 1, -1)).repeat(count, axis=0),
+            _log1p([of_each[measure] for measure in wanted], count),
+            _log1p([of_all[measure] for measure in wanted], 1).repeat(count, axis=0),
         )
         return np.concatenate(parts, axis=1)
 
@@ -170,7 +178,43 @@ def _columns(columns: Sequence[AnyArray], length: int, dtype: type) -> AnyArray:
     return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((length, 0), dtype)
 
 
-def _by_stream(values: I32 | I64, streams: I64, levels: int, absent: int) -> I64:
+def _matches(
+    count: I32, age_ms: I64, oldest_age_ms: I64, within: I32, streams: I64, levels: int, within_places: Sequence[int]
+) -> dict[MatchMeasure, AnyArray]:
+    """Gives each measure of the matches, ages in days.
+
+    Args:
+        count: See `MatchStatistics`. (C, levels of the store, streams of the store)
+        age_ms: As `count`.
+        oldest_age_ms: As `count`.
+        within: One more axis than `count`.
+        streams: See `_by_stream`.
+        levels: See `_by_stream`.
+        within_places: The ages wanted of `within`, by their place there; -1 = it is not answered. (E,)
+
+    Returns:
+        Columns of all levels of a stream, stream by stream; of `within` those of all ages, age by age. Of fewer than
+        two matches the mean gap is `_NEVER_DAYS`.
+    """
+    of_count = _by_stream(count, streams, levels, 0)
+    newest = _days(_by_stream(age_ms, streams, levels, -1))
+    oldest = _days(_by_stream(oldest_age_ms, streams, levels, -1))
+    gap = np.where(of_count > 1, (oldest - newest) / np.maximum(of_count - 1, 1), _NEVER_DAYS)
+    young = [
+        _by_stream(within[..., at] if at >= 0 else np.full(count.shape, np.nan), streams, levels, 0)
+        for at in within_places
+    ]
+    return {
+        "count": of_count,
+        "age": newest,
+        "oldest": oldest,
+        "gap": gap,
+        "due": newest / np.maximum(gap, _LEAST_GAP_DAYS),
+        "within": np.concatenate((of_count[:, :0], *young), axis=1),
+    }
+
+
+def _by_stream(values: AnyArray, streams: I64, levels: int, absent: int) -> AnyArray:
     """Gives a column for each stream and level of it.
 
     Args:
@@ -180,18 +224,19 @@ def _by_stream(values: I32 | I64, streams: I64, levels: int, absent: int) -> I64
         absent: What stands for a stream or level that the store does not have.
 
     Returns:
-        int64 (C, S * levels).
+        (C, S * levels)
     """
-    out = np.full((len(values), len(streams), levels), absent, np.int64)
+    out = np.full((len(values), len(streams), levels), absent, values.dtype)
     (known,) = np.nonzero(streams >= 0)
     deepest = min(levels, values.shape[1])
     out[:, known, :deepest] = values[:, :deepest, streams[known]].transpose(0, 2, 1)
     return out.reshape(len(values), -1)
 
 
-def _log_count(count: AnyArray) -> F32:
-    return np.log1p(count).astype(np.float32)
+def _log1p(measures: Sequence[AnyArray], length: int) -> F32:
+    inputs: F32 = np.log1p(np.concatenate((np.empty((length, 0)), *measures), axis=1)).astype(np.float32)
+    return inputs
 
 
-def _log_age(age_ms: AnyArray) -> F32:
-    return np.log1p(np.where(age_ms < 0, _NEVER_DAYS, age_ms / DAY_MS)).astype(np.float32)
+def _days(age_ms: I64) -> AnyArray:
+    return np.where(age_ms < 0, _NEVER_DAYS, age_ms / DAY_MS)

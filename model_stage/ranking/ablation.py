@@ -71,10 +71,15 @@ def no_statistics(num_candidates: int) -> MatchStatistics:
     """Gives the statistics of a store without streams: the encoder reads them as no match and no history."""
     return MatchStatistics(
         streams=(),
+        within_ms=np.empty(0, np.int64),
         count=np.empty((num_candidates, 0, 0), np.int32),
         age_ms=np.empty((num_candidates, 0, 0), np.int64),
+        oldest_age_ms=np.empty((num_candidates, 0, 0), np.int64),
+        within=np.empty((num_candidates, 0, 0, 0), np.int32),
         total_count=np.empty(0, np.int32),
         total_age_ms=np.empty(0, np.int64),
+        total_oldest_age_ms=np.empty(0, np.int64),
+        total_within=np.empty((0, 0), np.int32),
     )
 
 

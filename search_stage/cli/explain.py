@@ -12,6 +12,7 @@ from search_stage.searcher import Searcher
 from search_stage.study.coverage import cumulative_matches
 from search_stage.study.rankings import list_everything
 from store.retrieval import NO_LEVEL, SOURCE_NAMES, TopK
+from store.terminal import age_text
 
 if TYPE_CHECKING:
     from search_stage.config import SearchConfig
@@ -68,6 +69,10 @@ class StreamMatches:
     """Matches at each level, of the whole history."""
     newest_age_ms: tuple[int, ...]
     """-1 = none."""
+    oldest_age_ms: tuple[int, ...]
+    """-1 = none."""
+    within: tuple[dict[str, int], ...]
+    """At each level the matches no older than an age, by its text, the smallest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +178,16 @@ def _places(result: SearchResult, candidate: int, config: SearchConfig) -> tuple
 
 def _streams(statistics: MatchStatistics, candidate: int) -> tuple[StreamMatches, ...]:
     count, age_ms = statistics.count[candidate], statistics.age_ms[candidate]
+    oldest_age_ms, within = statistics.oldest_age_ms[candidate], statistics.within[candidate]
+    ages = [age_text(within_ms) for within_ms in statistics.within_ms.tolist()]
     return tuple(
         StreamMatches(
             domain=domain,
             action=action,
             count=tuple(count[:, at].tolist()),
             newest_age_ms=tuple(age_ms[:, at].tolist()),
+            oldest_age_ms=tuple(oldest_age_ms[:, at].tolist()),
+            within=tuple(dict(zip(ages, level, strict=True)) for level in within[:, at].tolist()),
         )
         for at, (domain, action) in enumerate(statistics.streams)
         if count[:, at].any()

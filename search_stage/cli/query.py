@@ -181,15 +181,23 @@ def _explanation_tables(explanation: CandidateExplanation) -> Iterator[Table]:
         title="hard search",
     )
     yield table(
-        *("domain", "action", "matches at level 0, 1 ...", "newest"),
+        *("domain", "action", "matches at level 0, 1 ...", "newest", "oldest", "no older than"),
         rows=(
             (
                 stream.domain,
                 stream.action,
                 ", ".join(f"{count:,}" for count in stream.count),
-                ", ".join("-" if age_ms < 0 else age_text(age_ms) for age_ms in stream.newest_age_ms),
+                _ages(stream.newest_age_ms),
+                _ages(stream.oldest_age_ms),
+                "; ".join(
+                    f"{age}: {', '.join(f'{level[age]:,}' for level in stream.within)}" for age in stream.within[0]
+                ),
             )
             for stream in explanation.streams
         ),
         title="match statistics, of the whole history",
     )
+
+
+def _ages(ages_ms: tuple[int, ...]) -> str:
+    return ", ".join("-" if age_ms < 0 else age_text(age_ms) for age_ms in ages_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,10 @@ _BEHAVIORS: dict[str, type[np.generic]] = {
 _PAIRS: dict[str, type[np.generic]] = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
 """What is said of each retrieved behavior of each candidate."""
 _LISTS = ("offsets", "index", *_PAIRS, "same_as", "candidate_category")
-_STATISTICS = ("count", "age_ms", "total_count", "total_age_ms")
+_MATCHES: dict[str, type[np.generic]]
+_MATCHES = {"count": np.int32, "age_ms": np.int64, "oldest_age_ms": np.int64, "within": np.int32}
+"""What is said of matches: of those of each candidate, level and stream, and as `total_...` of each stream."""
+_STATISTICS = ("within_ms", *_MATCHES, *(f"total_{name}" for name in _MATCHES))
 _ABOUT = ("num_newest", "num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
 """What is said of a whole answer."""
 _NO_LIMITS = TopK()
@@ -186,16 +190,16 @@ def _put_statistics(message: pb.MatchStatistics, statistics: MatchStatistics) ->
 
 def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> MatchStatistics:
     streams = tuple((stream.domain, stream.action) for stream in message.streams)
-    shape = (num_candidates, message.num_levels, len(streams))
-    cells = shape[0] * shape[1] * shape[2]
-    total = len(streams)
-    return MatchStatistics(
-        streams=streams,
-        count=decode_column("statistics.count", message.count, np.int32, cells).reshape(shape),
-        age_ms=decode_column("statistics.age_ms", message.age_ms, np.int64, cells).reshape(shape),
-        total_count=decode_column("statistics.total_count", message.total_count, np.int32, total),
-        total_age_ms=decode_column("statistics.total_age_ms", message.total_age_ms, np.int64, total),
-    )
+    within_ms = decode_column("statistics.within_ms", message.within_ms, np.int64)
+    if np.any(within_ms[1:] <= within_ms[:-1]):
+        raise InputError(f"statistics.within_ms: must ascend, is {within_ms.tolist()}")
+    shape, columns = (num_candidates, message.num_levels, len(streams)), {}
+    for prefix, of_each in (("", shape), ("total_", shape[2:])):
+        for kind, dtype in _MATCHES.items():
+            of_kind = (*of_each, len(within_ms)) if kind == "within" else of_each
+            column = decode_column(f"statistics.{prefix}{kind}", getattr(message, prefix + kind), dtype, prod(of_kind))
+            columns[prefix + kind] = column.reshape(of_kind)
+    return MatchStatistics(streams=streams, within_ms=within_ms, **columns)
 
 
 def _put_names(message: pb.Names, names: Names) -> None:

@@ -60,8 +60,12 @@ def nothing_counted(found):
             statistics,
             count=np.zeros_like(statistics.count),
             age_ms=np.full_like(statistics.age_ms, -1),
+            oldest_age_ms=np.full_like(statistics.oldest_age_ms, -1),
+            within=np.zeros_like(statistics.within),
             total_count=np.zeros_like(statistics.total_count),
             total_age_ms=np.full_like(statistics.total_age_ms, -1),
+            total_oldest_age_ms=np.full_like(statistics.total_oldest_age_ms, -1),
+            total_within=np.zeros_like(statistics.total_within),
         ),
     )
 

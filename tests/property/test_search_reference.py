@@ -120,6 +120,9 @@ time_terms = st.dictionaries(
 ).map(lambda added: [{"max_age_days": age, "add": added[age]} for age in sorted(added)])
 
 
+within_days = st.sets(st.sampled_from([1 * MS_IN_DAYS, 3 * MS_IN_DAYS, 6 * MS_IN_DAYS, 100.0])).map(sorted)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> SearchConfig:
     def policy() -> dict[str, Any]:
@@ -141,7 +144,7 @@ def configs(draw: st.DrawFn) -> SearchConfig:
             },
             "soft": {"top_k": draw(st.integers(0, 8)), "time_term": draw(time_terms)},
             "recent": {"top_k": draw(st.integers(0, 4))},
-            "statistics": {"levels": draw(st.integers(1, 5))},
+            "statistics": {"levels": draw(st.integers(1, 5)), "within_days": draw(within_days)},
             "limits": {"max_newest": draw(st.sampled_from([0, 2, 1000]))},
         }
     )
@@ -288,8 +291,9 @@ def test_a_list_depends_on_its_candidate_alone(seed, coarse, data):
         at = data.draw(st.integers(0, len(items) - 1))
         alone = searcher.search(request_of(1, candidates_of([items[at]])))
         assert listed(alone, 0) == listed(together, at)
-        np.testing.assert_array_equal(alone.statistics.count[0], together.statistics.count[at])
-        np.testing.assert_array_equal(alone.statistics.age_ms[0], together.statistics.age_ms[at])
+        for name in ("count", "age_ms", "oldest_age_ms", "within"):
+            one, other = (getattr(result.statistics, name) for result in (alone, together))
+            np.testing.assert_array_equal(one[0], other[at], err_msg=name)
 
 
 def test_the_newest_behaviors_are_the_same_whatever_the_candidates():
@@ -328,5 +332,6 @@ def test_a_planted_future_event_is_never_seen(world, request, data):
     assert bool(np.all(with_future.behaviors.timestamp_ms < request.as_of_ms))
     for at in range(len(request.candidates)):
         assert listed(with_future, at) == listed(without, at)
-    for name in ("count", "age_ms", "total_count", "total_age_ms"):
-        np.testing.assert_array_equal(getattr(with_future.statistics, name), getattr(without.statistics, name))
+    for name in ("count", "age_ms", "oldest_age_ms", "within"):
+        for each in (name, f"total_{name}"):
+            np.testing.assert_array_equal(getattr(with_future.statistics, each), getattr(without.statistics, each))

@@ -144,13 +144,19 @@ def behaviors(draw: st.DrawFn, length: int) -> BehaviorColumns:
 @st.composite
 def statistics(draw: st.DrawFn, num_candidates: int) -> MatchStatistics:
     shape = (num_candidates, draw(st.integers(0, 3)), draw(st.integers(0, 3)))
-    cells = shape[0] * shape[1] * shape[2]
+    cells, streams = shape[0] * shape[1] * shape[2], shape[2]
+    within_ms = sorted(draw(st.sets(times, max_size=2)))
     return MatchStatistics(
         streams=tuple(draw(st.lists(st.tuples(words, words), min_size=shape[2], max_size=shape[2]))),
+        within_ms=np.array(within_ms, np.int64),
         count=draw(codes(np.int32, cells)).reshape(shape),
         age_ms=draw(codes(np.int64, cells)).reshape(shape),
-        total_count=draw(codes(np.int32, shape[2])),
-        total_age_ms=draw(codes(np.int64, shape[2])),
+        oldest_age_ms=draw(codes(np.int64, cells)).reshape(shape),
+        within=draw(codes(np.int32, cells * len(within_ms))).reshape(*shape, len(within_ms)),
+        total_count=draw(codes(np.int32, streams)),
+        total_age_ms=draw(codes(np.int64, streams)),
+        total_oldest_age_ms=draw(codes(np.int64, streams)),
+        total_within=draw(codes(np.int32, streams * len(within_ms))).reshape(streams, len(within_ms)),
     )
 
 

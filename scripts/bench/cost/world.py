@@ -165,11 +165,17 @@ def _found(draw: np.random.Generator, behaviors: BehaviorColumns, num_candidates
 
 
 def _statistics(draw: np.random.Generator, num_candidates: int) -> MatchStatistics:
-    cells = num_candidates, SCHEMA.match_levels, len(_STREAMS)
+    cells, streams = (num_candidates, SCHEMA.match_levels, len(_STREAMS)), len(_STREAMS)
+    within_ms = np.array([days * DAY_MS for days in SCHEMA.match_within_days], np.int64)
     return MatchStatistics(
         streams=_STREAMS,
+        within_ms=within_ms,
         count=draw.integers(0, 50, cells).astype(np.int32),
         age_ms=draw.integers(1, _YEAR_MS, cells),
-        total_count=draw.integers(0, 500, len(_STREAMS)).astype(np.int32),
-        total_age_ms=draw.integers(1, _YEAR_MS, len(_STREAMS)),
+        oldest_age_ms=draw.integers(_YEAR_MS, 2 * _YEAR_MS, cells),
+        within=draw.integers(0, 50, (*cells, len(within_ms))).astype(np.int32),
+        total_count=draw.integers(0, 500, streams).astype(np.int32),
+        total_age_ms=draw.integers(1, _YEAR_MS, streams),
+        total_oldest_age_ms=draw.integers(_YEAR_MS, 2 * _YEAR_MS, streams),
+        total_within=draw.integers(0, 500, (streams, len(within_ms))).astype(np.int32),
     )

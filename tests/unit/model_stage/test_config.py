@@ -28,6 +28,8 @@ def test_a_missing_file_is_named(tmp_path):
     [
         ("attention_dim: 1", "file.yaml: attention_dim: .*greater than or equal to 2"),
         ("colour: red", "file.yaml: colour: Extra inputs are not permitted"),
+        ("match_measures: [count, count]", "file.yaml: match_measures: .*each may be named once"),
+        ("match_within_days: [0]", "file.yaml: match_within_days.*greater than 0"),
         (
             "fields: [{name: a, part: user, kind: picture}]",
             "fields.0: .*'categorical', 'multi_valued', 'numeric', 'bucketed'",

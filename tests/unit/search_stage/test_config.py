@@ -44,6 +44,8 @@ def test_every_engine_that_can_be_configured_exists(engine):
         ("soft: {engine: hnsw}", r"soft\.engine: .*must be one of faiss, gpu, numpy, scan; is 'hnsw'"),
         ("hard: {default: {quota: 3, min_matches: 4}}", r"hard\.default.*must not exceed quota"),
         ("limits: {clock_skew_s: .nan}", "limits.clock_skew_s"),
+        ("statistics: {within_days: [7, 7]}", r"statistics\.within_days: .*must ascend, are \[7\.0, 7\.0\]"),
+        ("statistics: {within_days: [0]}", "statistics.within_days.0"),
         ("- 1", "search.yaml"),
         ("soft: [", "search.yaml"),
     ],

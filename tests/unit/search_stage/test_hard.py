@@ -92,15 +92,23 @@ def test_a_request_caps_all_domains_together_by_level_then_time(store):
 
 
 def test_statistics_count_every_level(store):
-    result = Searcher(store).search(request_of(1, candidates_of([AD, LAMP]), as_of_ms=10))
+    config = SearchConfig.model_validate({"statistics": {"within_days": [5 / 86_400_000, 7 / 86_400_000]}})
+    result = Searcher(store, None, config).search(request_of(1, candidates_of([AD, LAMP]), as_of_ms=10))
     statistics = result.statistics
     assert statistics.streams == (("ads", "click"), ("content", "buy"))
     assert statistics.count[:, :, 0].tolist() == [[2, 3, 4, 0], [1, 1, 0, 0]]
     assert statistics.count[:, :, 1].tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
     assert statistics.age_ms[:, :, 0].tolist() == [[5, 5, 5, -1], [6, 6, -1, -1]]
     assert statistics.age_ms[:, :, 1].tolist() == [[-1, 4, 4, -1], [-1, -1, -1, -1]]
+    assert statistics.oldest_age_ms[:, :, 0].tolist() == [[7, 8, 9, -1], [6, 6, -1, -1]]
+    assert statistics.oldest_age_ms[:, :, 1].tolist() == [[-1, 4, 4, -1], [-1, -1, -1, -1]]
+    assert statistics.within_ms.tolist() == [5, 7]
+    assert statistics.within[:, :, 0].tolist() == [[[1, 2], [1, 2], [1, 2], [0, 0]], [[0, 1], [0, 1], [0, 0], [0, 0]]]
+    assert statistics.within[0, :, 1].tolist() == [[0, 0], [1, 1], [1, 1], [0, 0]]
     assert statistics.total_count.tolist() == [5, 1]
     assert statistics.total_age_ms.tolist() == [5, 4]
+    assert statistics.total_oldest_age_ms.tolist() == [9, 4]
+    assert statistics.total_within.tolist() == [[1, 3], [1, 1]]
 
 
 def test_products_of_the_request_replace_those_of_the_items_table(store):

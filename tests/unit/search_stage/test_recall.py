@@ -196,8 +196,13 @@ def test_climbing_is_judged_by_what_was_found_below():
             streams=(("ads", "click"),),
             count=count,
             age_ms=nothing,
+            oldest_age_ms=nothing,
+            within_ms=np.empty(0, np.int64),
+            within=np.zeros((80, 2, 1, 0), np.int32),
             total_count=np.zeros(1, np.int32),
             total_age_ms=np.zeros(1, np.int64),
+            total_oldest_age_ms=np.zeros(1, np.int64),
+            total_within=np.zeros((1, 0), np.int32),
         ),
         label,
     )

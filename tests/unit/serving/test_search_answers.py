@@ -45,10 +45,15 @@ def answer():
         same_as=np.arange(NUM_CANDIDATES, dtype=np.int32),
         statistics=MatchStatistics(
             streams=(),
+            within_ms=np.array([5, 7]),
             count=np.zeros((NUM_CANDIDATES, 1, 0), np.int32),
             age_ms=np.zeros((NUM_CANDIDATES, 1, 0), np.int64),
+            oldest_age_ms=np.zeros((NUM_CANDIDATES, 1, 0), np.int64),
+            within=np.zeros((NUM_CANDIDATES, 1, 0, 2), np.int32),
             total_count=np.zeros(0, np.int32),
             total_age_ms=np.zeros(0, np.int64),
+            total_oldest_age_ms=np.zeros(0, np.int64),
+            total_within=np.zeros((0, 2), np.int32),
         ),
         candidate_category=np.zeros(NUM_CANDIDATES, np.uint64),
         candidate_fields={"tags": Lists(values=np.arange(4, dtype=np.uint64), offsets=np.array([0, 2, 3, 4]))},
@@ -96,6 +101,13 @@ def test_a_list_that_equals_none_before_it_is_refused(same_as):
     received = result_to_proto(answer())
     received.same_as.data = np.array(same_as, "<i4").tobytes()
     with pytest.raises(InputError, match=r"^same_as: "):
+        result_from_proto(received, NUM_CANDIDATES)
+
+
+def test_ages_that_do_not_ascend_are_refused():
+    received = result_to_proto(answer())
+    received.statistics.within_ms.data = np.array([7, 7], "<i8").tobytes()
+    with pytest.raises(InputError, match=r"^statistics\.within_ms: must ascend, is \[7, 7\]"):
         result_from_proto(received, NUM_CANDIDATES)
 
 

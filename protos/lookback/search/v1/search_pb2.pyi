@@ -210,7 +210,7 @@ global___Stream = Stream
 
 @typing.final
 class MatchStatistics(google.protobuf.message.Message):
-    """Counts and newest ages of matches per candidate (C), level (L) and stream (S), row-major."""
+    """Counts and ages of matches per candidate (C), level (L) and stream (S), row-major, out of the whole history."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -220,6 +220,11 @@ class MatchStatistics(google.protobuf.message.Message):
     AGE_MS_FIELD_NUMBER: builtins.int
     TOTAL_COUNT_FIELD_NUMBER: builtins.int
     TOTAL_AGE_MS_FIELD_NUMBER: builtins.int
+    WITHIN_MS_FIELD_NUMBER: builtins.int
+    OLDEST_AGE_MS_FIELD_NUMBER: builtins.int
+    WITHIN_FIELD_NUMBER: builtins.int
+    TOTAL_OLDEST_AGE_MS_FIELD_NUMBER: builtins.int
+    TOTAL_WITHIN_FIELD_NUMBER: builtins.int
     num_levels: builtins.int
     """Number of levels L: 0 the ad and the products it covers, 1 its category, 2 that one's parent ..."""
     @property
@@ -242,6 +247,26 @@ class MatchStatistics(google.protobuf.message.Message):
     def total_age_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """Milliseconds from the newest of those to the as-of time, INT64 (S); -1 = none."""
 
+    @property
+    def within_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
+        """Ages within which matches are counted besides, ascending, INT64 (E)."""
+
+    @property
+    def oldest_age_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
+        """Milliseconds from the oldest match to the as-of time, INT64 (C, L, S); -1 = no match."""
+
+    @property
+    def within(self) -> protos.lookback.columns.v1.columns_pb2.Column:
+        """Matches no older than each of `within_ms`, INT32 (C, L, S, E)."""
+
+    @property
+    def total_oldest_age_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
+        """Milliseconds from the user's oldest behavior to the as-of time, INT64 (S); -1 = none."""
+
+    @property
+    def total_within(self) -> protos.lookback.columns.v1.columns_pb2.Column:
+        """The user's behaviors no older than each of `within_ms`, INT32 (S, E)."""
+
     def __init__(
         self,
         *,
@@ -251,9 +276,14 @@ class MatchStatistics(google.protobuf.message.Message):
         age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         total_count: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         total_age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        within_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        oldest_age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        within: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        total_oldest_age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        total_within: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "total_age_ms", b"total_age_ms", "total_count", b"total_count"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "num_levels", b"num_levels", "streams", b"streams", "total_age_ms", b"total_age_ms", "total_count", b"total_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "oldest_age_ms", b"oldest_age_ms", "total_age_ms", b"total_age_ms", "total_count", b"total_count", "total_oldest_age_ms", b"total_oldest_age_ms", "total_within", b"total_within", "within", b"within", "within_ms", b"within_ms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "num_levels", b"num_levels", "oldest_age_ms", b"oldest_age_ms", "streams", b"streams", "total_age_ms", b"total_age_ms", "total_count", b"total_count", "total_oldest_age_ms", b"total_oldest_age_ms", "total_within", b"total_within", "within", b"within", "within_ms", b"within_ms"]) -> None: ...
 
 global___MatchStatistics = MatchStatistics
 
