@@ -123,17 +123,21 @@ def _count_own(rank: U32, own: OwnRows, section_streams: I64, first: I64, found:
     """Writes what matches at level 0; the rows of each range stand in time order."""
     for candidate in range(len(own.start) - 1):
         for at in range(own.start[candidate], own.start[candidate + 1]):
-            stream, low, high = section_streams[own.section[at]], own.low[at], own.high[at]
-            if stream < 0:
-                continue
-            oldest, newest = np.int64(rank[low]), np.int64(rank[high - 1])
-            _add_ages(found, candidate, 0, stream, newest, oldest)
-            found.number[candidate, 0, stream] += high - low
-            for age in range(len(first)):
-                if first[age] <= oldest:
-                    found.within[candidate, 0, stream, age] += high - low
-                elif first[age] <= newest:
-                    found.within[candidate, 0, stream, age] += high - lower_bound(rank, low, high, first[age])
+            stream = section_streams[own.section[at]]
+            if stream >= 0:
+                _add_own(rank, own.low[at], own.high[at], first, found, candidate, stream)
+
+
+@kernel
+def _add_own(rank: U32, low: int, high: int, first: I64, found: Matches, candidate: int, stream: int) -> None:
+    oldest, newest = np.int64(rank[low]), np.int64(rank[high - 1])
+    _add_ages(found, candidate, 0, stream, newest, oldest)
+    found.number[candidate, 0, stream] += high - low
+    for age in range(len(first)):
+        if first[age] <= oldest:
+            found.within[candidate, 0, stream, age] += high - low
+        elif first[age] <= newest:
+            found.within[candidate, 0, stream, age] += high - lower_bound(rank, low, high, first[age])
 
 
 @kernel
@@ -197,9 +201,9 @@ def _count_within(times: Times, start: int, stop: int, first: I64, found: Matche
 
 @kernel
 def _count_between(values: U32, low: int, high: int) -> int:
-    count, least, width = 0, np.uint32(low), np.uint32(high - low)
+    count, least, end = 0, np.uint32(low), np.uint32(high)
     for at in range(len(values)):
-        count += int(np.uint32(values[at] - least) < width)
+        count += int((values[at] >= least) & (values[at] < end))
     return count
 
 
