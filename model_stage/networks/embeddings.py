@@ -62,7 +62,13 @@ class PathEmbedding(nn.Module):
         """Gives what `nodes` does, always as the sum over the path."""
         path_NP, weight_VD = self.path[rows], self.node.weight
         if self.node.sparse:
-            return nn.functional.embedding_bag(path_NP, weight_VD, mode="sum", sparse=True, padding_idx=0)
+            # Bags without the zeros that end short paths: where rows are left out, torch takes its slow loop.
+            known_NP = path_NP != 0
+            ends_N = known_NP.sum(1).cumsum(0)
+            offsets = nn.functional.pad(ends_N, (1, 0)).to(path_NP.dtype)
+            return nn.functional.embedding_bag(
+                path_NP[known_NP], weight_VD, offsets, mode="sum", sparse=True, include_last_offset=True
+            )
         summed_ND: Tensor = _PathSum.apply(weight_VD, path_NP)  # type: ignore[no-untyped-call]
         return summed_ND
 
@@ -92,7 +98,8 @@ class _PathSum(torch.autograd.Function):
         return summed_ND
 
     @staticmethod
-    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:  # noqa: ANN401
+        (gradient_ND,) = gradients
         (path_NP,) = ctx.saved_tensors
         gradient_VD = gradient_ND.new_zeros(ctx.table)
         for row_N in path_NP.unbind(1):

@@ -214,6 +214,13 @@ class TargetHeads(nn.Module):
         width = shape.own_dim + shape.table_dim if self.experts is None else self.experts.out_dim
         self.towers = nn.ModuleList(tower(width, shape.tower, 1) for _ in shape.tables)
 
+    def start_at(self, logit_T: Tensor) -> None:
+        """Sets what each tower adds to its logit whatever it reads."""
+        for each, logit in zip(typed(self.towers, nn.Sequential), logit_T.tolist(), strict=True):
+            last = each[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.constant_(last.bias, logit)
+
     def forward(self, x: HeadInput) -> Tensor:
         """Gives a logit per candidate and target. (B, T)."""
         if self.experts is None:

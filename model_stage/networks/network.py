@@ -188,6 +188,20 @@ class RankingNetwork(nn.Module):
         self.dense_mean.copy_(mean)
         self.dense_scale.copy_(torch.where(variance > 1e-12, variance.sqrt(), 1.0))
 
+    def fit_shares(self, labels_NT: Tensor) -> None:
+        """Has every target start at its share of positives, so that no step is spent on finding out how rare it is.
+
+        Args:
+            labels_NT: float32, NaN = unknown; may be mapped from a file.
+        """
+        parts = torch.split(labels_NT, _FITTED_ROWS)
+        zero_T = torch.zeros(labels_NT.shape[1], dtype=torch.float64)
+        known = sum(((~part.isnan()).sum(0) for part in parts), zero_T)
+        # Half a positive and half a negative more: no share is 0 or 1.
+        share = (sum((part.nansum(0, dtype=torch.float64) for part in parts), zero_T) + 0.5) / (known + 1.0)
+        of_condition = [1.0 if given is None else float(share[given]) for given in self._given]
+        self.towers.start_at(torch.logit((share / torch.tensor(of_condition)).clamp(1e-6, 1 - 1e-6)))
+
     def forward(self, batch: Batch) -> NetworkOutput:
         """Scores a batch."""
         fields = [table(batch.categorical_BF[:, at]) for at, table in enumerate(self.categorical)]

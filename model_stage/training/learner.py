@@ -53,7 +53,7 @@ class Learner:
             if group.role in _LARGE:
                 _set_sparse(group.modules, sparse=touched)
         learning = trainable_parameters(network, groups)
-        penalty: dict[Role, float] = {
+        penalty: dict[str, float] = {
             "attention": config.attention_l2,
             "table": config.embedding_l2,
             "block": 0.0,
@@ -63,10 +63,10 @@ class Learner:
         self._touched = {name: weight for role in lazy for name, weight in learning[role].items()}
         self._l2 = {name: penalty[role] for role in lazy for name in learning[role]}
         self._average = RunningAverage(network, config.averaging, self._touched)
-        dense = [(role, list(weights.values())) for role, weights in learning.items() if role not in lazy]
+        named = [(role, weights) for role, weights in learning.items() if role not in lazy]
         if auxiliary is not None:
-            own = trainable_parameters(auxiliary, auxiliary.parameter_groups())
-            dense += [(role, list(weights.values())) for role, weights in own.items()]
+            named += trainable_parameters(auxiliary, auxiliary.parameter_groups()).items()
+        dense = [(role, list(weights.values())) for role, weights in named]
         groups_of_adam = [
             {"params": weights, "weight_decay": penalty[role], "decoupled_weight_decay": role in _DECOUPLED}
             for role, weights in dense

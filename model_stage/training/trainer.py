@@ -60,7 +60,8 @@ def train(
     Parameters that do not require a gradient (a fixed attention table) stay as they are.
 
     Args:
-        network: The network; its dense inputs are standardised with `examples` here.
+        network: The network; its dense inputs are standardised with `examples` here, and its targets start at their
+            share of positives.
         examples: Training requests.
         validation: Requests later than those; decide which epoch wins.
         target_names: Names of the label columns.
@@ -71,6 +72,7 @@ def train(
     """
     generator = np.random.default_rng(config.seed)
     network.fit_dense(tensor(examples.requests.dense))
+    network.fit_shares(tensor(examples.labels))
     learner = Learner(network, config, auxiliary)
     weights = torch.tensor(list(target_weights), dtype=torch.float32)
     report, best, best_state = TrainReport(), -np.inf, network.state_dict()

@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from model_stage.cli import app
+from model_stage.config.targets import Targets
 from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import preset_names
 from model_stage.training import trainer
@@ -50,6 +51,31 @@ def test_every_parameter_with_a_gradient_learns(preset, heads):
     if preset == "popularity":  # behaviors are not read: their side-info has no say
         unread += ("representation.side",)
     assert {name for name in after if not name.startswith(unread)} == moved
+
+
+def test_every_target_starts_at_its_share_of_positives():
+    """Of four impressions with a known label three were clicked, and one of those three was bought."""
+    given = (TARGETS.targets[0], TARGETS.targets[1].model_copy(update={"given": TARGETS.names[0]}))
+    network = make_network(config_of("popularity"), Targets(targets=given))
+    network.fit_shares(torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [torch.nan, torch.nan]]))
+    start = [each[-1].bias.item() for each in network.towers.towers]
+    click, buy = 3.5 / 5, 1.5 / 5
+    np.testing.assert_allclose(start, [np.log(click / (1 - click)), np.log(buy / (click - buy))], rtol=1e-5)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0, np.nan])
+def test_a_target_with_one_class_or_none_starts_at_a_finite_logit(label):
+    network = make_network(config_of("popularity"))
+    network.fit_shares(torch.full((50, 2), label))
+    assert all(abs(each[-1].bias.item()) < 6 for each in network.towers.towers)
+
+
+def test_a_constant_dense_input_is_nothing_whatever_it_is():
+    """Its mean, rounded, is not quite it: the rest must not be blown up to the size of other inputs."""
+    network = make_network(config_of("popularity"))
+    width = len(network.dense_mean)
+    network.fit_dense(torch.full((300_000, width), 6.5958052))
+    torch.testing.assert_close(network.dense_scale, torch.ones(width))
 
 
 def test_a_fixed_attention_table_stays_fixed():
