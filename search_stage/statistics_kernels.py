@@ -123,7 +123,7 @@ def _count_own(rank: U32, own: OwnRows, section_streams: I64, first: I64, found:
     """Writes what matches at level 0; the rows of each range stand in time order."""
     for candidate in range(len(own.start) - 1):
         for at in range(own.start[candidate], own.start[candidate + 1]):
-            stream = section_streams[own.section[at]]
+            stream = int(section_streams[own.section[at]])
             if stream >= 0:
                 _add_own(rank, own.low[at], own.high[at], first, found, candidate, stream)
 

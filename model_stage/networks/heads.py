@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from model_stage.blocks.pairs import typed
 from model_stage.config.schema import StrictModel
+from model_stage.networks.towers import side_by_side, tower
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -238,19 +239,6 @@ class TargetHeads(nn.Module):
         return torch.cat([each(read_BX) for each, read_BX in zip(self.towers, read, strict=True)], dim=1)
 
 
-def side_by_side(towers: nn.ModuleList, x_TBX: Tensor) -> Tensor:
-    """Runs perceptrons of one shape (`tower`), each on its own rows, as one product a layer. (T, B, outputs)."""
-    for layers in zip(*(_modules(each) for each in towers), strict=True):
-        linears = typed(layers, nn.Linear)
-        if linears:
-            weight_TXO = torch.stack([one.weight for one in linears]).transpose(1, 2)
-            bias_T1O = torch.stack([one.bias for one in linears])[:, None]
-            x_TBX = torch.baddbmm(bias_T1O, x_TBX, weight_TXO)
-        else:
-            x_TBX = layers[0](x_TBX)
-    return x_TBX
-
-
 def _experts(
     config: Heads, in_dim: int, num_targets: int
 ) -> SharedBottom | MixtureOfExperts | ProgressiveExtraction | None:
@@ -292,12 +280,3 @@ def _expert_reference(expert: nn.Module, x_BX: Tensor) -> Tensor:
 
 def _modules(container: nn.Module) -> list[nn.Module]:
     return list(container.children())
-
-
-def tower(width: int, hidden: Sequence[int], num_outputs: int) -> nn.Sequential:
-    """Gives a perceptron with ReLU between its layers."""
-    layers: list[nn.Module] = []
-    for out in hidden:
-        layers += [nn.Linear(width, out), nn.ReLU()]
-        width = out
-    return nn.Sequential(*layers, nn.Linear(width, num_outputs))

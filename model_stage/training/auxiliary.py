@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from model_stage.blocks.dare import DARE, WholeHistories
 from model_stage.blocks.position import position_buckets
 from model_stage.encoding.batch import tensor
-from model_stage.networks.heads import tower
 from model_stage.networks.network import table_sets
 from model_stage.networks.parameters import ParameterGroup
+from model_stage.networks.towers import tower
 from store.retrieval import NO_LEVEL
 
 if TYPE_CHECKING:
