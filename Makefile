@@ -12,7 +12,7 @@ test: kernels test-plain-kernels ; $(BIN)/python -m pytest -n auto --dist loadfi
 # Every line of every kernel, in plain Python: of compiled code no coverage can be measured. Hashes overflow by design.
 PLAIN := NUMBA_DISABLE_JIT=1 COVERAGE_RCFILE=/dev/null COVERAGE_FILE=.coverage.kernels $(BIN)/python -m coverage
 KERNEL_FILES = search_stage/kernels/vector_ops.py,$(shell grep -rl --include='*.py' '^@kernel' search_stage model_stage | paste -sd,)
-KERNEL_TESTS := $(addprefix tests/unit/search_stage/test_,$(addsuffix .py,vector_ops sorting hard plain_kernels)) tests/unit/model_stage/test_pair_attention.py
+KERNEL_TESTS := $(addprefix tests/unit/search_stage/test_,$(addsuffix .py,vector_ops sorting hard profiles plain_kernels)) tests/unit/model_stage/test_pair_attention.py
 test-plain-kernels: .venv/dev.stamp
 	@$(PLAIN) run --include=$(KERNEL_FILES) -m pytest -W 'ignore:overflow encountered:RuntimeWarning' $(KERNEL_TESTS)
 	@$(PLAIN) report --show-missing --skip-covered --fail-under=100

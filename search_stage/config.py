@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search_stage.errors import ConfigError
+from store.retrieval import NO_DECAY
 from store.types import DAY_MS
 
 FILE_NAME = "search.yaml"
@@ -115,6 +116,16 @@ class StatisticsConfig(_Part):
     within_days: Annotated[tuple[_Days, ...], Field(max_length=16)] = (7, 30, 90)
     """Ages, ascending: matches no older than each are counted beside all of them."""
 
+    half_life_days: Annotated[tuple[_Days | None, ...], Field(max_length=16)] = ()
+    """Of the profiles that candidates are compared with; None = no decay."""
+
+    @field_validator("half_life_days")
+    @classmethod
+    def _each_once(cls, half_lives: tuple[float | None, ...]) -> tuple[float | None, ...]:
+        if len(set(half_lives)) < len(half_lives):
+            raise ValueError(f"each may be named once, are {list(half_lives)}")
+        return half_lives
+
     @field_validator("within_days")
     @classmethod
     def _ages_ascend(cls, ages: tuple[float, ...]) -> tuple[float, ...]:
@@ -126,6 +137,11 @@ class StatisticsConfig(_Part):
     def within_ms(self) -> tuple[int, ...]:
         """The ages in milliseconds."""
         return tuple(round(days * DAY_MS) for days in self.within_days)
+
+    @property
+    def half_life_ms(self) -> tuple[int, ...]:
+        """The half-lives in milliseconds, at least 1; `NO_DECAY` for none."""
+        return tuple(NO_DECAY if days is None else max(round(days * DAY_MS), 1) for days in self.half_life_days)
 
 
 class LimitsConfig(_Part):

@@ -232,7 +232,7 @@ def _assemble(
         match_level=np.array([level for _, level in sources_and_levels], np.uint8),
         source=np.array([source for source, _ in sources_and_levels], np.uint8),
         same_as=_same_as(lists, scores),
-        statistics=reference_statistics(rows, candidates, snapshot, request.as_of_ms, config.statistics),
+        statistics=reference_statistics(rows, candidates, snapshot, index, request.as_of_ms, config.statistics),
         candidate_category=np.array(
             [int(snapshot.taxonomy.id[c.main]) if c.main < snapshot.taxonomy.unmapped else NO_ID for c in candidates],
             np.uint64,

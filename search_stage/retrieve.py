@@ -12,6 +12,7 @@ from search_stage.hard.levels import match_levels
 from search_stage.history import History
 from search_stage.kernels.distinct import number_distinct
 from search_stage.merge import SoftMatches, describe_rows, first_equal, merge, number_used, spread_lists
+from search_stage.profiles import similarities
 from search_stage.resolve import CandidateResolver, rows_of
 from search_stage.resolve_kernels import ids_of
 from search_stage.soft.base import Keys, soft_search
@@ -147,7 +148,10 @@ def _answer(
     score = _scores(serving.index, queries, query, history, merged, used, index)
     equal = first_equal(merged.start, merged.rank, merged.level, merged.source, score.view(np.uint32))
     # A stream that is new in the delta has no place in the statistics before the next generation.
-    streams = [serving.stream_of.get((section.domain, section.action), -1) for section in history.columns.sections]
+    placed = [serving.stream_of.get((section.domain, section.action), -1) for section in history.columns.sections]
+    streams, half_life_ms = np.array(placed, np.int64), np.array(config.statistics.half_life_ms, np.int64)
+    names = snapshot.streams
+    similar = similarities(serving.index, queries, query, history, streams, len(names), half_life_ms)
     return SearchResult(
         behaviors=behaviors,
         vocabulary=snapshot.vocabulary,
@@ -157,9 +161,7 @@ def _answer(
         match_level=merged.level[entries],
         source=merged.source[entries],
         same_as=merged.first[equal[merged.list_of]].astype(np.int32),
-        statistics=match_statistics(
-            matches, snapshot.streams, np.array(streams, np.int64), request.as_of_ms, config.statistics
-        ),
+        statistics=match_statistics(matches, names, streams, request.as_of_ms, config.statistics, similar),
         candidate_category=ids_of(resolved.main_category, read_only(snapshot.taxonomy.id)),
         candidate_fields=snapshot.items.take(*rows_of(snapshot.items.ids, request.candidates.item)),
         user_fields=user.fields,

@@ -12,7 +12,7 @@ from store.retrieval import MatchStatistics
 if TYPE_CHECKING:
     from search_stage.config import StatisticsConfig
     from search_stage.hard.levels import LevelMatches
-    from store.types import I64
+    from store.types import F32, I64
 
 
 def match_statistics(
@@ -21,6 +21,7 @@ def match_statistics(
     section_streams: I64,
     as_of_ms: int,
     config: StatisticsConfig,
+    similarity: F32,
 ) -> MatchStatistics:
     """Counts matches and their ages per candidate, level and stream.
 
@@ -33,6 +34,7 @@ def match_statistics(
         section_streams: Position in `streams` of each section of the user; -1 = it is none of them. (S,)
         as_of_ms: The request's time.
         config: Levels and ages to answer.
+        similarity: What `profiles.similarities` gave.
     """
     history = matches.history
     within_ms = np.array(config.within_ms, np.int64)
@@ -58,4 +60,6 @@ def match_statistics(
         total_age_ms=total_age_ms,
         total_oldest_age_ms=total_oldest_age_ms,
         total_within=total_within,
+        half_life_ms=np.array(config.half_life_ms, np.int64),
+        similarity=similarity,
     )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 NO_LEVEL = 255
 """Match level of a behavior that hard search did not find."""
 
+NO_DECAY = 0
+"""Stands for the half-life of a profile in which all behaviors weigh the same."""
+
 SOURCE_HARD = 1
 SOURCE_SOFT = 2
 SOURCE_RECENT = 4
@@ -157,6 +160,11 @@ class MatchStatistics:
     """-1 = none. (S,)"""
     total_within: I32
     """(S, E)"""
+    half_life_ms: I64
+    """Of the profiles of a stream: sums of its behaviors' attention vectors, weighted by 2^(-age / half-life). (P,)"""
+    similarity: F32
+    """Cosine of the candidate's attention vector and each profile; NaN = no index is loaded, or one of the two is zero.
+    (C, S, P)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

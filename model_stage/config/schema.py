@@ -134,6 +134,8 @@ SideField = Annotated[AnyField, Field(discriminator="kind")]
 
 MatchMeasure = Literal["count", "age", "oldest", "gap", "due", "within"]
 
+_Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class Schema(StrictModel):
     """Everything the network reads besides the retrieved behaviors themselves."""
@@ -152,12 +154,16 @@ class Schema(StrictModel):
     match_measures: tuple[MatchMeasure, ...] = ("count", "age")
     """What of match statistics are dense inputs: the number of matches, the ages of the newest and of the oldest, the
     mean gap between two, the newest one's age in mean gaps (how far the next is due), and the numbers within ages."""
-    match_within_days: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (7, 30, 90)
+    match_within_days: tuple[_Days, ...] = (7, 30, 90)
     """Ages within which matches are counted as further dense inputs; search must answer each (`statistics.within_days`
     of search.yaml), or the input is missing."""
     fields: tuple[SideField, ...] = ()
 
-    @field_validator("match_measures", "match_within_days")
+    match_half_life_days: tuple[_Days | None, ...] = ()
+    """Half-lives of the profiles whose similarity to the candidate is a dense input, None = no decay; search must
+    answer each (`statistics.half_life_days` of search.yaml), or the input is missing."""
+
+    @field_validator("match_measures", "match_within_days", "match_half_life_days")
     @classmethod
     def _each_once(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if len(set(values)) < len(values):

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_stage.encoding.batch import EncodedRequest
 from model_stage.encoding.values import resolve_lists, resolve_values
+from store.retrieval import NO_DECAY
 from store.types import DAY_MS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.types import RankRequest
     from store.fields import FieldColumn, IdLists, ValueColumn
-    from store.retrieval import BehaviorColumns, SearchResult
+    from store.retrieval import BehaviorColumns, MatchStatistics, SearchResult
     from store.types import F32, I32, I64, U64, AnyArray, Vocabulary
 
 _NEVER_DAYS = 730.0
@@ -84,6 +85,9 @@ class RequestEncoder:
                 names += [f"{measure}:{domain}/{action}:level{level}" for level in range(self._schema.match_levels)]
         for measure in measures:
             names += [f"total_{measure}:{domain}/{action}" for domain, action in self._vocabularies.streams]
+        for days in self._schema.match_half_life_days:
+            decay = "no decay" if days is None else f"{days:g}d"
+            names += [f"similarity:{domain}/{action}:{decay}" for domain, action in self._vocabularies.streams]
         return names
 
     def encode(self, request: RankRequest, found: SearchResult) -> EncodedRequest:
@@ -157,8 +161,21 @@ class RequestEncoder:
             _columns(columns, count, np.float32),
             _log1p([of_each[measure] for measure in wanted], count),
             _log1p([of_all[measure] for measure in wanted], 1).repeat(count, axis=0),
+            *self._similarities(s, at),
         )
         return np.concatenate(parts, axis=1)
+
+    def _similarities(self, statistics: MatchStatistics, streams: I64) -> list[F32]:
+        """Gives the columns of each half-life; NaN where search does not answer it, or has no such stream."""
+        answered = {half_life_ms: at for at, half_life_ms in enumerate(statistics.half_life_ms.tolist())}
+        columns = []
+        for days in self._schema.match_half_life_days:
+            at = answered.get(NO_DECAY if days is None else round(days * DAY_MS), -1)
+            column = np.full((len(statistics.similarity), len(streams)), np.nan, np.float32)
+            if at >= 0:
+                column[:, streams >= 0] = statistics.similarity[:, streams[streams >= 0], at]
+            columns.append(column)
+        return columns
 
 
 def _columns_of(

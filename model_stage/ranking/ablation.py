@@ -80,6 +80,8 @@ def no_statistics(num_candidates: int) -> MatchStatistics:
         total_age_ms=np.empty(0, np.int64),
         total_oldest_age_ms=np.empty(0, np.int64),
         total_within=np.empty((0, 0), np.int32),
+        half_life_ms=np.empty(0, np.int64),
+        similarity=np.empty((num_candidates, 0, 0), np.float32),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from safetensors.numpy import save_file
 
-from search_stage.config import AgeBonus, SearchConfig, SoftConfig
+from search_stage.config import AgeBonus, SearchConfig, SoftConfig, StatisticsConfig
 from search_stage.index.build import BuildOptions, build_index
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
@@ -51,7 +51,11 @@ def precompile_kernels(progress: Callable[[float], None]) -> None:
         store.errors.StoreIOError: There is no room for temporary files.
     """
     soft = SoftConfig(top_k=4, time_term=(AgeBonus(max_age_days=1, add=1),))
-    configs = [SearchConfig(soft=soft.model_copy(update={"approximate_from": least})) for least in (None, 1)]
+    statistics = StatisticsConfig(half_life_days=(None,))
+    configs = [
+        SearchConfig(soft=soft.model_copy(update={"approximate_from": least}), statistics=statistics)
+        for least in (None, 1)
+    ]
     with tempfile.TemporaryDirectory(prefix="lookback-") as name:
         folder = Path(name)
         _write_dataset(folder / "data")

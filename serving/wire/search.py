@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +18,11 @@ from serving.wire.columns import (
     put_fields,
     same_fields,
 )
+from serving.wire.statistics import put_statistics, statistics_from_proto
 from store.errors import InputError
 from store.events import EventBatch
 from store.lists import Lists, check_offsets
-from store.retrieval import Ancestors, BehaviorColumns, MatchStatistics, Names, SearchRequest, SearchResult, TopK
+from store.retrieval import Ancestors, BehaviorColumns, Names, SearchRequest, SearchResult, TopK
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ _BEHAVIORS: dict[str, type[np.generic]] = {
 _PAIRS: dict[str, type[np.generic]] = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
 """What is said of each retrieved behavior of each candidate."""
 _LISTS = ("offsets", "index", *_PAIRS, "same_as", "candidate_category")
-_MATCHES: dict[str, type[np.generic]]
-_MATCHES = {"count": np.int32, "age_ms": np.int64, "oldest_age_ms": np.int64, "within": np.int32}
-"""What is said of matches: of those of each candidate, level and stream, and as `total_...` of each stream."""
-_STATISTICS = ("within_ms", *_MATCHES, *(f"total_{name}" for name in _MATCHES))
 _ABOUT = ("num_newest", "num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
 """What is said of a whole answer."""
 _NO_LIMITS = TopK()
@@ -97,7 +93,7 @@ def result_to_proto(result: SearchResult) -> pb.SearchResponse:
     put_behaviors(message.behaviors, result.behaviors)
     put_vocabulary(message.vocabulary, result.vocabulary)
     put_columns(message, result, _LISTS)
-    _put_statistics(message.statistics, result.statistics)
+    put_statistics(message.statistics, result.statistics)
     put_fields(message.candidate_fields, result.candidate_fields)
     put_fields(message.user_fields, result.user_fields)
     put_fields(message.behavior_fields, result.behavior_fields)
@@ -131,7 +127,7 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
         **decode_columns("", message, _PAIRS, pairs),
         **same_fields(message, _ABOUT),
         same_as=_same_as(message, offsets),
-        statistics=_statistics_from_proto(message.statistics, num_candidates),
+        statistics=statistics_from_proto(message.statistics, num_candidates),
         candidate_category=decode_column("candidate_category", message.candidate_category, np.uint64, num_candidates),
         candidate_fields=fields_from_proto("candidate", message.candidate_fields, num_candidates),
         user_fields=fields_from_proto("user", message.user_fields, 1),
@@ -179,27 +175,6 @@ def put_vocabulary(message: pb.Vocabulary, vocabulary: Vocabulary) -> None:
 def vocabulary_from_proto(message: pb.Vocabulary) -> Vocabulary:
     """Gives the vocabulary a message holds."""
     return Vocabulary(domains=tuple(message.domains), actions=tuple(message.actions), scenes=tuple(message.scenes))
-
-
-def _put_statistics(message: pb.MatchStatistics, statistics: MatchStatistics) -> None:
-    for domain, action in statistics.streams:
-        message.streams.add(domain=domain, action=action)
-    message.num_levels = statistics.count.shape[1]
-    put_columns(message, statistics, _STATISTICS)
-
-
-def _statistics_from_proto(message: pb.MatchStatistics, num_candidates: int) -> MatchStatistics:
-    streams = tuple((stream.domain, stream.action) for stream in message.streams)
-    within_ms = decode_column("statistics.within_ms", message.within_ms, np.int64)
-    if np.any(within_ms[1:] <= within_ms[:-1]):
-        raise InputError(f"statistics.within_ms: must ascend, is {within_ms.tolist()}")
-    shape, columns = (num_candidates, message.num_levels, len(streams)), {}
-    for prefix, of_each in (("", shape), ("total_", shape[2:])):
-        for kind, dtype in _MATCHES.items():
-            of_kind = (*of_each, len(within_ms)) if kind == "within" else of_each
-            column = decode_column(f"statistics.{prefix}{kind}", getattr(message, prefix + kind), dtype, prod(of_kind))
-            columns[prefix + kind] = column.reshape(of_kind)
-    return MatchStatistics(streams=streams, within_ms=within_ms, **columns)
 
 
 def _put_names(message: pb.Names, names: Names) -> None:

@@ -66,6 +66,7 @@ def nothing_counted(found):
             total_age_ms=np.full_like(statistics.total_age_ms, -1),
             total_oldest_age_ms=np.full_like(statistics.total_oldest_age_ms, -1),
             total_within=np.zeros_like(statistics.total_within),
+            similarity=np.full_like(statistics.similarity, np.nan),
         ),
     )
 

@@ -123,6 +123,9 @@ time_terms = st.dictionaries(
 within_days = st.sets(st.sampled_from([1 * MS_IN_DAYS, 3 * MS_IN_DAYS, 6 * MS_IN_DAYS, 100.0])).map(sorted)
 
 
+half_lives = st.lists(st.sampled_from([None, 1 * MS_IN_DAYS, 6 * MS_IN_DAYS]), unique=True, max_size=3)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> SearchConfig:
     def policy() -> dict[str, Any]:
@@ -144,7 +147,11 @@ def configs(draw: st.DrawFn) -> SearchConfig:
             },
             "soft": {"top_k": draw(st.integers(0, 8)), "time_term": draw(time_terms)},
             "recent": {"top_k": draw(st.integers(0, 4))},
-            "statistics": {"levels": draw(st.integers(1, 5)), "within_days": draw(within_days)},
+            "statistics": {
+                "levels": draw(st.integers(1, 5)),
+                "within_days": draw(within_days),
+                "half_life_days": draw(half_lives),
+            },
             "limits": {"max_newest": draw(st.sampled_from([0, 2, 1000]))},
         }
     )
@@ -279,7 +286,8 @@ def test_search_equals_its_reference_where_the_shortlist_matters(seed, num_rows,
 @given(seed=st.integers(0, 2**32), coarse=st.booleans(), data=st.data())
 def test_a_list_depends_on_its_candidate_alone(seed, coarse, data):
     """I8: neither the order of the candidates nor who else is asked about changes a candidate's list."""
-    config = SearchConfig.model_validate({"soft": {"top_k": 5}, "recent": {"top_k": 2}})
+    statistics = {"half_life_days": [None, 30 * MS_IN_DAYS]}
+    config = SearchConfig.model_validate({"soft": {"top_k": 5}, "recent": {"top_k": 2}, "statistics": statistics})
     with opened(large_world(seed, 200, 90, 8, coarse)) as (store, index):
         searcher = Searcher(store, index, config)
         items = data.draw(st.lists(st.integers(1001, 1095), min_size=2, max_size=40))
@@ -291,7 +299,7 @@ def test_a_list_depends_on_its_candidate_alone(seed, coarse, data):
         at = data.draw(st.integers(0, len(items) - 1))
         alone = searcher.search(request_of(1, candidates_of([items[at]])))
         assert listed(alone, 0) == listed(together, at)
-        for name in ("count", "age_ms", "oldest_age_ms", "within"):
+        for name in ("count", "age_ms", "oldest_age_ms", "within", "similarity"):
             one, other = (getattr(result.statistics, name) for result in (alone, together))
             np.testing.assert_array_equal(one[0], other[at], err_msg=name)
 
@@ -326,12 +334,13 @@ def test_a_planted_future_event_is_never_seen(world, request, data):
     for rows in ([*past, *other_user], [*past, *other_user, *planted]):
         changed = World(**{name: getattr(world, name) for name in World.__slots__} | {"behaviors": rows})
         with opened(changed) as (store, index):
-            results.append(Searcher(store, index).search(request))
+            config = SearchConfig.model_validate({"statistics": {"half_life_days": [None, 3 * MS_IN_DAYS]}})
+            results.append(Searcher(store, index, config).search(request))
     without, with_future = results
     assert with_future.num_behaviors == without.num_behaviors
     assert bool(np.all(with_future.behaviors.timestamp_ms < request.as_of_ms))
     for at in range(len(request.candidates)):
         assert listed(with_future, at) == listed(without, at)
-    for name in ("count", "age_ms", "oldest_age_ms", "within"):
-        for each in (name, f"total_{name}"):
-            np.testing.assert_array_equal(getattr(with_future.statistics, each), getattr(without.statistics, each))
+    matches = ("count", "age_ms", "oldest_age_ms", "within")
+    for name in (*matches, *(f"total_{name}" for name in matches), "similarity"):
+        np.testing.assert_array_equal(getattr(with_future.statistics, name), getattr(without.statistics, name))

@@ -145,7 +145,7 @@ def behaviors(draw: st.DrawFn, length: int) -> BehaviorColumns:
 def statistics(draw: st.DrawFn, num_candidates: int) -> MatchStatistics:
     shape = (num_candidates, draw(st.integers(0, 3)), draw(st.integers(0, 3)))
     cells, streams = shape[0] * shape[1] * shape[2], shape[2]
-    within_ms = sorted(draw(st.sets(times, max_size=2)))
+    within_ms, num_profiles = sorted(draw(st.sets(times, max_size=2))), draw(st.integers(0, 2))
     return MatchStatistics(
         streams=tuple(draw(st.lists(st.tuples(words, words), min_size=shape[2], max_size=shape[2]))),
         within_ms=np.array(within_ms, np.int64),
@@ -157,6 +157,10 @@ def statistics(draw: st.DrawFn, num_candidates: int) -> MatchStatistics:
         total_age_ms=draw(codes(np.int64, streams)),
         total_oldest_age_ms=draw(codes(np.int64, streams)),
         total_within=draw(codes(np.int32, streams * len(within_ms))).reshape(streams, len(within_ms)),
+        half_life_ms=draw(codes(np.int64, num_profiles)),
+        similarity=draw(numbers(num_candidates * streams * num_profiles, missing=np.nan)).reshape(
+            num_candidates, streams, num_profiles
+        ),
     )
 
 

@@ -178,4 +178,6 @@ def _statistics(draw: np.random.Generator, num_candidates: int) -> MatchStatisti
         total_age_ms=draw.integers(1, _YEAR_MS, streams),
         total_oldest_age_ms=draw.integers(_YEAR_MS, 2 * _YEAR_MS, streams),
         total_within=draw.integers(0, 500, (streams, len(within_ms))).astype(np.int32),
+        half_life_ms=np.empty(0, np.int64),
+        similarity=np.empty((num_candidates, streams, 0), np.float32),
     )

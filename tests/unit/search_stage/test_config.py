@@ -46,6 +46,7 @@ def test_every_engine_that_can_be_configured_exists(engine):
         ("limits: {clock_skew_s: .nan}", "limits.clock_skew_s"),
         ("statistics: {within_days: [7, 7]}", r"statistics\.within_days: .*must ascend, are \[7\.0, 7\.0\]"),
         ("statistics: {within_days: [0]}", "statistics.within_days.0"),
+        ("statistics: {half_life_days: [null, null]}", r"statistics\.half_life_days: .*each may be named once"),
         ("- 1", "search.yaml"),
         ("soft: [", "search.yaml"),
     ],

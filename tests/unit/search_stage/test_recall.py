@@ -203,6 +203,8 @@ def test_climbing_is_judged_by_what_was_found_below():
             total_age_ms=np.zeros(1, np.int64),
             total_oldest_age_ms=np.zeros(1, np.int64),
             total_within=np.zeros((1, 0), np.int32),
+            half_life_ms=np.empty(0, np.int64),
+            similarity=np.empty((80, 1, 0), np.float32),
         ),
         label,
     )

@@ -54,6 +54,8 @@ def answer():
             total_age_ms=np.zeros(0, np.int64),
             total_oldest_age_ms=np.zeros(0, np.int64),
             total_within=np.zeros((0, 2), np.int32),
+            half_life_ms=np.empty(0, np.int64),
+            similarity=np.empty((NUM_CANDIDATES, 0, 0), np.float32),
         ),
         candidate_category=np.zeros(NUM_CANDIDATES, np.uint64),
         candidate_fields={"tags": Lists(values=np.arange(4, dtype=np.uint64), offsets=np.array([0, 2, 3, 4]))},

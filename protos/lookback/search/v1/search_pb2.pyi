@@ -225,6 +225,8 @@ class MatchStatistics(google.protobuf.message.Message):
     WITHIN_FIELD_NUMBER: builtins.int
     TOTAL_OLDEST_AGE_MS_FIELD_NUMBER: builtins.int
     TOTAL_WITHIN_FIELD_NUMBER: builtins.int
+    HALF_LIFE_MS_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
     num_levels: builtins.int
     """Number of levels L: 0 the ad and the products it covers, 1 its category, 2 that one's parent ..."""
     @property
@@ -267,6 +269,18 @@ class MatchStatistics(google.protobuf.message.Message):
     def total_within(self) -> protos.lookback.columns.v1.columns_pb2.Column:
         """The user's behaviors no older than each of `within_ms`, INT32 (S, E)."""
 
+    @property
+    def half_life_ms(self) -> protos.lookback.columns.v1.columns_pb2.Column:
+        """Half-lives of profiles: sums of the attention vectors of a stream's behaviors, weighted by 2^(-age / half-life), in
+        milliseconds, INT64 (P); 0 = no decay.
+        """
+
+    @property
+    def similarity(self) -> protos.lookback.columns.v1.columns_pb2.NamedColumn:
+        """Cosine of the candidate's attention vector and each profile, FLOAT32 (C, S, P); missing = no index is loaded, or
+        one of the two is zero. Absent without profiles.
+        """
+
     def __init__(
         self,
         *,
@@ -281,9 +295,11 @@ class MatchStatistics(google.protobuf.message.Message):
         within: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         total_oldest_age_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         total_within: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        half_life_ms: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
+        similarity: protos.lookback.columns.v1.columns_pb2.NamedColumn | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "oldest_age_ms", b"oldest_age_ms", "total_age_ms", b"total_age_ms", "total_count", b"total_count", "total_oldest_age_ms", b"total_oldest_age_ms", "total_within", b"total_within", "within", b"within", "within_ms", b"within_ms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "num_levels", b"num_levels", "oldest_age_ms", b"oldest_age_ms", "streams", b"streams", "total_age_ms", b"total_age_ms", "total_count", b"total_count", "total_oldest_age_ms", b"total_oldest_age_ms", "total_within", b"total_within", "within", b"within", "within_ms", b"within_ms"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "half_life_ms", b"half_life_ms", "oldest_age_ms", b"oldest_age_ms", "similarity", b"similarity", "total_age_ms", b"total_age_ms", "total_count", b"total_count", "total_oldest_age_ms", b"total_oldest_age_ms", "total_within", b"total_within", "within", b"within", "within_ms", b"within_ms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["age_ms", b"age_ms", "count", b"count", "half_life_ms", b"half_life_ms", "num_levels", b"num_levels", "oldest_age_ms", b"oldest_age_ms", "similarity", b"similarity", "streams", b"streams", "total_age_ms", b"total_age_ms", "total_count", b"total_count", "total_oldest_age_ms", b"total_oldest_age_ms", "total_within", b"total_within", "within", b"within", "within_ms", b"within_ms"]) -> None: ...
 
 global___MatchStatistics = MatchStatistics
 
