@@ -171,6 +171,8 @@ def test_a_candidate_of_several_categories_climbs_from_each(store):
     rows = [(item, time, level) for item, time, level, *_ in listed(result, 0)]
     assert rows == [(CARROT, 1, 2), (PEAR, 2, 1), (APPLE, 3, 0), (LAMP, 4, 1), (APPLE, 5, 0)]
     assert result.statistics.count[0, :, 0].tolist() == [2, 4, 4, 0]
+    assert result.statistics.oldest_age_ms[0, :, 0].tolist() == [7, 8, 9, -1]
+    assert result.statistics.age_ms[0, :, 0].tolist() == [5, 5, 5, -1]
 
 
 def test_equal_lists_are_marked(store):

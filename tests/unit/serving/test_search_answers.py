@@ -113,6 +113,15 @@ def test_ages_that_do_not_ascend_are_refused():
         result_from_proto(received, NUM_CANDIDATES)
 
 
+def test_similarities_that_are_ids_are_refused():
+    received = result_to_proto(answer())
+    received.statistics.half_life_ms.data = np.array([0], "<i8").tobytes()
+    received.statistics.similarity.values.MergeFrom(received.candidate_category)
+    received.statistics.similarity.values.data = b""
+    with pytest.raises(InputError, match=r"^statistics\.similarity: must be numbers"):
+        result_from_proto(received, NUM_CANDIDATES)
+
+
 def test_more_newest_behaviors_than_were_answered_are_refused():
     received = result_to_proto(answer())
     received.num_newest = NUM_BEHAVIORS + 1
