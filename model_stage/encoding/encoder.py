@@ -18,7 +18,7 @@ from store.types import DAY_MS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from model_stage.config.schema import AnyField, MatchMeasure, Part, Schema
+    from model_stage.config.schema import AnyField, Part, Schema
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.types import RankRequest
     from store.fields import FieldColumn, IdLists, ValueColumn
@@ -151,19 +151,47 @@ class RequestEncoder:
         s, streams = found.statistics, self._vocabularies.streams
         position = {stream: at for at, stream in enumerate(s.streams)}
         at = np.array([position.get(stream, -1) for stream in streams], np.int64)
-        ages = {age_ms: place for place, age_ms in enumerate(s.within_ms.tolist())}
-        places = [ages.get(round(days * DAY_MS), -1) for days in self._schema.match_within_days]
-        of_each = _matches(s.count, s.age_ms, s.oldest_age_ms, s.within, at, self._schema.match_levels, places)
+        each = self._matches(s.count, s.age_ms, s.oldest_age_ms, s.within, s.within_ms, at, self._schema.match_levels)
         whole = s.total_count[None, None], s.total_age_ms[None, None], s.total_oldest_age_ms[None, None]
-        of_all = _matches(*whole, s.total_within[None, None], at, 1, places)
-        wanted = self._schema.match_measures
-        parts = (
-            _columns(columns, count, np.float32),
-            _log1p([of_each[measure] for measure in wanted], count),
-            _log1p([of_all[measure] for measure in wanted], 1).repeat(count, axis=0),
-            *self._similarities(s, at),
+        total = self._matches(*whole, s.total_within[None, None], s.within_ms, at, 1)
+        return np.concatenate(
+            (
+                _columns(columns, count, np.float32),
+                *each,
+                *(column.repeat(count, axis=0) for column in total),
+                *self._similarities(s, at),
+            ),
+            axis=1,
         )
-        return np.concatenate(parts, axis=1)
+
+    def _matches(
+        self, count: I32, age_ms: I64, oldest_age_ms: I64, within: I32, within_ms: I64, streams: I64, levels: int
+    ) -> list[F32]:
+        """Gives the measures that the schema wants, each for all levels of a stream, stream by stream.
+
+        Args:
+            count: See `MatchStatistics`. (C, levels of the store, streams of the store)
+            age_ms: As `count`.
+            oldest_age_ms: As `count`.
+            within: One more axis than `count`.
+            within_ms: See `MatchStatistics`. (E,)
+            streams: See `_by_stream`.
+            levels: See `_by_stream`.
+        """
+        wanted = self._schema.match_measures
+        number = _by_stream(count, streams, levels, 0)
+        newest = _days(_by_stream(age_ms, streams, levels, -1))
+        made: dict[str, list[AnyArray]] = {"count": [number], "age": [newest]}
+        if not made.keys() >= {*wanted}:
+            oldest = _days(_by_stream(oldest_age_ms, streams, levels, -1))
+            # Of fewer than two matches nothing is known of a gap.
+            gap = np.where(number > 1, (oldest - newest) / np.maximum(number - 1, 1), _NEVER_DAYS)
+            places = {age: at for at, age in enumerate(within_ms.tolist())}
+            ages = [places.get(round(days * DAY_MS), -1) for days in self._schema.match_within_days]
+            young = [within[..., at] if at >= 0 else np.full(count.shape, np.nan) for at in ages]
+            made |= {"oldest": [oldest], "gap": [gap], "due": [newest / np.maximum(gap, _LEAST_GAP_DAYS)]}
+            made["within"] = [_by_stream(values, streams, levels, 0) for values in young]
+        return [np.log1p(values).astype(np.float32) for measure in wanted for values in made[measure]]
 
     def _similarities(self, statistics: MatchStatistics, streams: I64) -> list[F32]:
         """Gives the columns of each half-life; NaN where search does not answer it, or has no such stream."""
@@ -195,42 +223,6 @@ def _columns(columns: Sequence[AnyArray], length: int, dtype: type) -> AnyArray:
     return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((length, 0), dtype)
 
 
-def _matches(
-    count: I32, age_ms: I64, oldest_age_ms: I64, within: I32, streams: I64, levels: int, within_places: Sequence[int]
-) -> dict[MatchMeasure, AnyArray]:
-    """Gives each measure of the matches, ages in days.
-
-    Args:
-        count: See `MatchStatistics`. (C, levels of the store, streams of the store)
-        age_ms: As `count`.
-        oldest_age_ms: As `count`.
-        within: One more axis than `count`.
-        streams: See `_by_stream`.
-        levels: See `_by_stream`.
-        within_places: The ages wanted of `within`, by their place there; -1 = it is not answered. (E,)
-
-    Returns:
-        Columns of all levels of a stream, stream by stream; of `within` those of all ages, age by age. Of fewer than
-        two matches the mean gap is `_NEVER_DAYS`.
-    """
-    of_count = _by_stream(count, streams, levels, 0)
-    newest = _days(_by_stream(age_ms, streams, levels, -1))
-    oldest = _days(_by_stream(oldest_age_ms, streams, levels, -1))
-    gap = np.where(of_count > 1, (oldest - newest) / np.maximum(of_count - 1, 1), _NEVER_DAYS)
-    young = [
-        _by_stream(within[..., at] if at >= 0 else np.full(count.shape, np.nan), streams, levels, 0)
-        for at in within_places
-    ]
-    return {
-        "count": of_count,
-        "age": newest,
-        "oldest": oldest,
-        "gap": gap,
-        "due": newest / np.maximum(gap, _LEAST_GAP_DAYS),
-        "within": np.concatenate((of_count[:, :0], *young), axis=1),
-    }
-
-
 def _by_stream(values: AnyArray, streams: I64, levels: int, absent: int) -> AnyArray:
     """Gives a column for each stream and level of it.
 
@@ -248,11 +240,6 @@ def _by_stream(values: AnyArray, streams: I64, levels: int, absent: int) -> AnyA
     deepest = min(levels, values.shape[1])
     out[:, known, :deepest] = values[:, :deepest, streams[known]].transpose(0, 2, 1)
     return out.reshape(len(values), -1)
-
-
-def _log1p(measures: Sequence[AnyArray], length: int) -> F32:
-    inputs: F32 = np.log1p(np.concatenate((np.empty((length, 0)), *measures), axis=1)).astype(np.float32)
-    return inputs
 
 
 def _days(age_ms: I64) -> AnyArray:
