@@ -101,8 +101,42 @@ def _fact_tables(facts: BundleFacts) -> Iterator[Table]:
             rows=((target, *map(_number, numbers.values())) for target, numbers in measured.items()),
             title="validation, as training measured it",
         )
+    yield from _health_tables(facts.metrics.get("training", {}))
     rows = ((path, file.bytes, file.sha256) for path, file in facts.files.items())
     yield table("file", "bytes", "sha256", rows=rows, title="files")
+
+
+def _health_tables(training: Mapping[str, Any]) -> Iterator[Table]:
+    """Gives the health of what was kept; earlier versions measured none."""
+    if not training.get("health"):
+        return
+    kept = training["health"][training["best_epoch"]]
+    yield table(
+        *("table", "norm, start = 1: median", "p10", "effective rank", "of", "overlap of soft lists"),
+        rows=(
+            (
+                name,
+                *map(_value, (_short(each[key]) for key in ("norm_median", "norm_p10", "effective_rank"))),
+                each["directions"],
+                _value(_short(each["list_overlap"])),
+            )
+            for name, each in kept["tables"].items()
+        ),
+        title="health of the tables",
+        caption="\n".join(kept["collapsed"]) or None,
+    )
+    if kept["attentions"]:
+        yield table(
+            *("attention", "entropy, uniform = 1", "candidates with a weight above 2 x uniform"),
+            rows=(
+                (name, f"{each['entropy']:.4f}", f"{each['sharp']:.1%}") for name, each in kept["attentions"].items()
+            ),
+            title="health of the attentions",
+        )
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _served(facts: BundleFacts) -> str:

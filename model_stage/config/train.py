@@ -29,15 +29,17 @@ class TrainConfig(StrictModel):
     """How Adam changes the large tables: tree nodes and categorical fields. `dense`: every row in every step.
     `touched`: the rows that the step's batch reads, so that a step costs what it touches; L2 and the moments then act
     on a row in those steps only. `dense` is faster up to about 150,000 rows of 16 numbers, beyond them `touched`
-    (ADR 0016). The results on Complete Journey were made with `dense`."""
+    (ADR 0016). The results on Complete Journey were made with `dense`. Of the attention table, a step changes the rows
+    that it reads either way."""
     weight_decay: float = Field(default=1.0, ge=0.0)
     """Of the towers' weights (AdamW, decoupled from the gradient)."""
     embedding_l2: float = Field(default=1e-3, ge=0.0)
-    """Penalty of every embedding table, part of the gradient; the small positional tables have none. Where there is
-    little data it wins, and pulls an item to its category and a category to its parent. A decoupled decay would not:
-    Adam takes full steps on rows that are seen once."""
-    attention_l2: float = Field(default=1e-4, ge=0.0)
-    """The same for the attention table, which has no other way into the score than the attention weights: as much as
-    the representation needs would shrink it to nothing, and soft search would be left without an opinion."""
+    """Penalty of the tables of representations and fields, part of the gradient; the small positional tables have none.
+    Where there is little data it wins, and pulls an item to its category and a category to its parent. A decoupled
+    decay would not: Adam takes full steps on rows that are seen once."""
+    attention_rate: float = Field(default=5e-3, gt=0.0)
+    """Of the attention table, which learns by `training/row_adagrad.py`: the root mean square of a row's first step. It
+    has no penalty: nothing but the attention weights reads it, and what pulls its rows to nothing leaves soft search
+    without an opinion (ADR 0022)."""
     averaging: float = Field(default=0.998, ge=0.0, lt=1.0)
     """Decay of the running average of the weights, which is what is evaluated and kept; 0 = the last weights."""

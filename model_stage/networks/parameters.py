@@ -1,7 +1,7 @@
 """How each parameter of a network is trained: every module that has parameters says in which group they are.
 
 role        optimiser             penalty                 what
-attention   Adam or SparseAdam    `attention_l2`          the attention table, which soft search uses
+attention   RowAdagrad            none                    the attention table, which soft search uses
 table       Adam or SparseAdam    `embedding_l2`          other tables with a row per node, id or word
 block       Adam                  none                    blocks, their small positional tables among them
 head        AdamW                 `weight_decay`          towers and experts

@@ -1,6 +1,7 @@
 """One step of training: from a loss to changed weights and their running average.
 
-Two ways to change the tables (both table sets, and the fields):
+The attention table changes row by row (`row_adagrad.py`): what no step reads stays as it was. Two ways to change the
+other tables (representations and fields), and to pass gradients to all of them:
 
 - *dense*: Adam over every row in every step. Moments decay and L2 pulls also where the batch has no behavior.
 - *touched*: sparse gradients and `torch.optim.SparseAdam`. A row changes in the steps alone whose batch reads it: so do
@@ -17,6 +18,7 @@ from torch import nn
 
 from model_stage.networks.parameters import trainable_parameters
 from model_stage.training.average import RunningAverage
+from model_stage.training.row_adagrad import RowAdagrad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,17 +55,13 @@ class Learner:
             if group.role in _LARGE:
                 _set_sparse(group.modules, sparse=touched)
         learning = trainable_parameters(network, groups)
-        penalty: dict[str, float] = {
-            "attention": config.attention_l2,
-            "table": config.embedding_l2,
-            "block": 0.0,
-            "head": config.weight_decay,
-        }
+        penalty: dict[str, float] = {"table": config.embedding_l2, "block": 0.0, "head": config.weight_decay}
         lazy: tuple[Role, ...] = _LARGE if touched else ()
         self._touched = {name: weight for role in lazy for name, weight in learning[role].items()}
-        self._l2 = {name: penalty[role] for role in lazy for name in learning[role]}
+        self._l2 = {name: penalty.get(role, 0.0) for role in lazy for name in learning[role]}
         self._average = RunningAverage(network, config.averaging, self._touched)
-        named = [(role, weights) for role, weights in learning.items() if role not in lazy]
+        by_row, sparse = [*learning["attention"].values()], [*learning["table"].values()] if touched else []
+        named = [(role, weights) for role, weights in learning.items() if role not in ("attention", *lazy)]
         if auxiliary is not None:
             named += trainable_parameters(auxiliary, auxiliary.parameter_groups()).items()
         dense = [(role, list(weights.values())) for role, weights in named]
@@ -74,9 +72,11 @@ class Learner:
         ]
         rate = config.learning_rate
         self._optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups_of_adam, lr=rate, fused=True)]
-        if self._touched:
-            self._optimizers.append(torch.optim.SparseAdam(self._touched.values(), lr=rate))
-        self._weights = [*self._touched.values(), *(weight for _, weights in dense for weight in weights)]
+        if by_row:
+            self._optimizers.append(RowAdagrad(by_row, config.attention_rate))
+        if sparse:
+            self._optimizers.append(torch.optim.SparseAdam(sparse, lr=rate))
+        self._weights = [*by_row, *sparse, *(weight for _, weights in dense for weight in weights)]
 
     def step(self, loss: torch.Tensor) -> None:
         """Takes one step against the gradient of a loss."""

@@ -15,6 +15,7 @@ from model_stage.networks import NetworkConfig
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.example_folder import opened_folder
+from model_stage.training.health import start_norms
 from model_stage.training.impressions import Splits, load_impressions
 from model_stage.training.retrieval import ExampleSource
 from model_stage.training.scoring import logits_by_row
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from model_stage.types import Retriever
     from store.dataset.impressions import Impressions
     from store.reading.snapshot import Snapshot
+    from store.types import F32
 
 
 class ModelConfig(StrictModel):
@@ -133,6 +135,8 @@ class _Training:
     vocabularies: Vocabularies
     network: RankingNetwork
     auxiliary: AuxiliaryModel | None
+    start: Mapping[str, F32]
+    """Norms of the rows of its tables, before any training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,7 @@ def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: 
     else:
         vocabularies = build_vocabularies(schema, snapshot, parts["train"], splits.validation_from_ms)
     network = new_network(schema, targets, config.network, vocabularies, config.train.seed)
+    start = start_norms(network)
     auxiliary, options = None, config.network.preset.auxiliary
     if fixed is not None:
         network.attention.load_state_dict(fixed.network.attention.state_dict())
@@ -164,7 +169,13 @@ def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: 
     elif options is not None:  # a fixed attention table would learn nothing from it
         auxiliary = AuxiliaryModel(schema, targets, config.network, options.weight, config.train.seed)
     return _Training(
-        recipe=recipe, parts=parts, fixed=fixed, vocabularies=vocabularies, network=network, auxiliary=auxiliary
+        recipe=recipe,
+        parts=parts,
+        fixed=fixed,
+        vocabularies=vocabularies,
+        network=network,
+        auxiliary=auxiliary,
+        start=start,
     )
 
 
@@ -197,6 +208,7 @@ def _fit(
         config.train,
         lambda epoch, done, total: on_progress(f"train epoch {epoch + 1}", done, total),
         training.auxiliary,
+        training.start,
     )
     logits = logits_by_row(training.network, examples["validation"])
     calibration = fit_calibration(validation.labels, logits, targets.names, config.calibration)

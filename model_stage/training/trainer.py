@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ from torch import nn
 from model_stage.encoding.batch import tensor
 from model_stage.evaluation.metrics import auc
 from model_stage.training.batching import InOrder, Shuffled, batches, prefetched
+from model_stage.training.health import Health, HealthWatch, start_norms
 from model_stage.training.learner import Learner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from model_stage.training.auxiliary import AuxiliaryModel
     from model_stage.training.examples import Examples
     from store.types import F32
+
+_log = logging.getLogger(__name__)
 
 EVALUATION_CANDIDATES = 8192
 """Candidates scored at once, about."""
@@ -42,6 +46,8 @@ class TrainReport:
     auxiliary_loss: list[float] = field(default_factory=list)
     """Before its weight; empty = there was none."""
     validation_auc: list[dict[str, float]] = field(default_factory=list)
+    health: list[Health] = field(default_factory=list)
+    """Of what would be kept of the epoch."""
     best_epoch: int = 0
 
 
@@ -54,6 +60,7 @@ def train(
     config: TrainConfig,
     on_step: Callable[[int, int, int], None] = lambda epoch, done, total: None,
     auxiliary: AuxiliaryModel | None = None,
+    start: Mapping[str, F32] | None = None,
 ) -> TrainReport:
     """Trains the network in place and leaves the best epoch's weights in it.
 
@@ -69,10 +76,12 @@ def train(
         config: How to train.
         on_step: Called with (epoch, requests done, requests in all) after each batch.
         auxiliary: A second loss, trained along; the training examples have histories for it.
+        start: What the tables were before any training, as `start_norms` gives it; None = what they are now.
     """
     generator = np.random.default_rng(config.seed)
     network.fit_dense(tensor(examples.requests.dense))
     network.fit_shares(tensor(examples.labels))
+    watch = HealthWatch(validation, target_names, start_norms(network) if start is None else start)
     learner = Learner(network, config, auxiliary)
     weights = torch.tensor(list(target_weights), dtype=torch.float32)
     report, best, best_state = TrainReport(), -np.inf, network.state_dict()
@@ -100,6 +109,7 @@ def train(
             kept = learner.averaged()
             aucs = _validation_auc(kept, validation, target_names)
             report.validation_auc.append(aucs)
+            report.health.append(watch.measure(kept))
             score = float(np.nanmean(list(aucs.values())))
             if score > best:
                 best, report.best_epoch, best_state = score, epoch, copy.deepcopy(kept.state_dict())
@@ -107,6 +117,8 @@ def train(
                 break
     network.load_state_dict(best_state)
     network.eval()
+    for problem in report.health[report.best_epoch].collapsed:
+        _log.warning("%s", problem)
     return report
 
 

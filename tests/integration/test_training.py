@@ -349,6 +349,18 @@ def test_an_auxiliary_loss_trains_the_attention_table_and_stays_out_of_the_bundl
     assert ((answer.probability > 0.0) & (answer.probability < 1.0)).all()
 
 
+def test_the_health_of_a_table_that_is_taken_over_is_against_its_own_start(data, tmp_path):
+    asked = recipe(tmp_path / "config", "{attention_dim: 4, representation_dim: 4}")
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        searcher = Searcher(opened)
+        own = train_bundle(asked, data, snapshot, searcher, tmp_path / "own")
+        fixed = train_bundle(asked, data, snapshot, searcher, tmp_path / "fixed", attention_from=tmp_path / "own")
+    (ours,), (theirs,) = (each.metrics["training"]["health"] for each in (own, fixed))
+    assert ours["tables"]["attention.node.weight"] == theirs["tables"]["attention.node.weight"]
+    assert ours["tables"]["attention.node.weight"]["norm_median"] != pytest.approx(1.0, abs=1e-6)
+    assert load_bundle(tmp_path / "fixed").metrics["training"]["health"] == [theirs]
+
+
 def encoder_of(snapshot):
     taxonomy = snapshot.taxonomy
     vocabularies = Vocabularies(

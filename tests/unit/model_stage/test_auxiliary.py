@@ -111,7 +111,7 @@ def moved_attention_rows(auxiliary, tables, history):
     request = make_request([2, 3, 1], num_behaviors=3)
     before = network.attention.node.weight.detach().clone()
     examples = Examples.of([Example(encoded=request, labels=LABELS, rows=np.arange(3), history=history)])
-    config = TrainConfig(max_epochs=1, averaging=0.0, attention_l2=0.0, tables=tables)
+    config = TrainConfig(max_epochs=1, averaging=0.0, tables=tables)
     report = train(network, examples, examples, TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
     assert len(report.auxiliary_loss) == (auxiliary is not None)
     moved = (network.attention.node.weight.detach() != before).any(1)
@@ -151,7 +151,7 @@ def test_the_weight_is_that_of_the_loss():
         network, auxiliary = make_network(CONFIG), make_auxiliary(weight)
         example = Example(encoded=make_request([0, 0, 0]), labels=LABELS, rows=np.arange(3), history=make_history(7))
         examples = Examples.of([example])
-        config = TrainConfig(max_epochs=1, averaging=0.0, attention_l2=0.0, tables="touched")
+        config = TrainConfig(max_epochs=1, averaging=0.0, tables="touched")
         train(network, examples, examples, TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
         gradients.append(network.attention.node.weight.grad.to_dense())
     # Nothing was retrieved: the attention table hears of the auxiliary loss alone.

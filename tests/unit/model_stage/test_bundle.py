@@ -13,10 +13,12 @@ from safetensors.numpy import load_file, save_file
 
 from model_stage.bundle import Provenance, load_bundle
 from model_stage.errors import BundleError, BundleMismatchError, SearchUnavailableError
+from model_stage.evaluation.health import AttentionHealth, TableHealth
 from model_stage.inspection.diff import differences
 from model_stage.inspection.synthetic_request import sample_categories, synthetic_request
 from model_stage.inspection.verify import verify_bundle
 from model_stage.ranking.compatibility import check_compatible, check_retriever
+from model_stage.training.health import Health
 from store.errors import GenerationError
 from tests.worlds.bundles import SCHEMA, edited, opened, publish
 
@@ -178,6 +180,28 @@ def test_show_says_what_a_bundle_is_as_tables_and_json(run, tmp_path):
     assert facts["calibration"] == {"click": "platt", "buy": "identity"}
     weights = opened(tmp_path / "bundles").network
     assert sum(facts["parameters"].values()) == sum(p.numel() for p in weights.parameters())
+
+
+def test_show_prints_the_health_of_the_epoch_that_was_kept(run, tmp_path):
+    def epoch(norm, collapsed):
+        table = TableHealth(norm_median=norm, norm_p10=norm / 2, effective_rank=1.3, directions=16, list_overlap=None)
+        attention = AttentionHealth(entropy=0.96789, sharp=0.254)
+        return dataclasses.asdict(
+            Health(tables={"some.weight": table}, attentions={"of click": attention}, collapsed=collapsed)
+        )
+
+    def measured(path, _meta):
+        training = {"best_epoch": 1, "health": [epoch(0.375, ["it was"]), epoch(0.125, ["it has collapsed"])]}
+        (path / "metrics.json").write_text(json.dumps({"training": training}))
+
+    publish(tmp_path)
+    edited(tmp_path, measured)
+    code, out, _ = run("bundle", "show", "--bundle", tmp_path)
+    assert code == 0
+    for text in ("some.weight", "0.125", "0.062", "1.3", "it has collapsed", "of click", "0.9679", "25.4%"):
+        assert text in out
+    assert "it was" not in out
+    assert "0.375" not in out
 
 
 def test_diff_says_what_differs_and_nothing_else(run, tmp_path):
