@@ -12,6 +12,7 @@ from search_stage import SearchConfig, Searcher
 from search_stage.index.nearest import nearest_centroid
 from search_stage.index.representatives import representatives, representatives_by_bytes
 from search_stage.kernels.distinct import number_distinct
+from search_stage.merge import number_used
 from search_stage.reference import reference_search
 from search_stage.soft.base import Keys, nearest_of_all
 from search_stage.soft.clusters import ClusterKeySearch
@@ -180,3 +181,9 @@ def test_distinct_values_are_numbered_also_where_hashes_meet():
     number, first = number_distinct(values)
     assert values[first][number].tolist() == values.tolist()
     assert first.tolist() == sorted(values.tolist().index(value) for value in set(values.tolist()))
+
+
+def test_the_newest_positions_are_used_whatever_was_found():
+    used, index = number_used(np.array([70, 1, 70], np.int64), 80, 3)
+    assert used.tolist() == [1, 70, 77, 78, 79]
+    assert index.tolist() == [1, 0, 1]
