@@ -73,3 +73,18 @@ def test_rows_that_no_step_reads_keep_their_bits(preset, tables):
     for found in (table, learner.averaged().attention.node.weight):
         assert torch.equal(found[unread], before[unread])
         assert bool((found[read[read > 0]] != before[read[read > 0]]).any(1).all())
+
+
+@pytest.mark.parametrize("tables", ["dense", "touched"])
+def test_a_step_of_training_is_that_of_its_own_gradient(tables):
+    network = make_network(config_of("tin"), std=0.1)
+    learner = Learner(network, TrainConfig(tables=tables, attention_rate=0.05))
+    table = network.attention.node.weight
+    start, gradients = table.detach().numpy().copy(), []
+    for step in range(6):
+        rows = torch.arange(1, 20) if step % 2 else torch.arange(1, 5)
+        loss = ((network.attention.nodes(rows) - np.cos(step)) ** 2).sum()
+        (gradient,) = torch.autograd.grad(loss, table, retain_graph=True)
+        gradients.append(gradient.to_dense().numpy())
+        learner.step(loss)
+    np.testing.assert_allclose(table.detach().numpy(), changed(start, gradients, 0.05), rtol=1e-4, atol=1e-5)
