@@ -28,7 +28,7 @@ def test_a_field_that_went_away_breaks_clients(protos):
     path = protos / SEARCH
     text = path.read_text()
     assert "  bool with_names = 6;\n" in text
-    path.write_text(text.replace("  bool with_names = 6;\n", "  bool with_names = 6;\n  bool gone_since = 8;\n"))
+    path.write_text(text.replace("  bool with_names = 6;\n", "  bool with_names = 6;\n  bool gone_since = 1000;\n"))
     problems = check_protos.check_compatible(protos.parent)
     assert len(problems) == 1
     assert "gone_since" in problems[0]
