@@ -1,4 +1,4 @@
-"""AUC, GAUC, log loss, calibration error, and a paired bootstrap over users for the difference of two scorings.
+"""AUC, GAUC, log loss, calibration error, and a bootstrap over users of each and of the difference of two scorings.
 
 Higher is better for AUC and GAUC, lower for log loss and calibration error. Everything is deterministic given its
 arguments, changes none of them, and costs one sort of the rows.
@@ -6,21 +6,30 @@ arguments, changes none of them, and costs one sort of the rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from store.types import I64, AnyArray
 
 F64 = npt.NDArray[np.float64]
-Metric = Literal["auc", "gauc"]
+Metric = Literal["auc", "gauc", "logloss"]
 
 _SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A metric with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +84,7 @@ def logloss(label: AnyArray, probability: AnyArray) -> float:
         ValueError: Lengths differ, there are no rows, a label is neither 0 nor 1, or a probability is outside 0 .. 1.
     """
     positive, values = _checked(label, probability)
-    if len(values) == 0 or values.min() < 0.0 or values.max() > 1.0:
-        raise ValueError("logloss: expected at least one row and probabilities within 0 .. 1")
-    clipped = np.clip(values, _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY)
-    return float(-np.mean(np.where(positive, np.log(clipped), np.log1p(-clipped))))
+    return float(_losses(positive, values).mean())
 
 
 def calibration_error(label: AnyArray, probability: AnyArray, num_bins: int = 15) -> float:
@@ -116,11 +122,11 @@ def paired_bootstrap(
 
     Whole users are drawn with replacement, the same ones for both scorings: rows of one user are not independent, and
     pairing removes what the two scorings share. A user drawn twice counts twice. Cost: one pass over the rows per
-    resample for `auc`, over the users for `gauc`.
+    resample for `auc`, over the users for the others.
 
     Args:
         label: 0 / 1. (N,)
-        score: (N,)
+        score: A probability for `logloss`. (N,)
         other: The scoring to compare with. (N,)
         user: Id of each row's user, integer; also the group of `gauc`. (N,)
         metric: Which metric.
@@ -134,21 +140,54 @@ def paired_bootstrap(
     positive, first = _checked(label, score)
     _, second = _checked(label, other)
     users = _dense(user, len(first))
-    measure = _user_sums if metric == "gauc" else _row_ranks
-    pair = [measure(positive, values, users) for values in (first, second)]
+    one, two = (_MEASURES[metric](positive, values, users) for values in (first, second))
+    found = _resampled(lambda weight: one(weight) - two(weight), users, metric, seed, num_resamples, confidence)
+    return Interval(difference=found.value, low=found.low, high=found.high)
+
+
+def bootstrap(
+    label: AnyArray,
+    score: AnyArray,
+    user: AnyArray,
+    *,
+    metric: Metric,
+    seed: int,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Gives metric(score) with a percentile interval over resampled users; arguments as those of `paired_bootstrap`.
+
+    Raises:
+        ValueError: As `paired_bootstrap`.
+    """
+    positive, values = _checked(label, score)
+    users = _dense(user, len(values))
+    return _resampled(_MEASURES[metric](positive, values, users), users, metric, seed, num_resamples, confidence)
+
+
+def _resampled(
+    measure: Callable[[F64], float], users: I64, metric: Metric, seed: int, num_resamples: int, confidence: float
+) -> Estimate:
+    """Measures with each user once, and with users drawn with replacement."""
     num_users = int(users.max()) + 1 if len(users) else 0
-    once = np.ones(num_users)
-    observed = pair[0](once) - pair[1](once)
+    observed = measure(np.ones(num_users))
     if not np.isfinite(observed):
-        raise ValueError(f"paired_bootstrap: no {metric} without rows of both classes")
+        raise ValueError(f"no {metric} without rows of both classes")
     draw = np.random.default_rng(seed)
-    differences = np.empty(num_resamples)
+    drawn = np.empty(num_resamples)
     for number in range(num_resamples):
         weight = np.bincount(draw.integers(0, num_users, num_users), minlength=num_users).astype(np.float64)
-        differences[number] = pair[0](weight) - pair[1](weight)
+        drawn[number] = measure(weight)
     tail = (1.0 - confidence) / 2.0
-    low, high = np.nanquantile(differences, [tail, 1.0 - tail])
-    return Interval(difference=float(observed), low=float(low), high=float(high))
+    low, high = np.nanquantile(drawn, [tail, 1.0 - tail])
+    return Estimate(value=float(observed), low=float(low), high=float(high))
+
+
+def _losses(positive: npt.NDArray[np.bool_], values: F64) -> F64:
+    if len(values) == 0 or values.min() < 0.0 or values.max() > 1.0:
+        raise ValueError("logloss: expected at least one row and probabilities within 0 .. 1")
+    clipped = np.clip(values, _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY)
+    return -np.where(positive, np.log(clipped), np.log1p(-clipped))
 
 
 def _checked(label: AnyArray, score: AnyArray) -> tuple[npt.NDArray[np.bool_], F64]:
@@ -224,3 +263,20 @@ def _row_ranks(positive: npt.NDArray[np.bool_], values: F64, user: I64) -> Calla
         return float(np.dot(up, below) / pairs) if pairs else float("nan")
 
     return measure
+
+
+def _user_losses(positive: npt.NDArray[np.bool_], values: F64, user: I64) -> Callable[[F64], float]:
+    """Gives log loss as a function of how often each user was drawn."""
+    loss = np.bincount(user, weights=_losses(positive, values))
+    num_rows = np.bincount(user).astype(np.float64)
+
+    def measure(weight: F64) -> float:
+        total = np.dot(weight, num_rows)
+        return float(np.dot(weight, loss) / total) if total else float("nan")
+
+    return measure
+
+
+_MEASURES: Mapping[Metric, Callable[[npt.NDArray[np.bool_], F64, I64], Callable[[F64], float]]] = MappingProxyType(
+    {"auc": _row_ranks, "gauc": _user_sums, "logloss": _user_losses}
+)

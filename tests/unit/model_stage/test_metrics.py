@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from model_stage.evaluation.metrics import auc, gauc, logloss, paired_bootstrap
+from model_stage.evaluation.metrics import auc, bootstrap, gauc, logloss, paired_bootstrap
 
 # Few distinct scores and groups, so that ties and one-class groups are common.
 rows = st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3), st.integers(0, 4)), min_size=1, max_size=60)
@@ -80,6 +80,23 @@ def sample(strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.n
     truth = draw.normal(size=len(user))
     label = (draw.random(len(user)) < 1 / (1 + np.exp(1.0 - truth))).astype(int)
     return label, user, strength * truth + draw.normal(size=len(user))
+
+
+@pytest.mark.parametrize("metric", ["auc", "gauc", "logloss"])
+def test_interval_of_a_metric_is_that_of_its_measure_on_the_drawn_rows(metric: str) -> None:
+    label, user, score = sample(1.0)
+    probability = 1.0 / (1.0 + np.exp(-score))
+    found = bootstrap(label, probability, user, metric=metric, seed=7, num_resamples=30)
+
+    measure = {"auc": lambda y, s, u: auc(y, s), "gauc": gauc, "logloss": lambda y, s, u: logloss(y, s)}[metric]
+    draw, values = np.random.default_rng(7), []
+    for _ in range(30):
+        users = draw.integers(0, 200, 200)
+        rows = np.concatenate([np.flatnonzero(user == each) for each in users])
+        copy = np.repeat(np.arange(200), 10)  # a user drawn twice is two users to gauc, of equal areas
+        values.append(measure(label[rows], probability[rows], copy))
+    assert found.value == pytest.approx(measure(label, probability, user))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
 
 @pytest.mark.parametrize("metric", ["auc", "gauc"])
