@@ -60,6 +60,8 @@ class RankRequest:
     """User fields, (1,)."""
     context_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Context fields, (1,)."""
+    experiment: str = ""
+    """Name of the experiment that the request belongs to; empty = none. Changes no score."""
 
     def query(
         self, *, newest: int = 0, with_names: bool = False, behavior_fields: tuple[str, ...] = ()
@@ -84,6 +86,8 @@ class Versions:
     index_generation: str = ""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds."""
+    delta_sequence: int = 0
+    """Number of the last live event or deletion that search could see; 0 = there never was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,8 @@ class SearchRequest:
     """Also answer names, for reports."""
     behavior_fields: tuple[str, ...] = ()
     """Side-info fields of behaviors to answer; each makes the answer larger by 4 to 9 bytes a behavior."""
+    delta_sequence: int | None = None
+    """See only live events up to this number, as `SearchResult.delta_sequence` gave it; None = all there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +218,8 @@ class SearchResult:
     """Empty when no index is loaded."""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
+    delta_sequence: int = 0
+    """Number of the last live event or deletion that the answer could see; 0 = there never was one."""
     behavior_fields: Mapping[str, ValueColumn] = field(default_factory=lambda: MappingProxyType({}))
     """The side-info that was asked for: columns of length U, uint64 ids (`NO_ID` = missing) or float32 numbers (NaN =
     missing)."""

@@ -225,6 +225,7 @@ class Ranker:
             store_generation=found.store_generation,
             index_generation=found.index_generation,
             index_model=found.index_model,
+            delta_sequence=found.delta_sequence,
         )
 
 

@@ -112,6 +112,7 @@ def search_requests(draw: st.DrawFn) -> SearchRequest:
         newest=draw(st.integers(0, 2**32 - 1)),
         with_names=draw(st.booleans()),
         behavior_fields=tuple(draw(st.lists(words, max_size=3))),
+        delta_sequence=draw(st.none() | ids),
     )
 
 
@@ -126,6 +127,7 @@ def rank_requests(draw: st.DrawFn) -> RankRequest:
         candidate_fields=draw(side_info(len(asked))),
         user_fields=draw(side_info(1)),
         context_fields=draw(side_info(1)),
+        experiment=draw(words),
     )
 
 
@@ -198,6 +200,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         store_generation=draw(words),
         index_generation=draw(words),
         index_model=draw(words),
+        delta_sequence=draw(ids),
         behavior_fields=draw(st.dictionaries(words, id_column(union) | numbers(union, missing=np.nan), max_size=2)),
         names=draw(st.none() | names),
     )
@@ -224,7 +227,9 @@ ancestors = st.builds(
     Ancestors, above=st.integers(0, 4).flatmap(lambda length: id_lists(length)), store_generation=words
 )
 
-versions = st.builds(Versions, bundle=words, store_generation=words, index_generation=words, index_model=words)
+versions = st.builds(
+    Versions, bundle=words, store_generation=words, index_generation=words, index_model=words, delta_sequence=ids
+)
 
 
 @st.composite
