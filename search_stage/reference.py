@@ -19,6 +19,7 @@ from store.retrieval import (
     SOURCE_HARD,
     SOURCE_RECENT,
     SOURCE_SOFT,
+    WHOLE_HISTORY,
     BehaviorColumns,
     SearchResult,
 )
@@ -207,7 +208,8 @@ def _assemble(
     candidates: Sequence[Candidate],
     lists: Sequence[dict[int, list[int]]],
 ) -> SearchResult:
-    num_newest = min(request.newest, config.limits.max_newest, len(rows))
+    whole = request.newest == WHOLE_HISTORY
+    num_newest = len(rows) if whole else min(request.newest, config.limits.max_newest, len(rows))
     union = sorted({rank for found in lists for rank in found} | set(range(len(rows) - num_newest, len(rows))))
     used = [rows[rank] for rank in union]
     items = set(np.flatnonzero(snapshot.taxonomy.is_item).tolist())

@@ -22,7 +22,7 @@ from serving.wire.statistics import put_statistics, statistics_from_proto
 from store.errors import InputError
 from store.events import EventBatch
 from store.lists import Lists, check_offsets
-from store.retrieval import Ancestors, BehaviorColumns, Names, SearchRequest, SearchResult, TopK
+from store.retrieval import WHOLE_HISTORY, Ancestors, BehaviorColumns, Names, SearchRequest, SearchResult, TopK
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
         as_of_ms=message.as_of_ms,
         candidates=candidates_from_proto(message.candidates),
         top_k=_top_k_from_proto(message.top_k) if message.HasField("top_k") else _NO_LIMITS,
-        newest=message.newest,
+        newest=min(message.newest, WHOLE_HISTORY - 1),  # a message asks for a number, which the limits lower
         with_names=message.with_names,
         behavior_fields=tuple(message.behavior_fields),
         delta_sequence=message.delta_sequence if message.HasField("delta_sequence") else None,

@@ -636,6 +636,7 @@ class GetHistoryRequest(google.protobuf.message.Message):
     AS_OF_MS_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -644,6 +645,10 @@ class GetHistoryRequest(google.protobuf.message.Message):
     """Behaviors per page. Default: 0, the server's 1,000. At most 10,000."""
     page_token: builtins.str
     """`next_page_token` of the page before. Default: empty, the first page."""
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Side-info fields of behaviors to answer, by name. Default: none."""
+
     def __init__(
         self,
         *,
@@ -651,8 +656,9 @@ class GetHistoryRequest(google.protobuf.message.Message):
         as_of_ms: builtins.int = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
 
 global___GetHistoryRequest = GetHistoryRequest
 
@@ -664,6 +670,7 @@ class GetHistoryResponse(google.protobuf.message.Message):
     VOCABULARY_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     STORE_GENERATION_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Token of the next page; empty = this was the last."""
     store_generation: builtins.str
@@ -676,6 +683,10 @@ class GetHistoryResponse(google.protobuf.message.Message):
     def vocabulary(self) -> global___Vocabulary:
         """Names behind the codes in `behaviors`."""
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
+        """The side-info that was asked for: a column for each field, UINT64 or FLOAT32, of the length of `behaviors`."""
+
     def __init__(
         self,
         *,
@@ -683,9 +694,10 @@ class GetHistoryResponse(google.protobuf.message.Message):
         vocabulary: global___Vocabulary | None = ...,
         next_page_token: builtins.str = ...,
         store_generation: builtins.str = ...,
+        behavior_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "next_page_token", b"next_page_token", "store_generation", b"store_generation", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "next_page_token", b"next_page_token", "store_generation", b"store_generation", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___GetHistoryResponse = GetHistoryResponse
 
