@@ -5,10 +5,10 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-plain-kernels kernels fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost dist install clean
+.PHONY: demo test test-plain-kernels kernels browser fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost dist install clean
 
 demo: .venv/run.stamp $(if $(filter generated,$(DATA)),,.venv/data.stamp) ; $(BIN)/python -m scripts.demo --data $(DATA)
-test: kernels test-plain-kernels ; $(BIN)/python -m pytest -n auto --dist loadfile
+test: kernels test-plain-kernels browser ; $(BIN)/python -m pytest -n auto --dist loadfile
 # Every line of every kernel, in plain Python: of compiled code no coverage can be measured. Hashes overflow by design.
 PLAIN := NUMBA_DISABLE_JIT=1 COVERAGE_RCFILE=/dev/null COVERAGE_FILE=.coverage.kernels $(BIN)/python -m coverage
 KERNEL_FILES = search_stage/kernels/vector_ops.py,$(shell grep -rl --include='*.py' '^@kernel' search_stage model_stage | paste -sd,)
@@ -18,6 +18,12 @@ test-plain-kernels: .venv/dev.stamp
 	@$(PLAIN) report --show-missing --skip-covered --fail-under=100
 # Else every test process would compile for itself what all of them need.
 kernels: .venv/dev.stamp ; $(BIN)/lookback-search compile && $(BIN)/lookback-model compile
+# One test opens a page in it. Where it cannot be had, and the system has none, that test is skipped and says so.
+browser: .venv/browser.stamp
+.venv/browser.stamp: | .venv/dev.stamp
+	@command -v chromium > .venv/browser.log || $(BIN)/playwright install --only-shell chromium >> .venv/browser.log 2>&1 \
+		|| echo "no Chromium could be installed: .venv/browser.log says why"
+	@touch $@
 test-slow: kernels ; $(BIN)/python -m pytest -m slow
 fault: kernels ; LOOKBACK_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=3000
 test-gpu: kernels ; $(BIN)/python -m pytest -m gpu

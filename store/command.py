@@ -55,6 +55,11 @@ def output_file(name: str, help: str) -> Any:  # noqa: ANN401 (what typer.Option
     return typer.Option(name, help=help, callback=_check_file)
 
 
+def drawn_file(name: str, help: str) -> Any:  # noqa: ANN401
+    """Gives an option of a file to draw in: as `output_file`, and refused where matplotlib is not installed."""
+    return typer.Option(name, help=help, callback=_check_plot)
+
+
 def output_folder(name: str, help: str) -> Any:  # noqa: ANN401
     """Gives an option of a folder to write in, made where it is absent; refused before any work where it cannot be."""
     return typer.Option(name, help=help, callback=_check_folder)
@@ -115,6 +120,4 @@ AsOfOption = Annotated[int | None, typer.Option("--as-of", help="As-of time, mil
 JsonOption = Annotated[
     Path | None, output_file("--json", "File to write all of it to as JSON; - = standard output, without the tables.")
 ]
-PlotOption = Annotated[
-    Path | None, typer.Option("--plot", help="PNG file to draw; needs the extra `report`.", callback=_check_plot)
-]
+PlotOption = Annotated[Path | None, drawn_file("--plot", "PNG file to draw; needs the extra `report`.")]

@@ -37,7 +37,7 @@ _PIPE_WIDTH = 160
 
 
 class MatplotlibMissingError(StoreError):
-    """Plots need matplotlib; says what to install. No server raises it."""
+    """Pictures need matplotlib; says what to install. No server raises it."""
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def check_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise MatplotlibMissingError(
-            f"a plot needs matplotlib ({error}); pip install 'lookback[report]', or leave out --plot"
+            f"a picture needs matplotlib ({error}); pip install 'lookback[report]', or ask for no picture"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_stage.cli import bundle, explain, precompile, rank, serve, targets, train
+from model_stage.cli import bundle, explain, precompile, rank, report, serve, targets, train
 from store.command import command_line, run
 
 app = command_line(
@@ -10,6 +10,7 @@ app = command_line(
     train.train,
     train.evaluate,
     train.presets,
+    report.report,
     serve.serve,
     rank.rank,
     explain.explain,

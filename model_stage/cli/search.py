@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model_stage.training.example_folder import ExampleFolder
+    from search_stage.config import SearchConfig
     from search_stage.searcher import Searcher
     from store.behavior_store import BehaviorStore
 
@@ -31,16 +32,22 @@ def open_searcher(
         StoreError, SearchError: One of them cannot be used; names the file.
     """
     from search_stage.config import SearchConfig
-    from search_stage.index.generation import IndexGeneration
-    from search_stage.searcher import Searcher
     from store.behavior_store import BehaviorStore
 
     loaded = SearchConfig.load(config)
     with BehaviorStore.open(store) as opened:
-        table = IndexGeneration.open(index) if index is not None else None
-        if table is not None and model is not None:
-            table.check_model(model)
-        yield opened, Searcher(opened, table, loaded)
+        yield opened, searcher_over(opened, index, loaded, model)
+
+
+def searcher_over(opened: BehaviorStore, index: Path | None, config: SearchConfig, model: str | None) -> Searcher:
+    """Gives a searcher over a store that is open; arguments and errors as those of `open_searcher`."""
+    from search_stage.index.generation import IndexGeneration
+    from search_stage.searcher import Searcher
+
+    table = IndexGeneration.open(index) if index is not None else None
+    if table is not None and model is not None:
+        table.check_model(model)
+    return Searcher(opened, table, config)
 
 
 def example_folder(path: Path | None, searcher: Searcher, index: Path | None) -> ExampleFolder | None:

@@ -16,6 +16,17 @@ ExamplesOption = Annotated[
     Path | None,
     output_folder("--examples", "Folder that keeps retrieved examples for the next run; default: they are not kept."),
 ]
+
+
+def _check_split(split: str) -> str:
+    from model_stage.training.impressions import SPLITS
+
+    if split not in SPLITS:
+        raise typer.BadParameter(f"{split!r} is none of {', '.join(SPLITS)}")
+    return split
+
+
+SplitOption = Annotated[str, typer.Option("--split", help="train, validation or test.", callback=_check_split)]
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory of the input contract, with splits.json.")]
 
 
@@ -58,17 +69,14 @@ def evaluate(
     bundle: BundleOption,
     index: IndexOption = None,
     config: ConfigOption = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: SplitOption = "test",
     examples: ExamplesOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a bundle on a split, retrieving as of each request's own time."""
     from model_stage.bundle import load_bundle
-    from model_stage.training.impressions import SPLITS
     from model_stage.training.scoring import score_split
 
-    if split not in SPLITS:
-        raise typer.BadParameter(f"{split!r} is none of {', '.join(SPLITS)}", param_hint="--split")
     model = load_bundle(bundle)
     with (
         open_searcher(store, index, config, model.attention_model) as (opened, retriever),

@@ -1,6 +1,6 @@
-"""AUC, GAUC, log loss, calibration error, and a bootstrap over users of each and of the difference of two scorings.
+"""AUC, GAUC, log loss, and a bootstrap over users of each and of the difference of two scorings.
 
-Higher is better for AUC and GAUC, lower for log loss and calibration error. Everything is deterministic given its
+Higher is better for AUC and GAUC, lower for log loss. Everything is deterministic given its
 arguments, changes none of them, and costs one sort of the rows.
 """
 
@@ -52,7 +52,7 @@ def auc(label: AnyArray, score: AnyArray) -> float:
     Raises:
         ValueError: Lengths differ, a label is neither 0 nor 1, or a score is not finite.
     """
-    positive, values = _checked(label, score)
+    positive, values = checked_rows(label, score)
     areas, _, _ = _group_areas(positive, values, np.zeros(len(values), dtype=np.int64))
     return float(areas[0]) if len(areas) else float("nan")
 
@@ -72,7 +72,7 @@ def gauc(label: AnyArray, score: AnyArray, group: AnyArray) -> float:
     Raises:
         ValueError: Lengths differ, a label is neither 0 nor 1, or a score is not finite.
     """
-    positive, values = _checked(label, score)
+    positive, values = checked_rows(label, score)
     areas, weights, _ = _group_areas(positive, values, _dense(group, len(values)))
     return float(np.average(areas, weights=weights)) if len(areas) else float("nan")
 
@@ -83,28 +83,8 @@ def logloss(label: AnyArray, probability: AnyArray) -> float:
     Raises:
         ValueError: Lengths differ, there are no rows, a label is neither 0 nor 1, or a probability is outside 0 .. 1.
     """
-    positive, values = _checked(label, probability)
+    positive, values = checked_rows(label, probability)
     return float(_losses(positive, values).mean())
-
-
-def calibration_error(label: AnyArray, probability: AnyArray, num_bins: int = 15) -> float:
-    """Gives the expected calibration error: the mean gap between probability and frequency over bins, by rows.
-
-    Bins hold about equally many rows, in the order of their probability, and rows of equal probability share one: with
-    bins of equal width nearly all rows of a rare target would lie in the first.
-    Source: Guo et al., ICML 2017, equation 5; equal rows per bin: Nixon et al., CVPR workshops 2019.
-
-    Raises:
-        ValueError: As `logloss`.
-    """
-    positive, values = _checked(label, probability)
-    if len(values) == 0 or values.min() < 0.0 or values.max() > 1.0:
-        raise ValueError("calibration_error: expected at least one row and probabilities within 0 .. 1")
-    order = np.argsort(values, kind="stable")
-    values, positive = values[order], positive[order]
-    bins = _starts(values[1:] != values[:-1]) * num_bins // len(values)
-    gap = np.bincount(bins, weights=values - positive)
-    return float(np.abs(gap).sum() / len(values))
 
 
 def paired_bootstrap(
@@ -137,8 +117,8 @@ def paired_bootstrap(
     Raises:
         ValueError: As `auc`, or no user (for `auc`: no row) of each class to measure on.
     """
-    positive, first = _checked(label, score)
-    _, second = _checked(label, other)
+    positive, first = checked_rows(label, score)
+    _, second = checked_rows(label, other)
     users = _dense(user, len(first))
     one, two = (_MEASURES[metric](positive, values, users) for values in (first, second))
     found = _resampled(lambda weight: one(weight) - two(weight), users, metric, seed, num_resamples, confidence)
@@ -160,7 +140,7 @@ def bootstrap(
     Raises:
         ValueError: As `paired_bootstrap`.
     """
-    positive, values = _checked(label, score)
+    positive, values = checked_rows(label, score)
     users = _dense(user, len(values))
     return _resampled(_MEASURES[metric](positive, values, users), users, metric, seed, num_resamples, confidence)
 
@@ -190,7 +170,12 @@ def _losses(positive: npt.NDArray[np.bool_], values: F64) -> F64:
     return -np.where(positive, np.log(clipped), np.log1p(-clipped))
 
 
-def _checked(label: AnyArray, score: AnyArray) -> tuple[npt.NDArray[np.bool_], F64]:
+def checked_rows(label: AnyArray, score: AnyArray) -> tuple[npt.NDArray[np.bool_], F64]:
+    """Gives labels and scores as a metric takes them.
+
+    Raises:
+        ValueError: Lengths differ, a label is neither 0 nor 1, or a score is not finite.
+    """
     labels, values = np.asarray(label), np.asarray(score, dtype=np.float64)
     if labels.shape != values.shape or labels.ndim != 1:
         raise ValueError(f"labels and scores must be of one length, are {labels.shape} and {values.shape}")
@@ -207,7 +192,7 @@ def _dense(group: AnyArray, num_rows: int) -> I64:
     return np.unique(group, return_inverse=True)[1].astype(np.int64)
 
 
-def _starts(changes: npt.NDArray[np.bool_]) -> I64:
+def run_starts(changes: npt.NDArray[np.bool_]) -> I64:
     """Gives, per row, the first row of its run; `changes[i]` says that row i + 1 starts a new run."""
     first = np.flatnonzero(np.concatenate(([True], changes)))
     return np.repeat(first, np.diff(np.append(first, len(changes) + 1))).astype(np.int64)
@@ -223,9 +208,9 @@ def _group_areas(positive: npt.NDArray[np.bool_], values: F64, group: I64) -> tu
     order = np.lexsort((values, group))
     values, group, positive = values[order], group[order], positive[order]
     new_group = group[1:] != group[:-1]
-    tie_start = _starts(new_group | (values[1:] != values[:-1]))
+    tie_start = run_starts(new_group | (values[1:] != values[:-1]))
     tie_size = np.bincount(tie_start, minlength=len(values))[tie_start]
-    midrank = tie_start - _starts(new_group) + (tie_size + 1) / 2.0
+    midrank = tie_start - run_starts(new_group) + (tie_size + 1) / 2.0
     num_rows = np.bincount(group)
     num_positive = np.bincount(group, weights=positive)
     rank_sum = np.bincount(group, weights=midrank * positive)

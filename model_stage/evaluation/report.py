@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_stage.evaluation.metrics import auc, calibration_error, gauc, logloss
+from model_stage.evaluation.metrics import auc, gauc, logloss
+from model_stage.evaluation.reliability import calibration_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from store.retrieval import SOURCE_NAMES
 from store.terminal import new_figure, save_figure
@@ -23,23 +23,28 @@ def plot_positions(path: Path, bundle: str, curves: Sequence[Curves], against: s
     figure = new_figure(6.0 * len(curves), 3.8)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, learned in zip(panels, curves, strict=True):
-        x = range(len(learned.grid.x)) if learned.grid.name == "match_level" else learned.grid.x
-        for at, (target, share) in enumerate(learned.share.items()):
-            axes.plot(x, share, marker=".", color=f"C{at}", label=target)
-            for compared in other:
-                if compared.grid.name == learned.grid.name and target in compared.share:
-                    axes.plot(x, compared.share[target], linestyle="--", color=f"C{at}")
-        axes.axhline(0.5, color="0.8", zorder=0)
-        grid = learned.grid
-        unit = "age, days" if grid.name == "interval" else grid.unit
-        axes.set(title=grid.name, xlabel=unit, ylabel=f"share beside {grid.labels[grid.reference]}")
-        if learned.grid.name == "interval":
-            axes.set_xscale("log")
-        if learned.grid.name == "match_level":
-            axes.set_xticks(x, learned.grid.labels)
-        axes.legend(fontsize="small")
+        draw_curves(axes, learned, other)
     figure.suptitle(f"attention learned by bundle {bundle}" + (f", dashed: {against}" if against else ""))
     save_figure(figure, path)
+
+
+def draw_curves(axes: Any, learned: Curves, other: Sequence[Curves]) -> None:  # noqa: ANN401 (matplotlib is not typed here)
+    """Draws what the targets have learned of one encoding, a line per target; that of the other bundle dashed."""
+    x = range(len(learned.grid.x)) if learned.grid.name == "match_level" else learned.grid.x
+    for at, (target, share) in enumerate(learned.share.items()):
+        axes.plot(x, share, marker=".", color=f"C{at}", label=target)
+        for compared in other:
+            if compared.grid.name == learned.grid.name and target in compared.share:
+                axes.plot(x, compared.share[target], linestyle="--", color=f"C{at}")
+    axes.axhline(0.5, color="0.8", zorder=0)
+    grid = learned.grid
+    unit = "age, days" if grid.name == "interval" else grid.unit
+    axes.set(title=grid.name, xlabel=unit, ylabel=f"share beside {grid.labels[grid.reference]}")
+    if grid.name == "interval":
+        axes.set_xscale("log")
+    if grid.name == "match_level":
+        axes.set_xticks(x, grid.labels)
+    axes.legend(fontsize="small")
 
 
 def plot_explanation(path: Path, explained: ExplainResult, as_of_ms: int) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 
 from model_stage.calibration import Calibration
 from model_stage.config.schema import load_yaml
-from model_stage.evaluation.metrics import calibration_error, logloss
+from model_stage.evaluation.metrics import logloss
+from model_stage.evaluation.reliability import calibration_error
 from model_stage.evaluation.report import report_by_target
+from model_stage.evaluation.slices import row_facts
 from model_stage.training.example_folder import opened_folder
 from model_stage.training.impressions import Splits, load_impressions
 from model_stage.training.retrieval import ExampleSource
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from model_stage.bundle import Bundle
     from model_stage.config.targets import Targets
+    from model_stage.evaluation.slices import RowFacts
     from model_stage.networks import RankingNetwork
     from model_stage.training.example_folder import ExampleFolder
     from model_stage.training.examples import Examples
@@ -41,6 +44,8 @@ class Scored:
     """(N, T)"""
     metrics: dict[str, dict[str, float]]
     """Of each target."""
+    facts: RowFacts | None
+    """What the impressions can be cut by, if asked for."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -56,6 +61,7 @@ def score_split(
     retriever: Retriever,
     *,
     examples: ExampleFolder | None = None,
+    with_facts: bool = False,
     on_request: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scored:
     """Scores a split with a bundle, retrieving as of each request's own time.
@@ -67,11 +73,13 @@ def score_split(
         snapshot: Store generation the retriever reads.
         retriever: What will also serve.
         examples: Where retrieved examples are kept for the next run; None = nowhere.
+        with_facts: Whether to gather what the impressions can be cut by, too: one look-up a request.
         on_request: Called with (impressions done, impressions in all) while they are retrieved.
     """
     schema, targets = bundle.schema, bundle.targets
     every = load_impressions(dataset, schema, targets.names)
-    impressions = load_yaml(dataset / "splits.json", Splits).select(every, split)
+    splits = load_yaml(dataset / "splits.json", Splits)
+    impressions = splits.select(every, split)
     with opened_folder(examples) as folder:
         source = ExampleSource(
             schema=schema,
@@ -81,12 +89,16 @@ def score_split(
             retriever=retriever,
             folder=folder,
         )
-        logits = logits_by_row(bundle.network, source.examples(split, impressions, on_request))
+        found = source.examples(split, impressions, on_request)
+        logits = logits_by_row(bundle.network, found)
+        learned = splits.select(every, "train")
+        facts = row_facts(impressions, learned, found.requests, found.rows, snapshot) if with_facts else None
     return Scored(
         bundle=bundle.name,
         impressions=impressions,
         probability=bundle.calibration.probabilities(logits, targets.names, targets.given),
         metrics=calibrated_report(impressions, logits, bundle.calibration, targets),
+        facts=facts,
     )
 
 

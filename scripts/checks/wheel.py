@@ -21,6 +21,7 @@ REQUIRED = (
     "protos/lookback/search/v1/search_pb2_grpc.py",
     "protos/py.typed",
     "model_stage/py.typed",
+    "model_stage/report/page.html",
     "search_stage/py.typed",
     "search_stage/search.yaml",
     "store/FORMAT.md",

@@ -20,7 +20,7 @@ from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
 from model_stage.errors import ConfigError
 from model_stage.ranking.ranker import Ranker
 from model_stage.training.history import HistoryReader
-from model_stage.training.pipeline import ModelConfig, Recipe, train_bundle
+from model_stage.training.pipeline import ModelConfig, train_bundle
 from model_stage.training.scoring import score_split
 from model_stage.types import RankRequest
 from search_stage.searcher import Searcher
@@ -31,38 +31,13 @@ from store.publishing.kept import kept_generations
 from store.types import parse_id
 from tests.worlds.living import count_lookups
 from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, write_dataset
-
-ADS = ("a1", "a2", "a3", "c1")
-FIRST_MS, CUT_MS = AS_OF_MS, AS_OF_MS + 5 * DAY_MS
+from tests.worlds.training import ADS, CUT_MS, FIRST_MS, recipe, write_impressions
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Generated impressions: two thirds of the clicks are on tea; nobody buys."""
-    folder = tmp_path_factory.mktemp("training") / "data"
-    write_dataset(folder)
-    draw = np.random.default_rng(0)
-    lines = ["user,item,timestamp_ms,label_click,label_buy,seen[]"]
-    for day in range(15):
-        for user in range(10):
-            for name in ADS:
-                click = int(draw.random() < (0.6 if name == "a1" else 0.1))
-                lines.append(f"u{user},{name},{FIRST_MS + day * DAY_MS},{click},0,x{day}|x{user}|x{day + 1}")
-    (folder / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    splits = {"validation_from_ms": CUT_MS, "test_from_ms": AS_OF_MS + 10 * DAY_MS}
-    (folder / "splits.json").write_text(json.dumps(splits))
-    ingest(folder, folder.parent / "store")
-    return folder
-
-
-def recipe(folder, schema, method="none", epochs=1, preset="tin"):
-    folder.mkdir()
-    (folder / "schema.yaml").write_text(schema)
-    (folder / "targets.yaml").write_text("targets: [{name: click}, {name: buy}]")
-    (folder / "train.yaml").write_text(
-        f"{{train: {{max_epochs: {epochs}}}, calibration: {method}, network: {{preset: {preset}}}}}"
-    )
-    return Recipe.load(folder)
+    return write_impressions(tmp_path_factory.mktemp("training") / "data")
 
 
 @pytest.mark.parametrize("method", ["platt", "isotonic", "none"])

@@ -19,6 +19,8 @@
 | `pair_blocks`, `list_blocks` | every attention block, small, with inputs and their laws |
 | `pair_attention` | inputs for the operation of attention over pairs, and what its paths are compared by |
 | `services` | dataset, store, bundle and index on disk, and both services over them |
+| `training` | labelled impressions on that dataset, and what to train on them in a second or two |
+| `browser` | a headless Chromium, to look at a page |
 | `workers` | a search server of several workers, as its operator sees it |
 | `wire` | drawn messages, compared bit by bit |
 | `calls`, `load` | messages of live methods as numbers; callers without a pause, and what an ending server loses |

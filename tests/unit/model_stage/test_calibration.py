@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from model_stage.calibration import Calibration, Isotonic, Platt, read_calibration
 from model_stage.errors import BundleError
-from model_stage.evaluation.metrics import calibration_error, logloss
+from model_stage.evaluation.metrics import logloss
+from model_stage.evaluation.reliability import calibration_error, reliability
 from model_stage.training.calibrate import MIN_PER_CLASS, fit_calibration, fit_isotonic, fit_platt
 
 EXTREMES = np.array([-np.inf, -3e38, -1e4, -30, -1, -1e-9, 0, 1e-9, 1, 30, 1e4, 3e38, np.inf])[:, None]
@@ -157,6 +158,9 @@ def test_the_calibration_error_by_hand():
     label = np.array([0, 0, 1, 0, 1, 1])
     probability = np.array([0.1, 0.2, 0.5, 0.5, 0.7, 0.9])
     assert calibration_error(label, probability, num_bins=3) == pytest.approx((2 * 0.15 + 0 + 2 * 0.2) / 6)
+    bins = reliability(label, probability, num_bins=3)
+    assert [(each.positives, each.rows) for each in bins] == [(0, 2), (1, 2), (2, 2)]
+    assert [each.mean_probability for each in bins] == pytest.approx([0.15, 0.5, 0.8])
     assert calibration_error(np.array([1, 0, 1, 0]), np.full(4, 0.5), num_bins=4) == pytest.approx(0.0)
     with pytest.raises(ValueError, match="probabilities within"):
         calibration_error(np.array([1]), np.array([1.5]))
