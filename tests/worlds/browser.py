@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
 
 SYSTEM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome-headless-shell")
 
@@ -15,7 +14,8 @@ SYSTEM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 @contextmanager
 def chromium():
     """Gives a browser that loads nothing from any network."""
-    with sync_playwright() as tools:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install`")
+    with playwright.sync_playwright() as tools:
         own = tools.chromium.executable_path
         found = own if Path(own).exists() else next(filter(None, map(shutil.which, SYSTEM)), None)
         if found is None:
@@ -25,7 +25,7 @@ def chromium():
             )
         try:
             browser = tools.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except Error as error:  # libraries of the system are missing
+        except playwright.Error as error:  # libraries of the system are missing
             pytest.skip(f"{found} does not start: {error.message.splitlines()[0]}; apt-get install chromium")
         try:
             yield browser
