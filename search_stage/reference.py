@@ -19,7 +19,6 @@ from store.retrieval import (
     SOURCE_HARD,
     SOURCE_RECENT,
     SOURCE_SOFT,
-    WHOLE_HISTORY,
     BehaviorColumns,
     SearchResult,
 )
@@ -208,8 +207,7 @@ def _assemble(
     candidates: Sequence[Candidate],
     lists: Sequence[dict[int, list[int]]],
 ) -> SearchResult:
-    whole = request.newest == WHOLE_HISTORY
-    num_newest = len(rows) if whole else min(request.newest, config.limits.max_newest, len(rows))
+    num_newest = min(request.newest, config.limits.max_newest, len(rows))
     union = sorted({rank for found in lists for rank in found} | set(range(len(rows) - num_newest, len(rows))))
     used = [rows[rank] for rank in union]
     items = set(np.flatnonzero(snapshot.taxonomy.is_item).tolist())
@@ -247,7 +245,6 @@ def _assemble(
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
-        delta_sequence=snapshot.delta_sequence,
         behavior_fields={name: fields[name][np.array(union, np.int64)] for name in request.behavior_fields},
     )
 

@@ -2,6 +2,7 @@
 
 from .call import Call as Call
 from .call import current_call as current_call
+from .errors import CallerGoneError as CallerGoneError
 from .errors import DrainingError as DrainingError
 from .errors import NotOfferedError as NotOfferedError
 from .errors import OverloadedError as OverloadedError
@@ -15,6 +16,8 @@ from .metrics import ServerMetrics as ServerMetrics
 from .options import ServeOptions as ServeOptions
 from .server.admission import Admission as Admission
 from .server.edge import Service as Service
+from .server.pace import Priority as Priority
+from .server.pace import request_units as request_units
 from .server.server import Server as Server
 from .server.server import run_until_terminated as run_until_terminated
 from .server.status import COMMON_ROWS as COMMON_ROWS

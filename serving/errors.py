@@ -2,7 +2,8 @@
 
 StoreError
 `-- ServingError
-    |-- OverloadedError    transient: the server is full; says when to come again
+    |-- OverloadedError    transient: the server cannot answer in time; says when to come again
+|-- CallerGoneError    nobody: the caller has cancelled the call
     |-- DrainingError      transient: the server is going away; another one answers
     |-- NotOfferedError    the caller: this server was not started to do this
     `-- RelayedError       as its status says: what another worker answered
@@ -10,12 +11,14 @@ StoreError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from store.errors import StoreError
 
 if TYPE_CHECKING:
     from grpc import StatusCode
+
+Refusal = Literal["deadline", "queue_full"]
 
 
 class ServingError(StoreError):
@@ -23,11 +26,17 @@ class ServingError(StoreError):
 
 
 class OverloadedError(ServingError):
-    """As many requests run and wait as the server is set for."""
+    """The request cannot be answered within its deadline, or as many wait as the server is set for."""
 
-    def __init__(self, retry_after_ms: int) -> None:
-        super().__init__(f"the server is full; try again in {retry_after_ms} ms")
+    def __init__(self, retry_after_ms: int, reason: Refusal) -> None:
+        super().__init__(f"the server is full ({reason}); try again in {retry_after_ms} ms")
         self.retry_after_ms = retry_after_ms
+        """By then all that wait now have had their turn."""
+        self.reason = reason
+
+
+class CallerGoneError(ServingError):
+    """The caller has cancelled the call, so that nobody waits for an answer."""
 
 
 class DrainingError(ServingError):

@@ -10,12 +10,11 @@ import torch
 
 from model_stage.bundle import load_bundle
 from model_stage.errors import BundleError, ConfigError
-from model_stage.serving.options import RankingOptions
 from model_stage.serving.search_client import SearchClient
 from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
+from serving import Priority, Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 from serving.slot import read_served
 from store.errors import GenerationError
 
@@ -29,9 +28,7 @@ RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full
 
 
 @contextmanager
-def ranking_server(
-    bundle_root: Path, search_address: str, options: ServeOptions, ranking_options: RankingOptions | None = None
-) -> Iterator[Server]:
+def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions) -> Iterator[Server]:
     """Serves the published bundle within this process for the time of the block, and drains at its end.
 
     The search stage need not be up: until it answers, rankings are degraded and say so. A worker that is started again
@@ -41,7 +38,6 @@ def ranking_server(
         bundle_root: Root that `lookback-model train` published to.
         search_address: Host and port of the search stage.
         options: Where to listen and how much to take.
-        ranking_options: What to do beside answering; None = nothing.
 
     Raises:
         GenerationError, BundleError, ConfigError: The bundle cannot be served; names the file and what to run.
@@ -58,27 +54,27 @@ def ranking_server(
                 raise
             log.error("refused", reason=str(error), serving=served)
             current = CurrentRanker(bundle_root, client, served["bundle"])
-        asides = RankingOptions() if ranking_options is None else ranking_options
-        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log, asides)
+        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log)
         swaps = Swaps(current, metrics.registry, log, slot)
         service = Service(
-            name=RANKING_SERVICE, add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking)
+            name=RANKING_SERVICE,
+            add=partial(ranking_pb2_grpc.add_RankingServiceServicer_to_server, ranking),
+            priorities={"Explain": Priority.EXPLAIN},
+            units={"Rank": ranking.rank_units, "Explain": ranking.explain_units},
         )
         watching = swaps.watching(options.watch_s) if options.watch_s else nullcontext()
         with Server((service, swaps.admin), options, STATUS_TABLE, metrics, log) as server, watching:
             yield server
 
 
-def serve(
-    bundle_root: Path, search_address: str, options: ServeOptions, ranking_options: RankingOptions | None = None
-) -> None:
+def serve(bundle_root: Path, search_address: str, options: ServeOptions) -> None:
     """Serves until SIGTERM or SIGINT, as the only task of this process.
 
     Raises:
         ModelError, StoreError: As `ranking_server`.
     """
     _keep_to_one_thread()
-    run_until_terminated(lambda: ranking_server(bundle_root, search_address, options, ranking_options))
+    run_until_terminated(lambda: ranking_server(bundle_root, search_address, options))
 
 
 def warm_up_process(bundle_root: Path) -> None:

@@ -24,10 +24,11 @@ from model_stage import errors
 from model_stage.bundle import load_bundle
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert
+from model_stage.serving.history_lengths import HistoryLengths
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
-from serving import LARGEST_MESSAGE_BYTES, Row, StatusTable, current_call, takes_up_to
+from serving import LARGEST_MESSAGE_BYTES, Row, StatusTable, current_call, request_units, takes_up_to
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from structlog.typing import FilteringBoundLogger
 
-    from model_stage.serving.options import RankingOptions
-    from model_stage.types import RankRequest, RankResult, Retriever
-    from serving import Call
+    from model_stage.types import RankResult, Retriever
 
 STATUS_TABLE = StatusTable(
     Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
@@ -126,21 +125,30 @@ class RankingMetrics:
 class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
     """Answers `lookback.ranking.v1.RankingService`."""
 
-    def __init__(
-        self, current: CurrentRanker, metrics: RankingMetrics, log: FilteringBoundLogger, options: RankingOptions
-    ) -> None:
+    def __init__(self, current: CurrentRanker, metrics: RankingMetrics, log: FilteringBoundLogger) -> None:
         self._current = current
         self._metrics = metrics
         self._log = log
-        self._options = options
+        self._lengths = HistoryLengths()
+
+    def rank_units(self, request: pb.RankRequest) -> float:
+        """Gives what ranking will cost, by the length of history that search said last."""
+        return request_units(len(request.candidates.item.data) // 8, self._lengths.of(request.user))
+
+    def explain_units(self, request: pb.ExplainRequest) -> float:
+        """Gives what an explanation will cost."""
+        return self.rank_units(request.request)
 
     @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:  # noqa: N802
         """Scores the candidates; degraded, flagged and counted, when search does not answer."""
         call = current_call()
         ranker = self._current.ranker
-        result = ranker.rank(self._read(request, call), call.deadline, call.request_id)
+        result = ranker.rank(convert.request_from_proto(request), call.deadline, call.request_id)
         call.check_time()
+        call.units = request_units(len(result.num_retrieved), result.num_behaviors)
+        if not result.degraded:
+            self._lengths.keep(request.user, result.num_behaviors)
         self._metrics.count(result)
         if result.degraded:
             self._log.warning("degraded", request_id=call.request_id, reason=result.degraded_reason)
@@ -153,13 +161,8 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         """Says which behaviors stand behind one candidate's scores."""
         call = current_call()
         ranker = self._current.ranker
-        asked = self._read(request.request, call)
+        asked = convert.request_from_proto(request.request)
         result = ranker.explain(asked, request.candidate, call.deadline, call.request_id)
         call.check_time()
+        call.units = self.explain_units(request)
         return convert.explanation_to_proto(result)
-
-    def _read(self, message: pb.RankRequest, call: Call) -> RankRequest:
-        request = convert.request_from_proto(message)
-        self._options.check_experiment(request.experiment)
-        call.experiment = request.experiment
-        return request

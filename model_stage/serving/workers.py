@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_stage.serving.options import RankingOptions
 from serving import WorkerSpec, make_logger, run_worker
 
 
@@ -13,13 +12,12 @@ class RankingWorker(WorkerSpec):
 
     bundle_root: Path
     search_address: str
-    ranking_options: RankingOptions = RankingOptions()
 
     def serve(self) -> None:
         """Serves."""
         from model_stage.serving.server import serve
 
-        serve(self.bundle_root, self.search_address, self.options, self.ranking_options)
+        serve(self.bundle_root, self.search_address, self.options)
 
     def warm_up(self) -> None:
         """Opens the bundle, scores with it and drops it."""

@@ -12,7 +12,7 @@ from search_stage.errors import UnusableIndexError
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from search_stage.serving.service import SEARCH_SERVICE, STATUS_TABLE, SearchMetrics, SearchServicer
-from serving import Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
+from serving import Priority, Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 from serving.slot import FIRST, read_served
 from store.behavior_store import BehaviorStore
 from store.errors import GenerationError
@@ -70,6 +70,8 @@ def search_server(
             name=SEARCH_SERVICE,
             add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
             first_worker_only=WRITES if append else frozenset(),
+            priorities={"GetHistory": Priority.READ},
+            units={"Search": search.search_units},
         )
         server = stack.enter_context(Server((service, swaps.admin), options, STATUS_TABLE, metrics, log))
         if options.watch_s:

@@ -1,1 +1,1 @@
-"""One server process: the way into a method, its queue, its status, its swaps and its end."""
+"""One server process: the way into a method, its line, its status, its swaps and its end."""

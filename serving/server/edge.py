@@ -1,18 +1,23 @@
-"""The one way into every unary method of ours: deadline, place in the queue, size, id, status, metrics, log line."""
+"""The one way into every unary method of ours: deadline, place in the line, size, id, status, metrics, log line."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from traceback import clear_frames
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
 from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, new_request_id, request_id_of
-from serving.errors import OverloadedError, RelayedError
+from serving.errors import CallerGoneError, OverloadedError, RelayedError
 from serving.limits import largest_bytes_of
+from serving.server.admission import Demand
+from serving.server.caller import caller_of
+from serving.server.pace import Kind, Priority
 from serving.server.pool import afterwards
 from serving.siblings import REQUEST_ID
 from serving.slot import FIRST
@@ -20,17 +25,20 @@ from serving.wire.columns import refusal_to_metadata
 from store.errors import FieldError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from prometheus_client import Counter, Histogram
     from structlog.typing import FilteringBoundLogger
 
     from serving.metrics import ServerMetrics
-    from serving.server.admission import Admission
+    from serving.server.admission import Admission, Place
     from serving.server.status import StatusTable
     from serving.siblings import Siblings
 
 _OK = grpc.StatusCode.OK
+LARGEST_READ_EARLY_BYTES = 256 * 2**10
+"""1,000 candidates with some thirty covered products each."""
 Handler = Any
 """grpc leaves the types of a method handler's messages open."""
 
@@ -47,6 +55,10 @@ class Service:
     """Whether its requests need a place in the queue; False for what must get through when the server is full."""
     first_worker_only: frozenset[str] = frozenset()
     """Methods that the other workers pass on to the first one."""
+    priorities: Mapping[str, Priority] = field(default_factory=lambda: MappingProxyType({}))
+    """Of the methods that are less urgent than `SERVE`."""
+    units: Mapping[str, Callable[[Any], float]] = field(default_factory=lambda: MappingProxyType({}))
+    """Methods whose cost depends on the message, each with what gives its units; it must not raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +71,23 @@ class _Method:
     queued: bool
     passed_on: bool
     answered: Counter
-    """Counts its answers with status OK and without an experiment."""
+    """Counts its answers with status OK."""
     latency_s: Histogram
+    kind: Kind
+    units: Callable[[Any], float] | None
+    """Of a message; None = all cost the same."""
+
+    def demand(self, data: bytes, context: grpc.ServicerContext) -> Demand:
+        """Gives what a request will cost, and whose it is.
+
+        A small message is read for that and dropped again, so that those who wait hold no more than their bytes; a
+        large one counts as an average one.
+        """
+        units = self.kind.pace.mean_units
+        if self.units is not None and len(data) <= LARGEST_READ_EARLY_BYTES:
+            with suppress(Exception):  # what cannot be read is refused when its turn comes
+                units = self.units(self.handler.request_deserializer(data))
+        return Demand(units, caller_of(context))
 
     def decode(self, data: bytes) -> object:
         if len(data) > self.largest_bytes:
@@ -131,8 +158,10 @@ class Edge(grpc.ServerInterceptor):
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
             and FIRST in self._siblings.numbers,
-            answered=self._metrics.requests.labels(path, _OK.name, ""),
+            answered=self._metrics.requests.labels(path, _OK.name),
             latency_s=self._metrics.latency_s.labels(path),
+            kind=Kind(priority=service.priorities.get(method_name, Priority.SERVE)),
+            units=service.units.get(method_name),
         )
         wrapped = grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
         self._handlers[path] = wrapped  # of a known service: no caller can make this grow
@@ -145,8 +174,10 @@ class Edge(grpc.ServerInterceptor):
         call = Call(deadline=deadline_of(context), from_worker=from_worker, siblings=siblings)
         code = _OK
         try:
-            with self._admission.enter(call.deadline) if method.queued else self._admission.attend():
+            with self._place(method, data, call, context) as place:
                 call.check_time()
+                if not context.is_active():
+                    raise CallerGoneError("the caller has cancelled the call")
                 # A small message can become many objects: only those that have a place are read, and what they became
                 # is freed before the place is.
                 message = method.decode(data)
@@ -156,7 +187,10 @@ class Edge(grpc.ServerInterceptor):
                         assert self._siblings is not None
                         remaining_s = call.deadline.remaining_s()
                         return self._siblings.ask(FIRST, method.path, data, remaining_s, call.request_id)
-                    return self._work(method, message, call, context)
+                    answer = self._work(method, message, call, context)
+                    if place is not None:
+                        place.units = call.units if method.units is not None else 1.0
+                    return answer
                 except Exception as error:
                     clear_frames(error.__traceback__)
                     raise
@@ -168,6 +202,13 @@ class Edge(grpc.ServerInterceptor):
             self._refuse(error, code, call, context)
         finally:
             self._record(method, code, call, time.monotonic() - started_s)
+
+    def _place(
+        self, method: _Method, data: bytes, call: Call, context: grpc.ServicerContext
+    ) -> AbstractContextManager[Place | None]:
+        if not method.queued:
+            return self._admission.attend()
+        return self._admission.enter(call.deadline, method.kind, partial(method.demand, data, context))
 
     @staticmethod
     def _work(method: _Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
@@ -187,10 +228,8 @@ class Edge(grpc.ServerInterceptor):
 
     def _record(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
         if not call.from_worker:  # else the worker it came to counts it
-            if code is _OK and not call.experiment:
-                method.answered.inc()
-            else:
-                self._metrics.requests.labels(method.path, code.name, call.experiment).inc()
+            answered = method.answered if code is _OK else self._metrics.requests.labels(method.path, code.name)
+            answered.inc()
             method.latency_s.observe(duration_s)
         afterwards(partial(self._log_request, method, code, call, duration_s))
 
@@ -201,7 +240,6 @@ class Edge(grpc.ServerInterceptor):
             code=code.name,
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
-            **({"experiment": call.experiment} if call.experiment else {}),
         )
 
 

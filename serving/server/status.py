@@ -11,6 +11,7 @@
 | MapFullError | RESOURCE_EXHAUSTED | the request id |
 | StoreIOError, StoreError | INTERNAL | the request id |
 | OverloadedError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
+| CallerGoneError | CANCELLED | the message |
 | DrainingError | UNAVAILABLE | the message |
 | DeadlineExceededError | DEADLINE_EXCEEDED | the message |
 | NotOfferedError | UNIMPLEMENTED | the message |
@@ -55,6 +56,7 @@ COMMON_ROWS = (
     Row(store_errors.DeadlineExceededError, StatusCode.DEADLINE_EXCEEDED),
     Row(serving_errors.ServingError, StatusCode.INTERNAL, tell=False),
     Row(serving_errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED),
+    Row(serving_errors.CallerGoneError, StatusCode.CANCELLED),
     Row(serving_errors.DrainingError, StatusCode.UNAVAILABLE),
     Row(serving_errors.NotOfferedError, StatusCode.UNIMPLEMENTED),
     Row(serving_errors.RelayedError, StatusCode.UNAVAILABLE),

@@ -12,6 +12,7 @@ from store.events import EventRows
 from store.fields import VALUE_TYPES, ValueColumn
 from store.reading.merge import merge_columns, time_insertions
 from store.records.codec import decode_extras, decode_user
+from store.records.layout import open_record
 from store.records.rows import stream_of_rows, widen, widen_values
 from store.retrieval import BehaviorColumns
 from store.types import NO_ID, UserColumns, UserExtras
@@ -55,6 +56,16 @@ class UserView:
         return merge_columns(self._base, self._live.resolve(self._rows))
 
     @property
+    def num_rows(self) -> int:
+        """Number of behaviors, whatever their time, as the record's header and the live events say it; decodes nothing.
+
+        Raises:
+            CorruptRecordError: The record has no header that can be read.
+        """
+        stored = 0 if self._record is None else open_record(self._record)[1]
+        return stored + (0 if self._rows is None else len(self._rows.timestamp_ms))
+
+    @property
     def fields(self) -> dict[str, FieldColumn]:
         """Side-info fields of the user, each (1,); missing where the user is unknown or deleted."""
         return self._generation.users.lookup(np.array([NO_ID if self._is_deleted else self.user], np.uint64))
@@ -69,20 +80,6 @@ class UserView:
     ) -> BehaviorColumns:
         """Gives behaviors in time order, oldest first; new arrays. Copies only the behaviors it gives.
 
-        The arguments are those of `positions`.
-        """
-        return self.behaviors(self.positions(as_of_ms=as_of_ms, domains=domains, limit=limit, skip=skip))
-
-    def positions(
-        self,
-        *,
-        as_of_ms: int | None = None,
-        domains: Collection[str] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
-    ) -> I64:
-        """Gives the positions of behaviors in time order, ascending: what `behaviors` and `behavior_fields` take.
-
         Args:
             as_of_ms: Only behaviors strictly before this time; None = all.
             domains: Only behaviors of these domains; None = of all. A name the store does not know has none.
@@ -93,13 +90,13 @@ class UserView:
         count = columns.num_behaviors if as_of_ms is None else columns.num_before(as_of_ms)
         if domains is None:
             stop = max(count - skip, 0)
-            return np.arange(0 if limit is None else max(stop - limit, 0), stop)
+            return self.behaviors(np.arange(0 if limit is None else max(stop - limit, 0), stop))
         names = self._generation.vocabulary if self._live is None else self._live.words.vocabulary
         codes = [code for code, name in enumerate(names.domains) if name in domains]
         of_domains = np.isin(columns.domain_and_action(columns.order[:count].astype(np.int64))[0], codes)
         positions = np.flatnonzero(of_domains)
         stop = max(len(positions) - skip, 0)
-        return positions[0 if limit is None else max(stop - limit, 0) : stop]
+        return self.behaviors(positions[0 if limit is None else max(stop - limit, 0) : stop])
 
     def behaviors(self, positions: I64) -> BehaviorColumns:
         """Gives some behaviors by their positions in time order (`UserColumns.rank`), as asked; new arrays. (U,)."""

@@ -28,8 +28,8 @@ LIGHT = {
         parse_id parse_rows
     """,
     "serving": """
-        Call DrainingError LARGEST_MESSAGE_BYTES LARGEST_SMALL_MESSAGE_BYTES NotOfferedError OverloadedError
-        RelayedError ServeOptions ServingError WorkerSlot current_call takes_up_to
+        Call CallerGoneError DrainingError LARGEST_MESSAGE_BYTES LARGEST_SMALL_MESSAGE_BYTES NotOfferedError
+        OverloadedError RelayedError ServeOptions ServingError WorkerSlot current_call takes_up_to
     """,
     "search_stage": """
         ConfigError CorruptIndexError ExportError FaissMissingError IndexCheckError IndexMismatchError SearchConfig
@@ -44,8 +44,8 @@ LIGHT = {
 OTHERS = {
     "store": "BuildReport ingest rebuild verify",
     "serving": """
-        Admission COMMON_ROWS Reloadable Row Server ServerMetrics Service Siblings StatusTable Supervisor Swaps
-        WorkerSpec make_logger run_until_terminated run_worker serve_with_workers
+        Admission COMMON_ROWS Priority Reloadable Row Server ServerMetrics Service Siblings StatusTable Supervisor Swaps
+        WorkerSpec make_logger request_units run_until_terminated run_worker serve_with_workers
     """,
     "search_stage": "BuildOptions IndexGeneration IndexReport Searcher build_index",
     "model_stage": "Bundle RankClient Ranker Recipe SearchClient Trained load_bundle train_bundle",
