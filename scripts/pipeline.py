@@ -31,8 +31,8 @@ OnProgress = Callable[[str, int, int], None]
 CONFIGS = Path(__file__).resolve().parent / "configs"
 ATTENTION_EPOCHS = 2
 """Epochs of the first pass, which only has to teach the attention table."""
-_ATTENTION = "attention"
-"""Folder of its bundles."""
+ATTENTION = "attention"
+"""Folder of its bundles, where store, index and bundles are published."""
 
 
 def main(
@@ -71,7 +71,7 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
             snapshot,
             searcher,
             roots.bundle,
-            attention_from=work / _ATTENTION,
+            attention_from=work / ATTENTION,
             examples=example_folder(roots.examples, searcher, roots.index),
             on_progress=_named("second pass", on_progress),
         )
@@ -90,7 +90,7 @@ def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgr
         config=config,
         examples=work / "examples",
     )
-    recipe, search, attention = _recipe(config, seed), SearchConfig.load(config), work / _ATTENTION
+    recipe, search, attention = _recipe(config, seed), SearchConfig.load(config), work / ATTENTION
     # Anew: the folder may hold the store of another dataset.
     ingest(
         dataset,

@@ -153,14 +153,35 @@ def _resampled(
     observed = measure(np.ones(num_users))
     if not np.isfinite(observed):
         raise ValueError(f"no {metric} without rows of both classes")
-    draw = np.random.default_rng(seed)
-    drawn = np.empty(num_resamples)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.nanquantile(_drawn(measure, num_users, seed, num_resamples), [tail, 1.0 - tail])
+    return Estimate(value=float(observed), low=float(low), high=float(high))
+
+
+def resampled(
+    label: AnyArray, score: AnyArray, user: AnyArray, *, metric: Metric, seed: int, num_resamples: int
+) -> F64:
+    """Gives metric(score) of every resample of the users; NaN where it cannot be measured. (num_resamples,).
+
+    With one seed, the same users are drawn for every scoring of the same rows: the intervals of `paired_bootstrap` are
+    quantiles of differences of these. Arguments as there.
+
+    Raises:
+        ValueError: As `auc`.
+    """
+    positive, values = checked_rows(label, score)
+    if len(values) == 0:
+        return np.full(num_resamples, np.nan)
+    users = _dense(user, len(values))
+    return _drawn(_MEASURES[metric](positive, values, users), int(users.max()) + 1, seed, num_resamples)
+
+
+def _drawn(measure: Callable[[F64], float], num_users: int, seed: int, num_resamples: int) -> F64:
+    draw, drawn = np.random.default_rng(seed), np.empty(num_resamples)
     for number in range(num_resamples):
         weight = np.bincount(draw.integers(0, num_users, num_users), minlength=num_users).astype(np.float64)
         drawn[number] = measure(weight)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.nanquantile(drawn, [tail, 1.0 - tail])
-    return Estimate(value=float(observed), low=float(low), high=float(high))
+    return drawn
 
 
 def _losses(positive: npt.NDArray[np.bool_], values: F64) -> F64:

@@ -57,7 +57,7 @@ class Dataset:
     """By target: 0, 1, or NaN = unknown. (R,)"""
     taxonomy: Taxonomy
     cover_item: I64
-    """Items that ads cover, one row per (ad, item)."""
+    """Items that ads cover, one row per (ad, item); where no ad covers any, each covers itself."""
     cover_ad: I64
     num_items: int
     first_ms: int
@@ -87,6 +87,10 @@ def load_dataset(data: Path) -> Dataset:
     def events(rows: Bool) -> Events:
         return Events(user=user[rows], item=item[rows], node=node[rows], timestamp_ms=time[rows])
 
+    cover_ad = np.repeat(ad, np.diff(covers.offsets))
+    if len(cover_ad) == 0:
+        # Where nothing stands for anything else, candidates are the things that users have.
+        cover_ad = cover_item = np.unique(shown_item)
     of_ads = domains == ADS
     return Dataset(
         interests=events(~of_ads),
@@ -100,7 +104,7 @@ def load_dataset(data: Path) -> Dataset:
         labels={target: impressions.label(target) for target in impressions.targets},
         taxonomy=taxonomy,
         cover_item=cover_item,
-        cover_ad=np.repeat(ad, np.diff(covers.offsets)),
+        cover_ad=cover_ad,
         num_items=num_items,
         first_ms=int(time.min()),
         splits=load_yaml(data / "splits.json", Splits),

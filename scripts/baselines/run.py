@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scripts.baselines.data import Dataset
-    from store.types import F64, I64
+    from store.types import F64, I64, AnyArray
 
 FITTED = {
     "boosting": (boosting.fit_and_score, 1),
@@ -55,6 +55,31 @@ class Result:
         return {name: value for name, value in asdict(self).items() if name not in ("rows", "scores")}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What baselines are fitted on: the numbers of every impression of a dataset."""
+
+    dataset: Dataset
+    fourteen: F64
+    """(R, 14)"""
+    blocks: tuple[AnyArray, ...]
+    """The fourteen, those of time, the cosines. (R, columns) each"""
+
+    @staticmethod
+    def of(dataset: Dataset) -> Inputs:
+        """Computes them."""
+        fourteen = fourteen_numbers(dataset)
+        return Inputs(dataset=dataset, fourteen=fourteen, blocks=(fourteen, numbers_of_time(dataset), cosines(dataset)))
+
+    def fit(self, name: str, target: str, seed: int) -> Result:
+        """Gives the result of one of `FITTED`: trained on the train split, measured on the test split."""
+        fit_and_score, num_blocks = FITTED[name]
+        train, test = split_rows(self.dataset, target)
+        numbers = [np.hstack([block[rows] for block in self.blocks[:num_blocks]]) for rows in (train, test)]
+        scores = fit_and_score(numbers[0], self.dataset.labels[target][train] == 1.0, numbers[1], seed)
+        return _measured(name, target, seed, self.dataset, test, scores, probabilities=True)
+
+
 def run_baselines(
     data: Path, targets: Sequence[str], seeds: Sequence[int], progress: Callable[[str], None] = lambda _: None
 ) -> list[Result]:
@@ -76,20 +101,15 @@ def run_baselines(
     if unknown:
         raise InputError(f"{data}: no column label_{unknown[0]} in the impressions")
     progress("numbers of every impression")
-    fourteen = fourteen_numbers(dataset)
-    blocks = (fourteen, numbers_of_time(dataset), cosines(dataset))
-    results = []
+    inputs, results = Inputs.of(dataset), []
     for target in targets or tuple(dataset.labels):
-        train, test = split_rows(dataset, target)
-        label = dataset.labels[target] == 1.0
-        scores = popularity(fourteen)[test]
+        _, test = split_rows(dataset, target)
+        scores = popularity(inputs.fourteen)[test]
         results.append(_measured("popularity", target, 0, dataset, test, scores, probabilities=False))
-        for name, (fit_and_score, num_blocks) in FITTED.items():
-            inputs = [np.hstack([block[rows] for block in blocks[:num_blocks]]) for rows in (train, test)]
+        for name in FITTED:
             for seed in seeds:
                 progress(f"{name}, {target}, seed {seed}")
-                scores = fit_and_score(inputs[0], label[train], inputs[1], seed)
-                results.append(_measured(name, target, seed, dataset, test, scores, probabilities=True))
+                results.append(inputs.fit(name, target, seed))
     return results
 
 

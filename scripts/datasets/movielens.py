@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from scripts.datasets.movielens_impressions import impressions_table, splits
 from scripts.datasets.output import require_files, run_converter, write_dataset
 
 RATINGS, TAGS, MOVIES = "ratings.csv", "tags.csv", "movies.csv"
@@ -30,12 +31,13 @@ _YEAR = re.compile(r"\((\d{4})\)\s*$")
 _SECOND_MS = 1000
 
 
-def convert(data: Path, out: Path) -> dict[str, int]:
+def convert(data: Path, out: Path, least_ratings: int = 1) -> dict[str, int]:
     """Writes the dataset directory of the original files in `data` and gives its counts.
 
     Args:
         data: Folder of the original files.
         out: Dataset directory to write; replaced whole.
+        least_ratings: Impressions are of users with so many ratings at least; the behaviors are all users'.
 
     Raises:
         InputError: A file of the originals is absent; names it.
@@ -43,14 +45,31 @@ def convert(data: Path, out: Path) -> dict[str, int]:
     require_files(data, (RATINGS, TAGS, MOVIES, COUNTRIES, DIRECTORS))
     movies = pacsv.read_csv(data / MOVIES)
     genres = [_genres(text) for text in movies["genres"].to_pylist()]
+    ratings = pacsv.read_csv(data / RATINGS)
     tables = {
-        "behaviors": behaviors_table(pacsv.read_csv(data / RATINGS), _read_tags(data / TAGS)),
+        "behaviors": behaviors_table(ratings, _read_tags(data / TAGS)),
         "taxonomy": taxonomy_table(genres),
         "items": items_table(movies, genres, data),
+        "impressions": _impressions(ratings, movies, genres, least_ratings),
     }
     counts = count(tables, genres)
-    write_dataset(out, tables, counts)
+    write_dataset(out, tables, counts, splits=splits(ratings["timestamp"].to_numpy() * _SECOND_MS))
     return counts
+
+
+def _impressions(ratings: pa.Table, movies: pa.Table, genres: list[tuple[str, ...]], least_ratings: int) -> pa.Table:
+    ids, (user, movie) = movies["movieId"].to_numpy(), (ratings[name].to_numpy() for name in ("userId", "movieId"))
+    order = np.argsort(ids)
+    sets = np.unique([SEPARATOR.join(listed) for listed in genres], return_inverse=True)[1]
+    table = impressions_table(
+        user,
+        order[np.searchsorted(ids[order], movie)],
+        ratings["rating"].to_numpy(),
+        ratings["timestamp"].to_numpy() * _SECOND_MS,
+        sets,
+        least_ratings,
+    )
+    return table.set_column(table.column_names.index("item"), "item", pa.array(ids[table["item"].to_numpy()]))
 
 
 def behaviors_table(ratings: pa.Table, tags: pa.Table) -> pa.Table:
@@ -127,6 +146,7 @@ def count(tables: dict[str, pa.Table], genres: list[tuple[str, ...]]) -> dict[st
         "items_of_several_genres": sum(len(listed) > 1 for listed in genres),
         "items_without_genre": sum(not listed for listed in genres),
         "items_with_country": items.num_rows - items["country"].null_count,
+        "impressions": tables["impressions"].num_rows,
         "taxonomy_nodes": taxonomy.num_rows,
         "taxonomy_genres": taxonomy["parent"].null_count,
     }

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from model_stage.evaluation.metrics import auc, bootstrap, gauc, logloss, paired_bootstrap
+from model_stage.evaluation.metrics import auc, bootstrap, gauc, logloss, paired_bootstrap, resampled
 
 # Few distinct scores and groups, so that ties and one-class groups are common.
 rows = st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3), st.integers(0, 4)), min_size=1, max_size=60)
@@ -138,3 +138,21 @@ def test_bootstrap_is_deterministic_and_refuses_one_class() -> None:
     assert runs[0] == runs[1]
     with pytest.raises(ValueError, match="both classes"):
         paired_bootstrap(np.zeros_like(label), good, poor, user, metric="auc", seed=3, num_resamples=20)
+
+
+@pytest.mark.parametrize("metric", ["auc", "gauc", "logloss"])
+def test_differences_of_resamples_give_the_paired_interval(metric: str) -> None:
+    draw = np.random.default_rng(3)
+    user, label = draw.integers(0, 30, 400), draw.integers(0, 2, 400)
+    first, second = draw.random(400), draw.random(400)
+    paired = paired_bootstrap(label, first, second, user, metric=metric, seed=7, num_resamples=50)
+
+    one, other = (resampled(label, each, user, metric=metric, seed=7, num_resamples=50) for each in (first, second))
+    low, high = np.nanquantile(one - other, [0.025, 0.975])
+    assert (low, high) == pytest.approx((paired.low, paired.high))
+
+
+def test_resamples_of_nothing_are_nothing() -> None:
+    nothing = np.empty(0)
+    found = resampled(nothing, nothing, nothing.astype(int), metric="auc", seed=0, num_resamples=3)
+    assert np.isnan(found).all()

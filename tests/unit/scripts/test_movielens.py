@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from scripts.datasets.movielens import convert
+from scripts.datasets.movielens_impressions import impressions_table
 from store.errors import InputError
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "movielens_latest_small"
@@ -109,6 +111,50 @@ def test_the_real_files_give_the_published_counts(tmp_path: Path) -> None:
         "items_of_several_genres": 6_891,
         "items_without_genre": 34,
         "items_with_country": 6_616,
+        "impressions": 224_125,
         "taxonomy_nodes": 951,
         "taxonomy_genres": 19,
     }
+
+
+def test_a_request_is_what_a_user_rates_next_beside_what_was_popular_by_then() -> None:
+    # User 7 rates movies 0 to 9 at times 100 to 109, all of a sudden the last two at one; user 3 rated 4 to 15 before.
+    user = np.array([7] * 10 + [3] * 12)
+    movie = np.array([*range(10), *range(4, 16)])
+    time = np.array([*range(100, 109), 108, *range(50, 62)])
+    rating = np.where(movie % 2, 4.0, 1.0)
+    table = impressions_table(user, movie, rating, time, np.zeros(16, np.int64), least_ratings=1)
+    rows = table.to_pylist()
+    of_seven = [row for row in rows if row["user"] == 7]
+
+    assert sorted({row["timestamp_ms"] for row in of_seven}) == [100, 108]
+    watched = [(row["timestamp_ms"], row["item"], row["label_like"]) for row in of_seven if row["label_watch"]]
+    assert watched == [(100 if m < 8 else 108, m, float(m % 2)) for m in range(10)]
+    for row in of_seven:
+        if not row["label_watch"]:
+            assert row["label_like"] is None
+            assert row["item"] > (7 if row["timestamp_ms"] == 100 else 9), "what it rates by then is no other"
+            assert row["item"] in range(4, 16), "nobody had rated the others"
+    assert len({(row["user"], row["timestamp_ms"], row["item"]) for row in rows}) == len(rows)
+    first = next(row for row in of_seven if row["item"] == 5)
+    assert (first["item_mean_rating"], first["user_mean_rating"]) == (4.0, None)
+    later = next(row for row in of_seven if row["item"] == 9)
+    assert later["user_mean_rating"] == pytest.approx(2.5)
+
+
+def test_requests_are_of_users_with_enough_ratings_and_know_nothing_of_later_ones() -> None:
+    draw = np.random.default_rng(0)
+    user, movie, time = draw.integers(0, 6, 400), draw.integers(0, 30, 400), draw.integers(0, 50, 400)
+    _, first = np.unique(user * 30 + movie, return_index=True)
+    user, movie, time = user[first], movie[first], time[first]
+    rating, category = draw.integers(1, 6, len(user)).astype(float), np.arange(30) % 4
+    most = int(np.bincount(user).max())
+    whole = impressions_table(user, movie, rating, time, category, most).to_pylist()
+    assert {row["user"] for row in whole} == set(np.flatnonzero(np.bincount(user) == most))
+
+    # A request's own row may end its block sooner; what comes with it follows from what was before.
+    early = impressions_table(user, movie, np.where(time < 25, rating, 3.0), time, category, most).to_pylist()
+    fields = ("item_popularity", "category_popularity", "item_mean_rating", "user_mean_rating")
+    before = [[row[name] for name in ("user", "item", *fields)] for row in whole if row["timestamp_ms"] <= 25]
+    assert before == [[row[name] for name in ("user", "item", *fields)] for row in early if row["timestamp_ms"] <= 25]
+    assert len(before) > 20
