@@ -60,9 +60,16 @@ class RankRequest:
     """User fields, (1,)."""
     context_fields: Mapping[str, FieldColumn] = field(default_factory=lambda: MappingProxyType({}))
     """Context fields, (1,)."""
+    experiment: str = ""
+    """Name of the experiment that the request belongs to; empty = none. Changes no score."""
 
     def query(
-        self, *, newest: int = 0, with_names: bool = False, behavior_fields: tuple[str, ...] = ()
+        self,
+        *,
+        newest: int = 0,
+        with_names: bool = False,
+        behavior_fields: tuple[str, ...] = (),
+        delta_sequence: int | None = None,
     ) -> SearchRequest:
         """Gives the search request for this ranking request; the arguments are its fields."""
         return SearchRequest(
@@ -72,6 +79,7 @@ class RankRequest:
             newest=newest,
             with_names=with_names,
             behavior_fields=behavior_fields,
+            delta_sequence=delta_sequence,
         )
 
 
@@ -84,6 +92,8 @@ class Versions:
     index_generation: str = ""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds."""
+    delta_sequence: int = 0
+    """Number of the last live event or deletion that search could see; 0 = there never was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +112,15 @@ class RankResult:
     versions: Versions
     ancestors_reason: str = ""
     """Why categories that the bundle lacks count as unknown, when their ancestors could not be asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A ranking and what it was made of."""
+
+    result: RankResult
+    found: SearchResult
+    """What was retrieved; nothing of the user where the ranking is degraded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from store.retrieval import (
     SOURCE_HARD,
     SOURCE_RECENT,
     SOURCE_SOFT,
+    WHOLE_HISTORY,
     BehaviorColumns,
     SearchResult,
 )
@@ -207,7 +208,8 @@ def _assemble(
     candidates: Sequence[Candidate],
     lists: Sequence[dict[int, list[int]]],
 ) -> SearchResult:
-    num_newest = min(request.newest, config.limits.max_newest, len(rows))
+    whole = request.newest == WHOLE_HISTORY
+    num_newest = len(rows) if whole else min(request.newest, config.limits.max_newest, len(rows))
     union = sorted({rank for found in lists for rank in found} | set(range(len(rows) - num_newest, len(rows))))
     used = [rows[rank] for rank in union]
     items = set(np.flatnonzero(snapshot.taxonomy.is_item).tolist())
@@ -245,6 +247,7 @@ def _assemble(
         store_generation=snapshot.generation,
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
+        delta_sequence=snapshot.delta_sequence,
         behavior_fields={name: fields[name][np.array(union, np.int64)] for name in request.behavior_fields},
     )
 

@@ -23,7 +23,7 @@ from search_stage.statistics import match_statistics
 from search_stage.validate import check_answer_size, lower
 from store.compiled import read_only
 from store.fields import ID, ValueColumn, value_type_of
-from store.retrieval import BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
+from store.retrieval import WHOLE_HISTORY, BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
 from store.types import Section, UserColumns
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def _answer(
     soft = _soft(serving, queries, query, history, bands, lower(config.soft.top_k, request.top_k.soft))
     check_time()
     merged = merge(hard, soft, history.cut, lower(config.recent.top_k, request.top_k.recent))
-    num_newest = min(request.newest, config.limits.max_newest, history.cut)
+    at_most = history.cut if request.newest == WHOLE_HISTORY else config.limits.max_newest
+    num_newest = min(request.newest, at_most, history.cut)
     used, index = number_used(merged.rank, history.cut, num_newest)
     offsets, entries = spread_lists(merged.list_of, merged.start)
     behaviors = _behaviors(history, used, snapshot.taxonomy)
@@ -171,6 +172,7 @@ def _answer(
         store_generation=snapshot.generation,
         index_generation=serving.index.name if serving.index is not None else "",
         index_model=serving.index.model if serving.index is not None else "",
+        delta_sequence=snapshot.delta_sequence,
         behavior_fields=fields,
         names=_names(behaviors, fields, request.candidates, snapshot) if request.with_names else None,
     )

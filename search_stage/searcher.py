@@ -113,7 +113,7 @@ class Searcher:
 
         check_request(request, self._config.limits, self._now_ms())
         check_time()
-        snapshot, serving = self._pin()
+        snapshot, serving = self._pin(request.delta_sequence)
         with snapshot:
             return retrieve(snapshot, serving, self._config, request, check_time)
 
@@ -185,9 +185,9 @@ class Searcher:
             return self._index
         return IndexGeneration.open(self._index.root)
 
-    def _pin(self) -> tuple[Snapshot, Serving]:
+    def _pin(self, up_to: int | None) -> tuple[Snapshot, Serving]:
         while True:
-            snapshot = self._store.snapshot()
+            snapshot = self._store.snapshot(up_to)
             serving = self._serving.get(snapshot.generation)
             if serving is not None:
                 return snapshot, serving

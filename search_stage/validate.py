@@ -20,8 +20,8 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
 
     Raises:
         InputError: The user is no id, the as-of time is not positive or too far ahead of the clock, there are
-            no or too many candidates, covered products or further categories, a top_k or `newest` is negative, or a
-            field is named twice. The message starts with the field.
+            no or too many candidates, covered products or further categories, a top_k, `newest` or `delta_sequence` is
+            negative, or a field is named twice. The message starts with the field.
     """
     if not 0 <= request.user < NO_ID:
         raise InputError(f"user: {request.user} is outside 0 .. 2**64 - 2")
@@ -46,7 +46,7 @@ def check_request(request: SearchRequest, limits: LimitsConfig, now_ms: int) -> 
     if len(set(request.behavior_fields)) < len(request.behavior_fields):
         raise InputError("behavior_fields: a field is named twice")
     numbers = {f"top_k.{name}": getattr(request.top_k, name) for name in ("hard", "soft", "recent")}
-    for name, value in {**numbers, "newest": request.newest}.items():
+    for name, value in {**numbers, "newest": request.newest, "delta_sequence": request.delta_sequence}.items():
         if value is not None and value < 0:
             raise InputError(f"{name}: must be 0 or more, is {value}")
 

@@ -32,6 +32,8 @@ class Call:
     """Whether another worker of this server passed it on."""
     siblings: Siblings | None = None
     """The other workers of this server; None = there are none, or one of them asks."""
+    experiment: str = ""
+    """Name of the experiment that the request belongs to, of a small known set; the handler sets it. Empty = none."""
     units: float = 0.0
     """What the work turned out to cost, for methods whose cost depends on the message; the servicer says it."""
 

@@ -14,8 +14,8 @@ class ServerMetrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "lookback_requests",
-            "Requests answered, by method and gRPC status.",
-            ("method", "code"),
+            "Requests answered, by method, gRPC status and experiment.",
+            ("method", "code", "experiment"),
             registry=self.registry,
         )
         self.latency_s = Histogram(

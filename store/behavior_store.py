@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from store.closing import Closing
 from store.delta.delta import Delta
-from store.errors import MissingGenerationError, StoreClosedError
+from store.errors import InputError, MissingGenerationError, StoreClosedError
 from store.publishing.generation import current_name, open_generation
 from store.reading.base_view import GenerationView
 from store.reading.loaded import LoadedGeneration
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from store.delta.transaction import DeltaTransaction
     from store.retrieval import BehaviorColumns
 
 
@@ -65,12 +66,17 @@ class BehaviorStore(Closing):
         """Name of the generation that the next snapshot will pin."""
         return self._loaded().name
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, up_to: int | None = None) -> Snapshot:
         """Pins the current generation and the delta as it is: a few microseconds.
 
         Where the delta has been trimmed of events that the generation lacks, a newer one is current: that is opened.
 
+        Args:
+            up_to: See only live events up to this sequence number, as `Snapshot.delta_sequence` gave it: the store as
+                it was then, but for users deleted since, who have no behaviors. None = all events.
+
         Raises:
+            InputError: The generation has merged later events than `up_to`, or there are not that many.
             MissingGenerationError: There is no newer one: this one was asked for by name.
             GenerationError: The newer one cannot be opened.
             StoreClosedError: The store was closed.
@@ -79,7 +85,12 @@ class BehaviorStore(Closing):
             loaded = self._loaded()
             delta = None if self._delta is None else self._delta.begin()
             if delta is None or delta.trimmed <= loaded.meta.delta_sequence:
-                return Snapshot(loaded, delta)
+                snapshot = Snapshot(loaded, delta, up_to)
+                problem = None if up_to is None else _find_sequence_problem(up_to, loaded, delta)
+                if problem is not None:
+                    snapshot.close()
+                    raise InputError(f"delta_sequence: {up_to} {problem}")
+                return snapshot
             delta.close()
             if not self.reload() and loaded is self._current:
                 raise MissingGenerationError(
@@ -163,3 +174,15 @@ class BehaviorStore(Closing):
         if loaded is None:
             raise StoreClosedError(f"{self.root}: this store was closed; open it again")
         return loaded
+
+
+def _find_sequence_problem(up_to: int, generation: LoadedGeneration, delta: DeltaTransaction | None) -> str | None:
+    """Gives why a generation cannot be read as of a sequence number of the delta; None = it can."""
+    merged = generation.meta.delta_sequence
+    if up_to < merged:
+        return (
+            f"cannot be told apart from later ones in generation {generation.name}, which has merged all up to "
+            f"{merged}; open the generation that was served then"
+        )
+    last = merged if delta is None else max(merged, delta.last_sequence)
+    return f"was never given; the last number is {last}" if up_to > last else None

@@ -11,12 +11,13 @@ StoreError
 |-- StoreIOError          the operator: disk full, read-only file system
 |   `-- MapFullError          the address space of an LMDB environment is used up
 |-- LockedError           the operator: another process is at work there, the message says which
-|-- StoreClosedError      the program: a store or snapshot was used after it was closed
+|-- StoreClosedError      the program: a store, snapshot or writer was used after it was closed, or after a fork
 `-- DeadlineExceededError transient: the time of a request is spent
 """
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -121,11 +122,37 @@ class LockedError(StoreError):
 
 
 class StoreClosedError(StoreError):
-    """A store or a snapshot was used after it was closed."""
+    """A store, a snapshot or a writer was used after it was closed, or a writer by a forked child."""
 
 
 class DeadlineExceededError(StoreError):
     """The time of a request is spent; the rest of the work was not done."""
+
+
+ADVICE_BY_ERRNO = {
+    errno.ENOSPC: "free space on the disk",
+    errno.EDQUOT: "free space, or have the quota raised",
+    errno.EFBIG: "a file may not grow so large here: raise `ulimit -f`, or use another file system",
+    errno.EIO: "the disk fails: see the kernel's log",
+    errno.ENOMEM: "the process may not have so much address space: raise `ulimit -v`",
+    errno.EMFILE: "the process has too many files open: raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many files open: raise fs.file-max",
+    errno.EACCES: "fix the permissions",
+    errno.EPERM: "fix the permissions",
+    errno.EROFS: "the file system is mounted read-only: mount it for writing, or give another path",
+    errno.ENOENT: "give a path that is there",
+    errno.ENOTDIR: "a part of the path is a file: give another path",
+    errno.EISDIR: "a folder stands there: give another path",
+    errno.ENAMETOOLONG: "the path is too long: give another one",
+    errno.EINVAL: "the file system cannot map files: use a local one",
+    errno.ENODEV: "the file system cannot map files: use a local one",
+}
+"""What to do about an error of the system."""
+
+
+def advice_for(error: OSError) -> str:
+    """Says what to do about an error of the system."""
+    return ADVICE_BY_ERRNO.get(error.errno or 0, "see the kernel's log")
 
 
 @contextmanager
@@ -134,4 +161,4 @@ def translate_os_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StoreIOError(f"{what}: {exc}; free space or fix the permissions, then run it again") from exc
+        raise StoreIOError(f"{what}: {exc}; {advice_for(exc)}, then run it again") from exc

@@ -9,6 +9,8 @@ from store.closing import Closing
 from store.delta.group_commit import Appender
 from store.delta.writer import MAX_SKEW_MS, DeltaWriter, system_time_ms
 from store.errors import OutdatedGenerationError
+from store.files.process import OwnProcess
+from store.types import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,11 +49,14 @@ class LiveWriter(Closing):
             StoreIOError: The file system refuses.
         """
         self._store = store
+        self._own = OwnProcess(store.root)
         self._writer = DeltaWriter(store.root, now_ms=now_ms, max_skew_ms=max_skew_ms)
         self._appender = Appender(self._commit)
 
     def close(self) -> None:
-        """Commits what waits, then releases the lock; twice does nothing."""
+        """Commits what waits, then releases the lock; twice does nothing, and so in a child process."""
+        if self._own.is_another:
+            return
         self._appender.close()
         self._writer.close()
 
@@ -63,8 +68,9 @@ class LiveWriter(Closing):
         Raises:
             MapFullError: The delta is full: `lookback-store rebuild`.
             StoreIOError: The disk is full. On any error none of the events was written.
-            StoreClosedError: The writer was closed.
+            StoreClosedError: The writer was closed, or opened before a fork.
         """
+        self._own.check()
         return self._appender.append(batch)
 
     def append_from(self, source: str, batch: EventBatch, offset: bytes) -> AppendResult:
@@ -74,11 +80,15 @@ class LiveWriter(Closing):
             source: Name of the source, and of its partition.
             batch: Its next events.
             offset: Where it goes on; `offset` gives it back.
+
+        Raises:
+            InputError: The name is none: empty, no text, or too long with that of its partition.
         """
+        self._own.check()
         return self._appender.append(batch, {source: offset})
 
     def offset(self, source: str) -> bytes | None:
-        """Gives how far a source has been taken in; None = not at all."""
+        """Gives how far a source has been taken in; None = not at all. Errors as `append_from`."""
         with self._writer.delta.begin() as transaction:
             return transaction.offset(source)
 
@@ -89,8 +99,11 @@ class LiveWriter(Closing):
         erases it from the disk.
 
         Raises:
+            InputError: The user is no id.
             StoreIOError: As `append`.
         """
+        self._own.check()
+        user = check_id(user, "user")
         with self._store.snapshot() as snapshot:
             columns = snapshot.user(user).columns
             newest_ms = int(columns.timestamp_ms.max(initial=0))

@@ -36,6 +36,9 @@ SOURCE_RECENT = 4
 """Bits of a retrieved behavior's source: it may have been found by several."""
 SOURCE_NAMES = ((SOURCE_HARD, "hard"), (SOURCE_SOFT, "soft"), (SOURCE_RECENT, "recent"))
 
+WHOLE_HISTORY = 2**32 - 1
+"""Stands for "all of them" where a number of newest behaviors is asked for."""
+
 MAX_CATEGORIES_ASKED = 1_000
 """Categories whose ancestors may be asked for at once."""
 
@@ -98,11 +101,14 @@ class SearchRequest:
     top_k: TopK = field(default_factory=TopK)
     newest: int = 0
     """How many of the user's newest behaviors to answer besides, whatever the candidates, for what reads the user as
-    one sequence; the server may answer fewer."""
+    one sequence; the server may answer fewer. `WHOLE_HISTORY`: all of them, whatever the limit of the searcher; over
+    gRPC the client reads them page by page."""
     with_names: bool = False
     """Also answer names, for reports."""
     behavior_fields: tuple[str, ...] = ()
     """Side-info fields of behaviors to answer; each makes the answer larger by 4 to 9 bytes a behavior."""
+    delta_sequence: int | None = None
+    """See only live events up to this number, as `SearchResult.delta_sequence` gave it; None = all there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +222,8 @@ class SearchResult:
     """Empty when no index is loaded."""
     index_model: str = ""
     """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
+    delta_sequence: int = 0
+    """Number of the last live event or deletion that the answer could see; 0 = there never was one."""
     behavior_fields: Mapping[str, ValueColumn] = field(default_factory=lambda: MappingProxyType({}))
     """The side-info that was asked for: columns of length U, uint64 ids (`NO_ID` = missing) or float32 numbers (NaN =
     missing)."""
@@ -236,6 +244,19 @@ class SearchResult:
             given = value_type_of(values).given(values)
             columns[name] = [value if there else None for value, there in zip(shown, given, strict=True)]
         return columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """Some of a user's behaviors, one after another, the newest first; a page of N."""
+
+    behaviors: BehaviorColumns
+    behavior_fields: Mapping[str, ValueColumn]
+    """The side-info that was asked for, as in `SearchResult`. (N,) each."""
+    vocabulary: Vocabulary
+    next_page_token: str
+    """Of the next page; empty = this was the last."""
+    store_generation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

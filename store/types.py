@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -39,29 +40,68 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999
 _CANONICAL_INTEGER = re.compile(r"0|[1-9][0-9]{0,19}")
 
 
-def parse_id(value: int | str, field: str = "id") -> int:
+def encoded(text: str, field: str) -> bytes:
+    """Gives a text as UTF-8.
+
+    Raises:
+        InputError: It is no text: an argument or a file name of bytes that are not UTF-8, or half of a surrogate pair.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(f"{field}: {text!a} is no text in UTF-8") from exc
+
+
+def parse_id(value: SupportsIndex | str, field: str = "id") -> int:
     """Gives the unsigned 64-bit id of a value as it stands in a file, a request or a command line.
 
     An integer, or a string that is the canonical decimal form of one ("105", not "0105"), is itself: so that a
     CSV and a Parquet file of the same rows agree. Any other string is hashed with xxh3-64 of its UTF-8 bytes.
 
     Args:
-        value: The id as given.
+        value: The id as given; an integer may be one of numpy's.
         field: Name used in the error message.
 
     Raises:
-        InputError: The value is empty, negative, beyond 64 bits, or the reserved `NO_ID`.
+        InputError: The value is empty, no text, negative, beyond 64 bits, the reserved `NO_ID`, or neither an integer
+            nor a string.
     """
     if isinstance(value, str):
         if not value:
             raise InputError(f"{field}: an id must not be empty")
         if _CANONICAL_INTEGER.fullmatch(value) is None or int(value) > NO_ID:
-            hashed = xxhash.xxh3_64_intdigest(value.encode())
+            hashed = xxhash.xxh3_64_intdigest(encoded(value, field))
             return hashed if hashed != NO_ID else 0
-        value = int(value)
-    if not 0 <= value < NO_ID:
-        raise InputError(f"{field}: {value} is outside 0 .. 2**64 - 2")
-    return value
+        return check_id(int(value), field)
+    return check_id(value, field)
+
+
+def check_id(value: SupportsIndex, field: str = "id") -> int:
+    """Gives an integer id as Python's own; numpy's scalars pass, truth values and floating-point numbers do not.
+
+    Raises:
+        InputError: It is none, or outside 0 .. 2**64 - 2.
+    """
+    number = check_integer(value, field)
+    if not 0 <= number < NO_ID:
+        raise InputError(f"{field}: {number} is outside 0 .. 2**64 - 2")
+    return number
+
+
+def check_integer(value: SupportsIndex, field: str) -> int:
+    """Gives an integer as Python's own, whoever made it: arithmetic and bit operations differ for numpy's.
+
+    Raises:
+        InputError: It is none; also a truth value.
+    """
+    if type(value) is int:
+        return value
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{field}: {value!r} is no integer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

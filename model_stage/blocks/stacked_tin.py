@@ -3,6 +3,7 @@
     q^0 = v~                                                  in both table sets, A and R
     u^l = sum_i softmax_i( <e~_i, q^(l-1)> / sqrt(d) ) (e~_i * q^(l-1))
     q^l = LN( q^(l-1) + W_l u^l )                             one W_l and LN per table set
+        or LN( SwiGLU( [u^1, ..., u^l, v~] ) )                STCA's fusion, with `fusion: all`: see `fusion`
     u   = [u^1, ..., u^L]
 
 Source: arXiv 2510.21714 says what it is for (correlations between behaviors); the order of the crosses is second-hand;
@@ -22,8 +23,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model_stage.blocks.fusion import FusedQuestion
 from model_stage.blocks.interest import JointPairBlock
-from model_stage.blocks.pairs import Attended, AttentionInput, full_precision
+from model_stage.blocks.pairs import Attended, AttentionInput, full_precision, typed
 from model_stage.blocks.position import PositionTables
 from model_stage.blocks.registry import BlockConfig, register
 from model_stage.blocks.tin import Layer, Question, StackedTables, attended, temporal_interest, temporal_reference
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.blocks.block_input import Positions, Shape
+
+
+Fusion = Literal["last", "all"]
 
 
 class NextQuestion(nn.Module):
@@ -59,13 +64,25 @@ class NextQuestion(nn.Module):
 class StackedTIN(nn.Module):
     """Layers of temporal-interest attention over the same behaviors, positions shared by the layers."""
 
-    def __init__(self, positions: Positions, attention_dim: int, representation_dim: int, num_layers: int = 3) -> None:
+    def __init__(
+        self,
+        positions: Positions,
+        attention_dim: int,
+        representation_dim: int,
+        num_layers: int = 3,
+        fusion: Fusion = "last",
+    ) -> None:
         super().__init__()
         self.attention_positions = PositionTables(positions, attention_dim)
         self.representation_positions = PositionTables(positions, representation_dim)
-        between = range(num_layers - 1)
-        self.attention_next = nn.ModuleList(NextQuestion(representation_dim, attention_dim) for _ in between)
-        self.representation_next = nn.ModuleList(NextQuestion(representation_dim, representation_dim) for _ in between)
+
+        def following(dim: int) -> nn.ModuleList:
+            found = [representation_dim * layer for layer in range(1, num_layers)]
+            if fusion == "all":
+                return nn.ModuleList(FusedQuestion(found_dim, dim) for found_dim in found)
+            return nn.ModuleList(NextQuestion(representation_dim, dim) for _ in found)
+
+        self.attention_next, self.representation_next = following(attention_dim), following(representation_dim)
         self.out_dim = num_layers * representation_dim
 
     def forward(self, x: AttentionInput) -> Attended:
@@ -78,18 +95,16 @@ class StackedTIN(nn.Module):
         """Runs several over the same pairs, each layer of all of them in one pass."""
         attention = StackedTables.of([block.attention_positions for block in blocks], x)
         representation = StackedTables.of([block.representation_positions for block in blocks], x)
-        query_WBA = x.attention_BA + attention.candidate_W1D
-        value_WBR = x.representation_BR + representation.candidate_W1D
+        query_WBA = first_WBA = x.attention_BA + attention.candidate_W1D
+        value_WBR = first_WBR = x.representation_BR + representation.candidate_W1D
         found = list[Layer]()
         for layer in range(len(blocks[0].attention_next) + 1):
             if layer:
-                seen_WBR = found[-1].found_WBR
-                after = [(block.attention_next[layer - 1], block.representation_next[layer - 1]) for block in blocks]
-                attention_next, representation_next = (
-                    cast("list[NextQuestion]", each) for each in zip(*after, strict=True)
-                )
-                query_WBA = NextQuestion.together(attention_next, query_WBA, seen_WBR)
-                value_WBR = NextQuestion.together(representation_next, value_WBR, seen_WBR)
+                seen = [each.found_WBR for each in found]
+                attention_next = [block.attention_next[layer - 1] for block in blocks]
+                representation_next = [block.representation_next[layer - 1] for block in blocks]
+                query_WBA = _next(attention_next, query_WBA, first_WBA, seen)
+                value_WBR = _next(representation_next, value_WBR, first_WBR, seen)
             question = Question(query_WBA=query_WBA, value_WBR=value_WBR)
             found.append(
                 temporal_interest(question, x.attention_UA, x.representation_UR, (attention, representation), x)
@@ -106,23 +121,43 @@ class StackedTIN(nn.Module):
         )
 
         def attend(candidate: int, mine: Tensor) -> list[Tensor]:
-            query_A = x.attention_BA[candidate] + self.attention_positions.candidate_row
-            value_R = x.representation_BR[candidate] + self.representation_positions.candidate_row
+            query_A = first_A = x.attention_BA[candidate] + self.attention_positions.candidate_row
+            value_R = first_R = x.representation_BR[candidate] + self.representation_positions.candidate_row
             found: list[tuple[Tensor, Tensor, Tensor]] = []
             for layer in range(len(self.attention_next) + 1):
                 if layer:
-                    query_A = _next_reference(self.attention_next[layer - 1], query_A, found[-1][0])
-                    value_R = _next_reference(self.representation_next[layer - 1], value_R, found[-1][0])
+                    seen = [each[0] for each in found]
+                    query_A = _next_reference(self.attention_next[layer - 1], query_A, first_A, seen)
+                    value_R = _next_reference(self.representation_next[layer - 1], value_R, first_R, seen)
                 found.append(temporal_reference(query_A, value_R, key_MA[mine], item_MR[mine]))
             return [torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)]
 
         return x.by_candidate(attend)
 
 
-def _next_reference(module: nn.Module, question_D: Tensor, found_R: Tensor) -> Tensor:
-    """LN(q + W u) written out."""
+def _next(blocks: Sequence[nn.Module], question_WBD: Tensor, first_WBD: Tensor, seen: Sequence[Tensor]) -> Tensor:
+    """Gives the next question of several attentions, (W, B, D), in full precision.
+
+    Args:
+        blocks: Of one kind.
+        question_WBD: The last question.
+        first_WBD: The first one, v~.
+        seen: What every layer so far found, (W, B, R) each.
+    """
+    if fused := typed(blocks, FusedQuestion):
+        parts = zip(*(each_WBR.unbind(0) for each_WBR in seen), strict=True)
+        return torch.stack(
+            [block(found, own) for block, found, own in zip(fused, parts, first_WBD.unbind(0), strict=True)]
+        )
+    return NextQuestion.together(typed(blocks, NextQuestion), question_WBD, seen[-1])
+
+
+def _next_reference(module: nn.Module, question_D: Tensor, first_D: Tensor, seen: Sequence[Tensor]) -> Tensor:
+    """The same for one candidate, written out."""
+    if isinstance(module, FusedQuestion):
+        return module.reference(seen, first_D)
     following = cast("NextQuestion", module)
-    raw_D = question_D + following.project.weight @ found_R
+    raw_D = question_D + following.project.weight @ seen[-1]
     centred_D = raw_D - raw_D.mean()
     normal_D = centred_D / torch.sqrt((centred_D**2).mean() + following.norm.eps)
     return normal_D * following.norm.weight + following.norm.bias
@@ -135,6 +170,9 @@ class StackedTINConfig(BlockConfig):
     kind: Literal["stacked_tin"]
     layers: int = Field(ge=1, le=8)
     """Layer l crosses l behaviors."""
+    fusion: Fusion = "last"
+    """What the next question is made of: what the layer before asked and found, or, as in STCA, all that was found
+    before and the candidate."""
     reads_attention = True
 
     def build(self, shape: Shape) -> JointPairBlock:
@@ -142,7 +180,7 @@ class StackedTINConfig(BlockConfig):
         dims = shape.attention_dim, shape.representation_dim, self.layers
         return JointPairBlock(
             shape,
-            lambda positions: StackedTIN(positions, *dims),
+            lambda positions: StackedTIN(positions, *dims, self.fusion),
             positional=True,
             num_masses=self.layers,
             reads_attention=True,

@@ -18,15 +18,23 @@ def serve(
     search: Annotated[str, typer.Option("--search", help="host:port of the search service.")],
     options: ServeOptions,
     workers: WorkersOption = 1,
+    experiment: Annotated[
+        list[str] | None, typer.Option(help="Name that requests may give as their experiment; may be repeated.")
+    ] = None,
 ) -> None:
     """Serve ranking over gRPC until SIGTERM."""
+    from model_stage.serving.options import RankingOptions
+
+    ranking_options = RankingOptions(experiments=tuple(experiment or ()))
     if workers == 1:
         from model_stage.serving.server import serve as serve_alone
 
-        serve_alone(bundle, search, options)
+        serve_alone(bundle, search, options, ranking_options)
     else:
         from model_stage.serving.workers import RankingWorker
         from serving import make_logger, serve_with_workers
 
-        spec = RankingWorker(bundle_root=bundle, search_address=search, options=options)
+        spec = RankingWorker(
+            bundle_root=bundle, search_address=search, options=options, ranking_options=ranking_options
+        )
         sys.exit(serve_with_workers(spec, workers, make_logger("ranking")))

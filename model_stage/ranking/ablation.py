@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from store.fields import type_of
-from store.retrieval import MatchStatistics
+from store.retrieval import BehaviorColumns, MatchStatistics, SearchResult
+from store.types import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from model_stage.config.schema import Schema
     from model_stage.types import RankRequest
     from store.fields import FieldColumn
-    from store.retrieval import SearchResult
 
 FieldKind = Literal["numeric", "categorical", "bucketed", "multi_valued"]
 Part = Literal["behaviors", "statistics"] | FieldKind
@@ -103,4 +103,31 @@ def _without_fields(
             context_fields=emptied(request.context_fields),
         ),
         replace(found, candidate_fields=emptied(found.candidate_fields), user_fields=emptied(found.user_fields)),
+    )
+
+
+def no_history(request: RankRequest) -> SearchResult:
+    """Gives what search would answer for a user without behaviors, without asking it."""
+    count = len(request.candidates)
+    return SearchResult(
+        behaviors=BehaviorColumns(
+            item=np.empty(0, np.uint64),
+            category=np.empty(0, np.uint64),
+            timestamp_ms=np.empty(0, np.int64),
+            domain=np.empty(0, np.uint8),
+            action=np.empty(0, np.uint8),
+            scene=np.empty(0, np.uint16),
+        ),
+        vocabulary=Vocabulary(domains=(), actions=(), scenes=()),
+        offsets=np.zeros(count + 1, np.int64),
+        index=np.empty(0, np.int32),
+        score=np.empty(0, np.float32),
+        match_level=np.empty(0, np.uint8),
+        source=np.empty(0, np.uint8),
+        same_as=np.zeros(count, np.int32),
+        statistics=no_statistics(count),
+        candidate_category=request.candidates.category,
+        num_behaviors=0,
+        store_generation="",
+        index_generation="",
     )

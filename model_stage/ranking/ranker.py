@@ -12,13 +12,12 @@ from model_stage.bundle import load_bundle
 from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.batch import collate
 from model_stage.errors import BundleMismatchError, SearchUnavailableError
-from model_stage.ranking.ablation import no_statistics, parts_of, without
+from model_stage.ranking.ablation import no_history, parts_of, without
 from model_stage.ranking.compatibility import check_compatible, check_retriever, schema_mismatch_error
+from model_stage.ranking.explanation import explained_behaviors
 from model_stage.ranking.validate import check_request, columns_of
-from model_stage.types import Contribution, ExplainedBehavior, ExplainResult, RankResult, Versions
+from model_stage.types import Answer, Contribution, ExplainResult, RankResult, Versions
 from store.errors import DeadlineExceededError, FieldError, InputError
-from store.retrieval import BehaviorColumns, SearchResult
-from store.types import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from model_stage.networks import NetworkOutput
     from model_stage.types import RankRequest, Retriever
     from serving.deadline import Deadline
+    from store.retrieval import SearchResult
     from store.types import F32
 
 RESERVE_S = 0.02
@@ -88,11 +88,65 @@ class Ranker:
             InputError: The request breaks the contract; names the field.
             DeadlineExceededError: No time is left to score.
         """
-        columns = self._validate(request)
+        return self.answer(request, deadline, request_id).result
+
+    def answer(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> Answer:
+        """Gives what `rank` does, and what was retrieved for it.
+
+        Raises:
+            InputError, DeadlineExceededError: As `rank`.
+        """
+        self._validate(request)
         try:
-            found, reason = self._search(request, deadline, request_id, with_names=False), ""
+            found, reason = self.retrieve(request, deadline, request_id), ""
         except (SearchUnavailableError, BundleMismatchError) as exc:
-            found, reason = _no_history(request), str(exc)
+            found, reason = no_history(request), str(exc)
+        return Answer(result=self.score(request, found, reason, deadline, request_id), found=found)
+
+    def retrieve(
+        self,
+        request: RankRequest,
+        deadline: Deadline | None = None,
+        request_id: str = "",
+        *,
+        delta_sequence: int | None = None,
+    ) -> SearchResult:
+        """Retrieves what the bundle reads for a request.
+
+        Args:
+            request: A request that `rank` takes.
+            deadline: Of the request: part of it is kept back for scoring.
+            request_id: For the logs of search.
+            delta_sequence: See only live events up to this number; None = all.
+
+        Raises:
+            SearchUnavailableError: Search does not answer.
+            BundleMismatchError: What it answers is not what the bundle was made for.
+            InputError: It cannot tell what there was at `delta_sequence`.
+        """
+        return self._search(request, deadline, request_id, with_names=False, delta_sequence=delta_sequence)
+
+    def score(
+        self,
+        request: RankRequest,
+        found: SearchResult,
+        degraded_reason: str = "",
+        deadline: Deadline | None = None,
+        request_id: str = "",
+    ) -> RankResult:
+        """Scores a request with what was retrieved for it.
+
+        Args:
+            request: A request that `rank` takes.
+            found: What search answered, or `no_history`.
+            degraded_reason: Why it is without history; empty = it is not.
+            deadline: None = take the time it takes.
+            request_id: For the logs of search, which may be asked for ancestors.
+
+        Raises:
+            DeadlineExceededError: No time is left to score.
+        """
+        columns = columns_of(request.targets, self.bundle.targets.names)
         encoded, _, ancestors_reason = self._encode(request, found, deadline, request_id)
         output = self._score(encoded, deadline)
         probability = self._probabilities(output)[:, columns]
@@ -101,8 +155,8 @@ class Ranker:
             probability=np.ascontiguousarray(probability),
             num_retrieved=np.diff(found.offsets).astype(np.uint32),
             num_behaviors=found.num_behaviors,
-            degraded=bool(reason),
-            degraded_reason=reason,
+            degraded=bool(degraded_reason),
+            degraded_reason=degraded_reason,
             versions=self._versions(found),
             ancestors_reason=ancestors_reason,
         )
@@ -125,32 +179,11 @@ class Ranker:
         assert found.names is not None
         encoded, encoder, ancestors_reason = self._encode(request, found, deadline, request_id)
         output = self._score(encoded, deadline)
-        side_info = found.readable_fields()
-        first, last = int(found.offsets[candidate]), int(found.offsets[candidate + 1])
-        behaviors, vocabulary = found.behaviors, found.vocabulary
-        explained = tuple(
-            ExplainedBehavior(
-                item=int(behaviors.item[row]),
-                item_name=found.names.behavior_items[row],
-                category=int(behaviors.category[row]),
-                category_name=found.names.behavior_categories[row],
-                timestamp_ms=int(behaviors.timestamp_ms[row]),
-                domain=vocabulary.domains[behaviors.domain[row]],
-                action=vocabulary.actions[behaviors.action[row]],
-                scene=vocabulary.scenes[behaviors.scene[row]],
-                side_info={name: values[row] for name, values in side_info.items()},
-                match_level=int(found.match_level[pair]),
-                source=int(found.source[pair]),
-                score=float(found.score[pair]),
-                attention=tuple(float(output.weight_MT[pair, at]) for at in columns),
-            )
-            for pair, row in enumerate(found.index[first:last].tolist(), start=first)
-        )
         return ExplainResult(
             candidate_name=found.names.candidates[candidate],
             targets=tuple(self.bundle.targets.names[at] for at in columns),
             probability=tuple(self._probabilities(output)[candidate, columns].tolist()),
-            behaviors=explained,
+            behaviors=explained_behaviors(found, candidate, output.weight_MT[:, columns]),
             logit=tuple(output.logit_BT[candidate, columns].tolist()),
             contributions=self._contributions(encoder, request, found, candidate, columns, deadline),
             versions=self._versions(found),
@@ -183,7 +216,13 @@ class Ranker:
         return columns_of(request.targets, self.bundle.targets.names)
 
     def _search(
-        self, request: RankRequest, deadline: Deadline | None, request_id: str, *, with_names: bool
+        self,
+        request: RankRequest,
+        deadline: Deadline | None,
+        request_id: str,
+        *,
+        with_names: bool,
+        delta_sequence: int | None = None,
     ) -> SearchResult:
         """Retrieves, and checks that the answer is one for this bundle."""
         bundle = self.bundle
@@ -191,6 +230,7 @@ class Ranker:
             newest=bundle.network_config.preset.newest_read,
             with_names=with_names,
             behavior_fields=bundle.schema.side_info,
+            delta_sequence=delta_sequence,
         )
         try:
             found = self.retriever.search(query, _deadline_of_search(request, deadline), request_id)
@@ -225,6 +265,7 @@ class Ranker:
             store_generation=found.store_generation,
             index_generation=found.index_generation,
             index_model=found.index_model,
+            delta_sequence=found.delta_sequence,
         )
 
 
@@ -238,30 +279,3 @@ def _deadline_of_search(request: RankRequest, deadline: Deadline | None) -> Dead
 def _check_time(deadline: Deadline | None) -> None:
     if deadline is not None and deadline.expired:
         raise DeadlineExceededError("the request's time was spent before scoring")
-
-
-def _no_history(request: RankRequest) -> SearchResult:
-    """Gives what search would answer for a user without behaviors, without asking it."""
-    count = len(request.candidates)
-    return SearchResult(
-        behaviors=BehaviorColumns(
-            item=np.empty(0, np.uint64),
-            category=np.empty(0, np.uint64),
-            timestamp_ms=np.empty(0, np.int64),
-            domain=np.empty(0, np.uint8),
-            action=np.empty(0, np.uint8),
-            scene=np.empty(0, np.uint16),
-        ),
-        vocabulary=Vocabulary(domains=(), actions=(), scenes=()),
-        offsets=np.zeros(count + 1, np.int64),
-        index=np.empty(0, np.int32),
-        score=np.empty(0, np.float32),
-        match_level=np.empty(0, np.uint8),
-        source=np.empty(0, np.uint8),
-        same_as=np.zeros(count, np.int32),
-        statistics=no_statistics(count),
-        candidate_category=request.candidates.category,
-        num_behaviors=0,
-        store_generation="",
-        index_generation="",
-    )

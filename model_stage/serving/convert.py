@@ -38,6 +38,7 @@ def request_from_proto(message: pb.RankRequest) -> RankRequest:
         candidate_fields=fields_from_proto("candidate", message.candidate_fields, len(candidates)),
         user_fields=fields_from_proto("user", message.user_fields, 1),
         context_fields=fields_from_proto("context", message.context_fields, 1),
+        experiment=message.experiment,
     )
 
 
@@ -53,6 +54,7 @@ def put_request(message: pb.RankRequest, request: RankRequest, request_id: str) 
     message.user = request.user
     message.as_of_ms = request.as_of_ms
     message.request_id = request_id
+    message.experiment = request.experiment
     message.targets.extend(request.targets)
     put_candidates(message.candidates, request.candidates)
     put_fields(message.candidate_fields, request.candidate_fields)

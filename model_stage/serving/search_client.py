@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
 from model_stage.errors import SearchUnavailableError
+from model_stage.serving.whole_history import search_whole
+from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from serving.deadline import Deadline
 from serving.wire import search as wire
 from serving.wire.columns import refusal_from_call
+from serving.wire.history import page_from_proto
 from store.closing import Closing
 from store.errors import InputError
+from store.retrieval import WHOLE_HISTORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.retrieval import Ancestors, SearchRequest, SearchResult
+    from store.retrieval import Ancestors, HistoryPage, SearchRequest, SearchResult
     from store.types import U64
 
 R = TypeVar("R")
@@ -34,6 +39,9 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),  # a degraded answer in time is worth more than a second try
     ("grpc.use_local_subchannel_pool", 1),  # else channels to one address share a connection
 )
+
+HISTORY_PAGE = 10_000
+"""Behaviors of a page of history: as many as the search stage gives at once."""
 
 CONNECTIONS = 8
 """A connection stays with one of the workers behind the address: some are needed to reach them all."""
@@ -61,14 +69,35 @@ class SearchClient(Closing):
     def search(self, request: SearchRequest, deadline: Deadline | None = None, request_id: str = "") -> SearchResult:
         """Retrieves behaviors, bit for bit what the searcher answers in one process.
 
+        Where the whole history is asked for (`WHOLE_HISTORY`), it is read by pages of `GetHistory` after the search.
+
         Raises:
             SearchUnavailableError: No answer within the deadline, or one that breaks the contract.
             InputError: The search stage refuses the request; the message names the field.
             store.errors.FieldError: The store has no such side-info field, as in one process.
         """
+        if request.newest == WHOLE_HISTORY:
+            return self._search_whole(
+                replace(request, newest=0), deadline or Deadline.after(DEFAULT_DEADLINE_S), request_id
+            )
         message = wire.request_to_proto(request, request_id)
         response = self._call(lambda stub, limit_s: stub.Search(message, timeout=limit_s), deadline)
         return _read(lambda: wire.result_from_proto(response, len(request.candidates)))
+
+    def _search_whole(self, request: SearchRequest, deadline: Deadline, request_id: str) -> SearchResult:
+        message = pb.GetHistoryRequest(
+            user=request.user,
+            as_of_ms=request.as_of_ms,
+            page_size=HISTORY_PAGE,
+            behavior_fields=request.behavior_fields,
+        )
+
+        def page(token: str) -> HistoryPage:
+            message.page_token = token
+            response = self._call(lambda stub, limit_s: stub.GetHistory(message, timeout=limit_s), deadline)
+            return _read(lambda: page_from_proto(response))
+
+        return search_whole(lambda: self.search(request, deadline, request_id), page)
 
     def ancestors(self, categories: U64, deadline: Deadline | None = None, request_id: str = "") -> Ancestors:
         """Gives what stands above some categories, as the searcher does in one process.

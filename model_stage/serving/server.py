@@ -10,6 +10,7 @@ import torch
 
 from model_stage.bundle import load_bundle
 from model_stage.errors import BundleError, ConfigError
+from model_stage.serving.options import RankingOptions
 from model_stage.serving.search_client import SearchClient
 from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
 from model_stage.serving.warm_up import warm_up
@@ -28,7 +29,9 @@ RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full
 
 
 @contextmanager
-def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions) -> Iterator[Server]:
+def ranking_server(
+    bundle_root: Path, search_address: str, options: ServeOptions, ranking_options: RankingOptions | None = None
+) -> Iterator[Server]:
     """Serves the published bundle within this process for the time of the block, and drains at its end.
 
     The search stage need not be up: until it answers, rankings are degraded and say so. A worker that is started again
@@ -38,6 +41,7 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
         bundle_root: Root that `lookback-model train` published to.
         search_address: Host and port of the search stage.
         options: Where to listen and how much to take.
+        ranking_options: What to do beside answering; None = nothing.
 
     Raises:
         GenerationError, BundleError, ConfigError: The bundle cannot be served; names the file and what to run.
@@ -54,7 +58,8 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
                 raise
             log.error("refused", reason=str(error), serving=served)
             current = CurrentRanker(bundle_root, client, served["bundle"])
-        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log)
+        asides = RankingOptions() if ranking_options is None else ranking_options
+        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log, asides)
         swaps = Swaps(current, metrics.registry, log, slot)
         service = Service(
             name=RANKING_SERVICE,
@@ -67,14 +72,16 @@ def ranking_server(bundle_root: Path, search_address: str, options: ServeOptions
             yield server
 
 
-def serve(bundle_root: Path, search_address: str, options: ServeOptions) -> None:
+def serve(
+    bundle_root: Path, search_address: str, options: ServeOptions, ranking_options: RankingOptions | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT, as the only task of this process.
 
     Raises:
         ModelError, StoreError: As `ranking_server`.
     """
     _keep_to_one_thread()
-    run_until_terminated(lambda: ranking_server(bundle_root, search_address, options))
+    run_until_terminated(lambda: ranking_server(bundle_root, search_address, options, ranking_options))
 
 
 def warm_up_process(bundle_root: Path) -> None:

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from structlog.typing import FilteringBoundLogger
 
-    from model_stage.types import RankResult, Retriever
+    from model_stage.serving.options import RankingOptions
+    from model_stage.types import RankRequest, RankResult, Retriever
+    from serving import Call
 
 STATUS_TABLE = StatusTable(
     Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
@@ -125,10 +127,13 @@ class RankingMetrics:
 class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
     """Answers `lookback.ranking.v1.RankingService`."""
 
-    def __init__(self, current: CurrentRanker, metrics: RankingMetrics, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, current: CurrentRanker, metrics: RankingMetrics, log: FilteringBoundLogger, options: RankingOptions
+    ) -> None:
         self._current = current
         self._metrics = metrics
         self._log = log
+        self._options = options
         self._lengths = HistoryLengths()
 
     def rank_units(self, request: pb.RankRequest) -> float:
@@ -144,7 +149,7 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         """Scores the candidates; degraded, flagged and counted, when search does not answer."""
         call = current_call()
         ranker = self._current.ranker
-        result = ranker.rank(convert.request_from_proto(request), call.deadline, call.request_id)
+        result = ranker.rank(self._read(request, call), call.deadline, call.request_id)
         call.check_time()
         call.units = request_units(len(result.num_retrieved), result.num_behaviors)
         if not result.degraded:
@@ -161,8 +166,14 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         """Says which behaviors stand behind one candidate's scores."""
         call = current_call()
         ranker = self._current.ranker
-        asked = convert.request_from_proto(request.request)
+        asked = self._read(request.request, call)
         result = ranker.explain(asked, request.candidate, call.deadline, call.request_id)
         call.check_time()
         call.units = self.explain_units(request)
         return convert.explanation_to_proto(result)
+
+    def _read(self, message: pb.RankRequest, call: Call) -> RankRequest:
+        request = convert.request_from_proto(message)
+        self._options.check_experiment(request.experiment)
+        call.experiment = request.experiment
+        return request

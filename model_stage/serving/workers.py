@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model_stage.serving.options import RankingOptions
 from serving import WorkerSpec, make_logger, run_worker
 
 
@@ -12,12 +13,13 @@ class RankingWorker(WorkerSpec):
 
     bundle_root: Path
     search_address: str
+    ranking_options: RankingOptions = RankingOptions()
 
     def serve(self) -> None:
         """Serves."""
         from model_stage.serving.server import serve
 
-        serve(self.bundle_root, self.search_address, self.options)
+        serve(self.bundle_root, self.search_address, self.options, self.ranking_options)
 
     def warm_up(self) -> None:
         """Opens the bundle, scores with it and drops it."""

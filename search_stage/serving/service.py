@@ -24,8 +24,9 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage import errors
 from serving import LARGEST_MESSAGE_BYTES, NotOfferedError, Row, StatusTable, current_call, request_units, takes_up_to
 from serving.wire import search as wire
+from serving.wire.history import page_to_proto
 from store.errors import InputError
-from store.retrieval import BehaviorColumns
+from store.retrieval import HistoryPage
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -164,18 +165,24 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise InputError(f"as_of_ms: must not be negative, is {request.as_of_ms}")
         if request.page_size > LARGEST_PAGE_SIZE:
             raise InputError(f"page_size: must be at most {LARGEST_PAGE_SIZE}, is {request.page_size}")
+        if len(set(request.behavior_fields)) < len(request.behavior_fields):
+            raise InputError("behavior_fields: a field is named twice")
         size = request.page_size or DEFAULT_PAGE_SIZE
         as_of_ms, skip = _position(request.page_token, request.as_of_ms or None)
         with self._store.snapshot() as snapshot:
+            user = snapshot.user(request.user)
             # One more than the page holds, to know whether there is another page.
-            page = snapshot.user(request.user).history(as_of_ms=as_of_ms, limit=size + 1, skip=skip)
-            answer = pb.GetHistoryResponse(
-                next_page_token=_next_token(page.timestamp_ms, as_of_ms, skip) if len(page) > size else "",
+            positions = user.positions(as_of_ms=as_of_ms, limit=size + 1, skip=skip)
+            newest_first = positions[: -size - 1 : -1]
+            behaviors = user.behaviors(positions)
+            page = HistoryPage(
+                behaviors=behaviors.take(slice(None, -size - 1, -1)),
+                behavior_fields=user.behavior_fields(newest_first, tuple(request.behavior_fields)),
+                vocabulary=snapshot.vocabulary,
+                next_page_token=_next_token(behaviors.timestamp_ms, as_of_ms, skip) if len(positions) > size else "",
                 store_generation=snapshot.generation,
             )
-            wire.put_behaviors(answer.behaviors, _newest_first(page, size))
-            wire.put_vocabulary(answer.vocabulary, snapshot.vocabulary)
-            return answer
+            return page_to_proto(page)
 
     def GetAncestors(self, request: pb.GetAncestorsRequest, context: grpc.ServicerContext) -> pb.GetAncestorsResponse:  # noqa: N802
         """Reads what stands above some categories."""
@@ -214,8 +221,3 @@ def _next_token(timestamp_ms: I64, as_of_ms: int | None, skip: int) -> str:
     if as_of_ms is not None and last == as_of_ms - 1:
         shown += skip
     return f"{last + 1}.{shown}"
-
-
-def _newest_first(behaviors: BehaviorColumns, limit: int) -> BehaviorColumns:
-    """Gives the newest of some behaviors, in the reverse of their order."""
-    return behaviors.take(slice(-1, -limit - 1, -1))

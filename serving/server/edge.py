@@ -71,7 +71,7 @@ class _Method:
     queued: bool
     passed_on: bool
     answered: Counter
-    """Counts its answers with status OK."""
+    """Counts its answers with status OK and without an experiment."""
     latency_s: Histogram
     kind: Kind
     units: Callable[[Any], float] | None
@@ -158,7 +158,7 @@ class Edge(grpc.ServerInterceptor):
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
             and FIRST in self._siblings.numbers,
-            answered=self._metrics.requests.labels(path, _OK.name),
+            answered=self._metrics.requests.labels(path, _OK.name, ""),
             latency_s=self._metrics.latency_s.labels(path),
             kind=Kind(priority=service.priorities.get(method_name, Priority.SERVE)),
             units=service.units.get(method_name),
@@ -228,8 +228,10 @@ class Edge(grpc.ServerInterceptor):
 
     def _record(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
         if not call.from_worker:  # else the worker it came to counts it
-            answered = method.answered if code is _OK else self._metrics.requests.labels(method.path, code.name)
-            answered.inc()
+            if code is _OK and not call.experiment:
+                method.answered.inc()
+            else:
+                self._metrics.requests.labels(method.path, code.name, call.experiment).inc()
             method.latency_s.observe(duration_s)
         afterwards(partial(self._log_request, method, code, call, duration_s))
 
@@ -240,6 +242,7 @@ class Edge(grpc.ServerInterceptor):
             code=code.name,
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
+            **({"experiment": call.experiment} if call.experiment else {}),
         )
 
 

@@ -22,7 +22,7 @@ from serving.wire.statistics import put_statistics, statistics_from_proto
 from store.errors import InputError
 from store.events import EventBatch
 from store.lists import Lists, check_offsets
-from store.retrieval import Ancestors, BehaviorColumns, Names, SearchRequest, SearchResult, TopK
+from store.retrieval import WHOLE_HISTORY, Ancestors, BehaviorColumns, Names, SearchRequest, SearchResult, TopK
 from store.types import NO_ID, Vocabulary
 
 if TYPE_CHECKING:
@@ -40,7 +40,15 @@ _BEHAVIORS: dict[str, type[np.generic]] = {
 _PAIRS: dict[str, type[np.generic]] = {"score": np.float32, "match_level": np.uint8, "source": np.uint8}
 """What is said of each retrieved behavior of each candidate."""
 _LISTS = ("offsets", "index", *_PAIRS, "same_as", "candidate_category")
-_ABOUT = ("num_newest", "num_behaviors", "num_unknown_items", "store_generation", "index_generation", "index_model")
+_ABOUT = (
+    "num_newest",
+    "num_behaviors",
+    "num_unknown_items",
+    "store_generation",
+    "index_generation",
+    "index_model",
+    "delta_sequence",
+)
 """What is said of a whole answer."""
 _NO_LIMITS = TopK()
 
@@ -54,6 +62,7 @@ def request_to_proto(request: SearchRequest, request_id: str = "") -> pb.SearchR
         newest=request.newest,
         with_names=request.with_names,
         behavior_fields=request.behavior_fields,
+        delta_sequence=request.delta_sequence,
     )
     put_candidates(message.candidates, request.candidates)
     if request.top_k != _NO_LIMITS:
@@ -73,9 +82,10 @@ def request_from_proto(message: pb.SearchRequest) -> SearchRequest:
         as_of_ms=message.as_of_ms,
         candidates=candidates_from_proto(message.candidates),
         top_k=_top_k_from_proto(message.top_k) if message.HasField("top_k") else _NO_LIMITS,
-        newest=message.newest,
+        newest=min(message.newest, WHOLE_HISTORY - 1),  # a message asks for a number, which the limits lower
         with_names=message.with_names,
         behavior_fields=tuple(message.behavior_fields),
+        delta_sequence=message.delta_sequence if message.HasField("delta_sequence") else None,
     )
 
 

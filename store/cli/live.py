@@ -81,6 +81,8 @@ def follow(
         )
     for problem in report.problems[:_SHOWN]:
         warn(f"refused {problem.partition}:{problem.position}: {problem.reason}")
+    if report.num_left_bytes:
+        warn(f"left over: {report.num_left_bytes:,} bytes behind the last line, no whole event; end it with a line end")
     _show(report)
 
 
@@ -114,7 +116,7 @@ def _open_source(text: str, name: str | None, options: list[str]) -> EventSource
         return FileLogSource(Path(where), name)
     if kind == "kafka" and where:
         settings = dict(_setting(option) for option in options)
-        return KafkaSource(where, settings)
+        return KafkaSource(where, settings, name)
     raise InputError(f"source: must be file:PATH or kafka:TOPIC, is {text!r}")
 
 

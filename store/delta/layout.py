@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.delta.checksum import SealedNumber, seal, unseal
+from store.errors import InputError
+from store.files.environment import MAX_KEY_BYTES
+from store.types import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,6 +143,21 @@ def decode_words(version: int, items: Iterable[tuple[bytes, bytes]]) -> DeltaWor
 def word_key(kind: bytes, code: int) -> bytes:
     """Gives the key of a word of a kind."""
     return kind + code.to_bytes(2, "big")
+
+
+def offset_key(source: str) -> bytes:
+    """Gives the key under which it stands how far a source has been taken in.
+
+    Raises:
+        InputError: The name is longer than a key may be, or no text.
+    """
+    key = encoded(source, "name")
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        raise InputError(
+            f"name: {len(key)} bytes with the partition, must be 1 to {MAX_KEY_BYTES}; follow the source under a "
+            "shorter --name"
+        )
+    return key
 
 
 def event_keys(user_keys: U64, sequence: U64) -> list[bytes]:

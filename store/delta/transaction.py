@@ -23,6 +23,7 @@ from store.delta.layout import (
     Tombstone,
     decode_words,
     event_key,
+    offset_key,
     split_event_keys,
 )
 from store.delta.rows import NO_ROWS, decode_rows
@@ -196,10 +197,15 @@ class DeltaTransaction(Closing):
                 yield int.from_bytes(key[1:], "big"), unseal(key, value).decode()
 
     def offset(self, source: str) -> bytes | None:
-        """Gives how far a source has been taken in, in its own words; None = not at all."""
+        """Gives how far a source has been taken in, in its own words; None = not at all.
+
+        Raises:
+            InputError: It cannot be the name of a source.
+        """
+        key = offset_key(source)
         with self._guard:
-            value = self._transaction.get(source.encode(), db=self._databases.offsets)
-        return None if value is None else unseal(source.encode(), value)
+            value = self._transaction.get(key, db=self._databases.offsets)
+        return None if value is None else unseal(key, value)
 
     def offsets(self) -> Iterator[tuple[str, bytes]]:
         """Gives that of every source, ascending by name."""

@@ -24,6 +24,7 @@ from store.delta.layout import (
     NO_WORDS,
     NUMBER,
     Tombstone,
+    offset_key,
 )
 from store.delta.rows import peek_rows
 from store.delta.trim import drop_events, remove_user, trim_some
@@ -31,9 +32,10 @@ from store.delta.validate import take_in
 from store.delta.vocabulary import WriterWords
 from store.errors import OutdatedGenerationError, StoreClosedError
 from store.files.environment import translate
+from store.files.process import OwnProcess
 from store.keys import user_key
 from store.publishing.lock import FileLock
-from store.types import MAX_TIMESTAMP_MS
+from store.types import MAX_TIMESTAMP_MS, check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,6 +92,7 @@ class DeltaWriter(Closing):
         self._now_ms = now_ms
         self._max_skew_ms = max_skew_ms
         self._folder = root / DELTA_FOLDER
+        self._own = OwnProcess(self._folder)
         self._turn = threading.Lock()
         self._seen: SeenEvents | None = None
         self._num_transactions = 0
@@ -106,7 +109,9 @@ class DeltaWriter(Closing):
             raise
 
     def close(self) -> None:
-        """Lets another one write; twice does nothing."""
+        """Lets another one write; twice does nothing, and so in a child process: the writer is its parent's."""
+        if self._own.is_another:
+            return
         with self._turn:
             self._delta = self._seen = None
             self._lock.release()
@@ -116,8 +121,9 @@ class DeltaWriter(Closing):
         """What it writes, for reading.
 
         Raises:
-            StoreClosedError: The writer was closed.
+            StoreClosedError: The writer was closed, or another process's.
         """
+        self._own.check()
         if self._delta is None:
             raise StoreClosedError(f"{self._folder}: this writer was closed; open another one")
         return self._delta
@@ -139,11 +145,14 @@ class DeltaWriter(Closing):
             What became of each event, per batch.
 
         Raises:
+            InputError: A source's name is none.
             OutdatedGenerationError: Events that the generation lacks have been trimmed already: a newer one is current.
             MapFullError: The delta's address space is used up.
             StoreIOError: The disk is full. In all these cases nothing was written.
             StoreClosedError: The writer was closed.
         """
+        self._own.check()
+        keys = {offset_key(source): offset for source, offset in (offsets or {}).items()}
         intake = take_in(batches, base.fields, self._now_ms(), self._max_skew_ms)
         with self._turn:
             databases = self.delta.databases
@@ -153,8 +162,8 @@ class DeltaWriter(Closing):
                     last = databases.number(transaction, META_SEQUENCE)
                     append = Append(transaction, databases, self._words, self._seen_events(transaction), intake, base)
                     last, version = append.run(last)
-                    for source, offset in (offsets or {}).items():
-                        transaction.put(source.encode(), seal(source.encode(), offset), db=databases.offsets)
+                    for key, offset in keys.items():
+                        transaction.put(key, seal(key, offset), db=databases.offsets)
             except BaseException:
                 self._words.abort()
                 raise
@@ -172,8 +181,11 @@ class DeltaWriter(Closing):
             newest_ms: Time of the user's newest behavior in the generation, milliseconds UTC.
 
         Raises:
+            InputError: The user is no id.
             StoreIOError: As `append`.
         """
+        self._own.check()
+        user = check_id(user, "user")
         key = user_key(user)
         with self._turn:
             databases = self.delta.databases
@@ -207,6 +219,7 @@ class DeltaWriter(Closing):
             CorruptRecordError: A row is damaged.
             StoreIOError: As `append`. What was removed stays removed; trimming again removes the rest.
         """
+        self._own.check()
         removed = 0
         position: bytes | None = b"\0"
         while position is not None:

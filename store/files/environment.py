@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
-from store.errors import CorruptGenerationError, MapFullError, MissingGenerationError, StoreIOError
+from store.errors import (
+    ADVICE_BY_ERRNO,
+    CorruptGenerationError,
+    MapFullError,
+    MissingGenerationError,
+    StoreIOError,
+    advice_for,
+)
 from store.files.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA_FILE",
+    "MAX_KEY_BYTES",
     "Cursor",
     "Database",
     "Environment",
@@ -35,6 +43,8 @@ __all__ = [
 ]
 
 DATA_FILE = "data.mdb"
+MAX_KEY_BYTES = 511
+"""Of every key, as LMDB is built."""
 _LOCK_FILE = "lock.mdb"
 _READER_BYTES = 64
 """What a reader takes in the lock file, which begins with a head of twice that."""
@@ -218,7 +228,30 @@ class _Translation:
             ) from exc
         if isinstance(exc, lmdb.ReadersFullError):
             raise StoreIOError(f"{file}: too many readers at once ({exc}); close some, or raise max_readers") from exc
-        raise StoreIOError(f"{self._folder}: {exc}; free space or fix the permissions") from exc
+        raise StoreIOError(f"{self._folder}: {exc}; {_advice(exc)}") from exc
+
+
+_BY_TYPE: dict[type[lmdb.Error], str] = {
+    lmdb.DiskError: ADVICE_BY_ERRNO[errno.ENOSPC],
+    lmdb.MemoryError: ADVICE_BY_ERRNO[errno.ENOMEM],
+    lmdb.ReadonlyError: "it is open for reading only; this is a fault of the program",
+    lmdb.BadValsizeError: f"a key is empty or longer than {MAX_KEY_BYTES} bytes; this is a fault of the program",
+    lmdb.DbsFullError: "too many sub-databases; this is a fault of the program",
+    lmdb.TxnFullError: "too much in one transaction: append smaller batches",
+    lmdb.MapResizedError: "another process has opened it with a larger map: open the store again",
+    lmdb.BadRslotError: "the process was forked, or a thread holds two snapshots; this is a fault of the program",
+    lmdb.LockError: "its lock file cannot be used: use a local file system",
+}
+
+
+def _advice(exc: lmdb.Error | OSError) -> str:
+    """Says what to do about an error: LMDB gives those of the system by name, their number or their text alone."""
+    if isinstance(exc, OSError):
+        return advice_for(exc)
+    if type(exc) in _BY_TYPE:
+        return _BY_TYPE[type(exc)]
+    found = (advice for number, advice in ADVICE_BY_ERRNO.items() if os.strerror(number) in str(exc))
+    return next(found, "see what else has the file open, and the kernel's log")
 
 
 def _open(name: str, writable: bool, options: dict[str, Any]) -> lmdb.Environment:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import socket
 import sys
 import time
+import weakref
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
-from store.errors import LockedError, StoreIOError
+from store.errors import LockedError, StoreIOError, advice_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _TRIES = 5
 _PAUSE_S = 0.01
+_NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class FileLock:
     """Excludes every other holder, in this process and in others, for as long as the context lasts.
 
     The lock is the kernel's (`flock`), so that it ends with the process, however that dies; the file stays. A process
-    forked meanwhile holds it too, until it ends or runs another program. Not thread-safe: one context at a time.
+    forked meanwhile does not hold it. Not thread-safe: one context at a time.
 
     Example::
 
@@ -68,7 +71,7 @@ class FileLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as exc:
-            raise StoreIOError(f"{self._path}: cannot open the lock ({exc}); fix the permissions") from exc
+            raise StoreIOError(f"{self._path}: cannot open the lock ({exc}); {advice_for(exc)}") from exc
         try:
             _take(descriptor)
             os.ftruncate(descriptor, 0)
@@ -82,10 +85,10 @@ class FileLock:
             ) from exc
         except OSError as exc:
             os.close(descriptor)
-            raise StoreIOError(
-                f"{self._path}: cannot lock ({exc}); free space or use a file system with flock"
-            ) from exc
+            how = "use a file system with flock" if exc.errno in _NO_FLOCK else advice_for(exc)
+            raise StoreIOError(f"{self._path}: cannot lock ({exc}); {how}") from exc
         self._file = descriptor
+        _held.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,6 +99,7 @@ class FileLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            _held.discard(self)
 
     def _introduce(self) -> str:
         holder = LockHolder(
@@ -106,6 +110,18 @@ class FileLock:
             since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         return json.dumps(asdict(holder))
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    # What a child inherits would keep the lock for as long as it lives, long after its parent has given it up.
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def lock_holder(path: Path) -> LockHolder | None:
@@ -119,7 +135,7 @@ def lock_holder(path: Path) -> LockHolder | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise StoreIOError(f"{path}: cannot read the lock ({exc}); fix the permissions") from exc
+        raise StoreIOError(f"{path}: cannot read the lock ({exc}); {advice_for(exc)}") from exc
     try:
         # Shared, so that two who only ask do not take one another for the holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -21,23 +21,25 @@ if TYPE_CHECKING:
 class LiveDelta:
     """The events and deletions that a generation has not merged; for one thread at a time."""
 
-    def __init__(self, generation: LoadedGeneration, delta: DeltaTransaction) -> None:
+    def __init__(self, generation: LoadedGeneration, delta: DeltaTransaction, up_to: int | None) -> None:
         """Reads nothing yet.
 
         Args:
             generation: The base; events up to its `delta_sequence` are in it already.
             delta: The delta at this moment.
+            up_to: Sequence number of the last event to be seen; None = all. Deletions are always seen.
         """
         self._generation = generation
         self._delta = delta
         self._after = generation.meta.delta_sequence
+        self._up_to = up_to
 
     @staticmethod
-    def of(generation: LoadedGeneration, delta: DeltaTransaction | None) -> LiveDelta | None:
+    def of(generation: LoadedGeneration, delta: DeltaTransaction | None, up_to: int | None = None) -> LiveDelta | None:
         """Gives None where the generation has merged all there is."""
         if delta is None or delta.last_sequence <= generation.meta.delta_sequence:
             return None
-        return LiveDelta(generation, delta)
+        return LiveDelta(generation, delta, up_to)
 
     @cached_property
     def words(self) -> LiveWords:
@@ -51,6 +53,8 @@ class LiveDelta:
             CorruptRecordError: A row is damaged; the message names the user.
         """
         rows = self._delta.rows(user, after=self._after)
+        if self._up_to is not None:
+            rows = rows.take(np.flatnonzero(rows.sequence <= np.uint64(self._up_to)))
         return rows if len(rows) else None
 
     def has_deleted(self, user: int) -> bool:
@@ -64,7 +68,8 @@ class LiveDelta:
 
     def user_ids(self) -> Iterator[int]:
         """Gives every user with live events, in the order of the keys."""
-        return self._delta.user_ids(self._after)
+        users = self._delta.user_ids(self._after)
+        return users if self._up_to is None else (user for user in users if self.rows(user) is not None)
 
     def events(self, user: int, rows: DeltaRows) -> EventRows:
         """Gives a user's live events in the codes of `words`, with the side-info fields of the generation."""

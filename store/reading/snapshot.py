@@ -32,13 +32,14 @@ class Snapshot(Closing):
     behaviors but those appended after the deletion.
     """
 
-    def __init__(self, generation: LoadedGeneration, delta: DeltaTransaction | None) -> None:
+    def __init__(self, generation: LoadedGeneration, delta: DeltaTransaction | None, up_to: int | None = None) -> None:
         """Use `BehaviorStore.snapshot`."""
         self._generation = generation
         self._base: BaseTransaction | None = generation.base.begin()
+        self._up_to = up_to
         self.delta = delta
-        """The delta at this moment; None = there is none."""
-        self.live = LiveDelta.of(generation, delta)
+        """The delta at this moment, all of it; None = there is none."""
+        self.live = LiveDelta.of(generation, delta, up_to)
         """What the delta adds to the generation and hides of it; None = nothing."""
 
     def close(self) -> None:
@@ -53,6 +54,14 @@ class Snapshot(Closing):
     def generation(self) -> str:
         """Name of the generation."""
         return self._generation.name
+
+    @property
+    def delta_sequence(self) -> int:
+        """Number of the last live event or deletion that is seen, merged ones too; 0 = there never was one."""
+        if self._up_to is not None:
+            return self._up_to
+        merged = self._generation.meta.delta_sequence
+        return merged if self.delta is None else max(merged, self.delta.last_sequence)
 
     @property
     def path(self) -> Path:

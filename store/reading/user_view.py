@@ -80,6 +80,20 @@ class UserView:
     ) -> BehaviorColumns:
         """Gives behaviors in time order, oldest first; new arrays. Copies only the behaviors it gives.
 
+        The arguments are those of `positions`.
+        """
+        return self.behaviors(self.positions(as_of_ms=as_of_ms, domains=domains, limit=limit, skip=skip))
+
+    def positions(
+        self,
+        *,
+        as_of_ms: int | None = None,
+        domains: Collection[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> I64:
+        """Gives the positions of behaviors in time order, ascending: what `behaviors` and `behavior_fields` take.
+
         Args:
             as_of_ms: Only behaviors strictly before this time; None = all.
             domains: Only behaviors of these domains; None = of all. A name the store does not know has none.
@@ -90,13 +104,13 @@ class UserView:
         count = columns.num_behaviors if as_of_ms is None else columns.num_before(as_of_ms)
         if domains is None:
             stop = max(count - skip, 0)
-            return self.behaviors(np.arange(0 if limit is None else max(stop - limit, 0), stop))
+            return np.arange(0 if limit is None else max(stop - limit, 0), stop)
         names = self._generation.vocabulary if self._live is None else self._live.words.vocabulary
         codes = [code for code, name in enumerate(names.domains) if name in domains]
         of_domains = np.isin(columns.domain_and_action(columns.order[:count].astype(np.int64))[0], codes)
         positions = np.flatnonzero(of_domains)
         stop = max(len(positions) - skip, 0)
-        return self.behaviors(positions[0 if limit is None else max(stop - limit, 0) : stop])
+        return positions[0 if limit is None else max(stop - limit, 0) : stop]
 
     def behaviors(self, positions: I64) -> BehaviorColumns:
         """Gives some behaviors by their positions in time order (`UserColumns.rank`), as asked; new arrays. (U,)."""

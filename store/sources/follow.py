@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from store.dataset.json_rows import parse_lines
-from store.errors import InputError, translate_os_errors
+from store.errors import StoreIOError, translate_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_EVENTS = 10_000
 _POLL_S = 1.0
+_LOOK_S = 2.0
+"""From one look for new partitions to the next."""
 _PROBLEMS_KEPT = 20
 
 
@@ -41,6 +45,8 @@ class FollowReport:
     num_duplicates: int = 0
     num_refused: int = 0
     """Lines that are no event, or that the store refused."""
+    num_left_bytes: int = 0
+    """Behind the last complete line, and no whole event: the beginning of a line, which is read once that ends."""
     problems: list[LineProblem] = field(default_factory=list)
     """The first refused lines."""
 
@@ -61,7 +67,7 @@ def follow(
     max_events: int = MAX_EVENTS,
     dead_letters: Path | None = None,
 ) -> FollowReport:
-    """Appends what a source has and goes on waiting for more.
+    """Appends what a source has and goes on waiting for more, in partitions that it gets meanwhile too.
 
     How far each partition has been read is stored in the transaction that stores its events. A line that is no event
     is counted and reported, and does not stop anything.
@@ -70,26 +76,63 @@ def follow(
         writer: Takes the events.
         source: Where they come from.
         stop: Asked before every batch, and about every second while nothing comes.
-        until_end: Whether to stop when a poll brings nothing.
+        until_end: Whether to stop when a poll brings nothing. A last event whose line has no end is taken, too.
         kinds: The store's side-info fields; None = as `parse_rows` guesses.
         max_events: Lines of one transaction.
         dead_letters: File to which every refused line is added, as a JSON object; None = nowhere.
 
     Raises:
-        InputError: The source no longer has what comes next.
+        InputError: The source no longer has what comes next, or is another one.
         StoreError: The store cannot write. Starting again goes on where it was.
     """
     report = FollowReport()
-    for partition in source.partitions():
-        stored = writer.offset(_offset_name(source, partition))
-        source.seek(partition, _parse_offset(source, partition, stored))
+    partitions = _Partitions(writer, source)
+    partitions.find()
     while not stop():
+        partitions.find_now_and_then()
         batch = source.poll(max_events, _POLL_S)
+        if batch is None and until_end and not partitions.find():
+            _take_rest(writer, source, report, kinds)
+            break
         if batch is not None:
             _take(writer, source, batch, report, kinds, dead_letters)
-        elif until_end:
-            break
     return report
+
+
+class _Partitions:
+    """The partitions of a source that are being read."""
+
+    def __init__(self, writer: LiveWriter, source: EventSource) -> None:
+        self._writer = writer
+        self._source = source
+        self._known: set[str] = set()
+        self._looked_s = 0.0
+
+    def find(self) -> bool:
+        """Begins with the partitions that are new, each where its position is stored; gives whether there are any."""
+        self._looked_s = time.monotonic()
+        new = [name for name in self._source.partitions() if name not in self._known]
+        for name in new:
+            self._source.seek(name, self._writer.offset(_offset_name(self._source, name)))
+            self._known.add(name)
+        return bool(new)
+
+    def find_now_and_then(self) -> None:
+        if time.monotonic() - self._looked_s >= _LOOK_S:
+            with suppress(StoreIOError):  # what is known can be read on; the next look finds the others
+                self.find()
+
+
+def _take_rest(writer: LiveWriter, source: EventSource, report: FollowReport, kinds: FieldKinds | None) -> None:
+    """Takes a last event whose line has no end. A whole JSON object is one, for no other begins with it."""
+    rest = source.rest()
+    if rest is None:
+        return
+    events = parse_lines(rest.lines, kinds)
+    if events.refused:
+        report.num_left_bytes += len(rest.lines[0])
+        return
+    report.count(writer.append_from(_offset_name(source, rest.partition), events, rest.next_position))
 
 
 def _take(
@@ -105,8 +148,7 @@ def _take(
     reasons = events.refused
     # Written before the offset moves on: after a crash some letters may be there twice, none is missing.
     _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in reasons.items()}, with_line=True)
-    offset = str(batch.next_offset).encode()
-    result = writer.append_from(_offset_name(source, batch.partition), events, offset)
+    result = writer.append_from(_offset_name(source, batch.partition), events, batch.next_position)
     late = {row: reason for row, reason in result.reasons.items() if row not in reasons}
     # Without the line: what a store refuses may be of a user who was deleted, and must not be kept.
     _write_letters(dead_letters, source, batch, {at[row]: reason for row, reason in late.items()}, with_line=False)
@@ -126,7 +168,7 @@ def _write_letters(
         letter = {"source": source.name, "partition": batch.partition, "position": batch.positions[number]}
         line = {"line": batch.lines[number].decode(errors="replace")} if with_line else {}
         letters.append(json.dumps({**letter, "reason": reason, **line}) + "\n")
-    with translate_os_errors(f"{path}: cannot write the refused lines"), path.open("a") as file:
+    with translate_os_errors(f"{path}: cannot write the refused lines"), path.open("a", encoding="utf-8") as file:
         file.writelines(letters)
         file.flush()
         os.fsync(file.fileno())
@@ -134,11 +176,3 @@ def _write_letters(
 
 def _offset_name(source: EventSource, partition: str) -> str:
     return f"{source.name}/{partition}"
-
-
-def _parse_offset(source: EventSource, partition: str, stored: bytes | None) -> int:
-    if stored is None:
-        return 0
-    if not stored.isdigit():
-        raise InputError(f"{source.name}: the stored offset {stored!r} of partition {partition} is no number")
-    return int(stored)

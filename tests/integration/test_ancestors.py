@@ -114,7 +114,9 @@ def test_new_categories_rank_as_their_nearest_known_ancestor_over_two_services(g
             assert (ranked.degraded, ranked.ancestors_reason) == (False, "")
             np.testing.assert_allclose(ranked.probability, expected.probability, atol=SAME, rtol=0)
         assert np.abs(ranked.probability - zero.probability)[[0, 2]].min() > 1e-4
-        asked = 'lookback_requests_total{code="OK",method="/lookback.search.v1.SearchService/GetAncestors"}'
+        asked = (
+            'lookback_requests_total{code="OK",experiment="",method="/lookback.search.v1.SearchService/GetAncestors"}'
+        )
         assert metric(search, asked) == 2  # once by each of the two rankers, not once a request
         assert metric(ranking, "lookback_ancestors_unknown_total") == 0
         explained, oracle = client.explain(REQUEST, 2), Ranker(bundle, Renamed(searcher)).explain(REQUEST, 2)

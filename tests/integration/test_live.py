@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -15,11 +16,12 @@ from search_stage.serving.server import search_server
 from search_stage.serving.service import LARGEST_APPEND
 from serving import ServeOptions
 from store import BehaviorStore, parse_id, rebuild, verify
-from store.errors import LockedError
+from store.errors import InputError, LockedError
 from store.retrieval import SearchRequest
 from store.types import NO_ID
 from tests.worlds.calls import column, events, history_of, results
 from tests.worlds.services import AS_OF_MS, candidates
+from tests.worlds.wire import assert_same
 
 USER = parse_id("u3")
 NEWCOMER = parse_id("somebody new")
@@ -46,6 +48,29 @@ def test_what_is_appended_is_found_by_the_next_search(own_world):
         assert found.behaviors.item.tolist() == [TEA]
         assert found.statistics.total_count.sum() == 1
         assert history_of(stub, NEWCOMER)[1] == [12345, TEA]
+
+
+def test_a_search_is_answered_again_as_of_the_live_events_that_it_saw(own_world):
+    with live_server(own_world) as (server, stub, admin), SearchClient(f"127.0.0.1:{server.port}") as client:
+        request = SearchRequest(user=USER, as_of_ms=AS_OF_MS, candidates=candidates("a1", "c1", "s1"))
+        answers = [client.search(request)]
+        for age_ms in (5, 7, 3):
+            stub.Append(events([USER, NEWCOMER], [TEA, TEA], [AS_OF_MS - age_ms] * 2, domain=f"d{age_ms}"), timeout=10)
+            answers.append(client.search(request))
+        assert [found.delta_sequence for found in answers] == [0, 2, 4, 6]
+        assert [found.num_behaviors - answers[0].num_behaviors for found in answers] == [0, 1, 2, 3]
+        for found in answers:
+            again = client.search(replace(request, delta_sequence=found.delta_sequence))
+            assert again.vocabulary.domains[: len(found.vocabulary.domains)] == found.vocabulary.domains
+            assert_same(replace(again, vocabulary=found.vocabulary), found)
+        with pytest.raises(InputError, match=r"^delta_sequence: 7 was never given; the last number is 6"):
+            client.search(replace(request, delta_sequence=7))
+        stub.DeleteUser(search_pb2.DeleteUserRequest(user=USER), timeout=10)
+        assert client.search(replace(request, delta_sequence=6)).num_behaviors == 0  # gone is gone
+        rebuild(own_world.store, keep=2)
+        admin.Reload(admin_pb2.ReloadRequest(), timeout=60)
+        with pytest.raises(InputError, match=r"^delta_sequence: 6 cannot be told apart .* has merged all up to 7"):
+            client.search(replace(request, delta_sequence=6))
 
 
 def test_a_stream_that_the_generation_does_not_know_is_answered_by_name(own_world):

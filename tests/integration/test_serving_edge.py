@@ -220,8 +220,8 @@ def test_metrics_count_requests_by_status_and_are_served():
         refused(partial(held.stub.DeleteUser, pb.DeleteUserRequest(), timeout=30), grpc.StatusCode.INVALID_ARGUMENT)
         with urllib.request.urlopen(f"http://127.0.0.1:{held.server.metrics_port}/metrics", timeout=10) as page:
             text = page.read().decode()
-    assert f'lookback_requests_total{{code="OK",method="/{NAME}/Search"}} 1.0' in text
-    assert f'lookback_requests_total{{code="INVALID_ARGUMENT",method="/{NAME}/DeleteUser"}} 1.0' in text
+    assert f'lookback_requests_total{{code="OK",experiment="",method="/{NAME}/Search"}} 1.0' in text
+    assert f'lookback_requests_total{{code="INVALID_ARGUMENT",experiment="",method="/{NAME}/DeleteUser"}} 1.0' in text
     assert f'lookback_request_seconds_count{{method="/{NAME}/Search"}} 1.0' in text
     assert "lookback_requests_in_flight 0.0" in text
 

@@ -13,7 +13,7 @@ from search_stage import SearchConfig, Searcher
 from search_stage.reference import reference_search
 from store.behavior_store import BehaviorStore
 from store.live_writer import LiveWriter
-from store.retrieval import SearchRequest, TopK
+from store.retrieval import WHOLE_HISTORY, SearchRequest, TopK
 from store.types import NO_ID
 from tests.worlds.appends import batch
 from tests.worlds.appends import event as event_of
@@ -173,7 +173,7 @@ def requests(draw: st.DrawFn) -> SearchRequest:
         ),
         as_of_ms=draw(st.integers(1, 14)),
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
-        newest=draw(st.sampled_from([0, 1, 3, 100])),
+        newest=draw(st.sampled_from([0, 1, 3, 100, WHOLE_HISTORY])),
         behavior_fields=draw(st.sampled_from([(), ("device",), ("stars", "device")])),
     )
 

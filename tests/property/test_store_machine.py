@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from store import BehaviorStore, ingest, rebuild, verify
 from store.base.sequence import roll_back_store
 from store.delta.batch import ACCEPTED, DUPLICATE, REFUSED
+from store.errors import InputError
 from store.events import EventBatch
 from store.live_writer import LiveWriter
 from store.publishing.kept import kept_generations
@@ -92,13 +94,14 @@ class Model:
         grave = self.graves.get(user, (0, 0))[0]
         return [] if grave > generation.merged else generation.events.get(user, [])
 
-    def live(self, generation, user):
+    def live(self, generation, user, up_to=NO_ID):
         after = max(generation.merged, self.graves.get(user, (0, 0))[0])
-        return [event for sequence, event in self.log if sequence > after and event["user"] == user]
+        return [event for sequence, event in self.log if after < sequence <= up_to and event["user"] == user]
 
-    def events(self, user, name=None):
+    def events(self, user, name=None, up_to=NO_ID):
         generation = self.generations[name or self.current]
-        return sorted(self.base(generation, user) + self.live(generation, user), key=lambda e: e["timestamp_ms"])
+        known = self.base(generation, user) + self.live(generation, user, up_to)
+        return sorted(known, key=lambda e: e["timestamp_ms"])
 
     def append(self, events):
         results = []
@@ -213,6 +216,22 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def catch_up(self):
         self.lagging.reload()
+
+    @rule(data=st.data())
+    def read_as_of_a_sequence_number(self, data):
+        merged, last = self.model.generations[self.store.generation].merged, self.model.sequence
+        up_to = data.draw(st.integers(merged, last))
+        with self.store.snapshot(up_to) as snapshot:
+            assert snapshot.delta_sequence == up_to
+            expected = {user: self.model.events(user, up_to=up_to) for user in USERS}
+            assert sorted(snapshot.user_ids()) == sorted(user for user in USERS if expected[user])
+            for user in USERS:
+                self._compare(snapshot, user, expected[user])
+        with self.store.snapshot() as snapshot:
+            assert snapshot.delta_sequence == last
+        for beyond in {merged - 1, last + 1} - {-1}:
+            with pytest.raises(InputError, match=rf"^delta_sequence: {beyond} "):
+                self.store.snapshot(beyond)
 
     @rule()
     def restart(self):

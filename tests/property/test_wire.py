@@ -20,8 +20,9 @@ from protos.lookback.search.v1 import search_pb2
 from serving.wire import search as search_wire
 from serving.wire.admin import versions_to_proto
 from serving.wire.columns import encode_column, put_fields, refusal_from_call, refusal_to_metadata
+from serving.wire.history import page_from_proto, page_to_proto
 from store.errors import FieldError, InputError
-from store.retrieval import SearchRequest
+from store.retrieval import WHOLE_HISTORY, Candidates, SearchRequest
 from tests.worlds import wire
 
 lean = settings(deadline=None, max_examples=50)  # a shared machine is too uneven for a time limit per example
@@ -42,6 +43,23 @@ def test_search_result_survives_the_wire(result):
     message = search_wire.result_to_proto(result)
     received = search_pb2.SearchResponse.FromString(message.SerializeToString())
     wire.assert_same(search_wire.result_from_proto(received, len(result.candidate_category)), result)
+
+
+@lean
+@given(wire.history_pages())
+def test_a_page_of_history_survives_the_wire(page):
+    received = search_pb2.GetHistoryResponse.FromString(page_to_proto(page).SerializeToString())
+    wire.assert_same(page_from_proto(received), page)
+
+
+def test_a_message_cannot_ask_for_more_than_a_number_of_newest_behaviors():
+    message = search_pb2.SearchRequest(user=1, as_of_ms=1, newest=WHOLE_HISTORY)
+    message.candidates.CopyFrom(
+        search_wire.request_to_proto(
+            SearchRequest(user=1, as_of_ms=1, candidates=Candidates.by_id(np.array([1], np.uint64)))
+        ).candidates
+    )
+    assert search_wire.request_from_proto(message).newest < WHOLE_HISTORY
 
 
 @lean

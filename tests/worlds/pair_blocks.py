@@ -53,6 +53,7 @@ BLOCKS = {
     "tin": lambda positions: TIN(positions, DIM, DIM),
     "side_info": SideInfo,
     "stacked": lambda positions: StackedTIN(positions, DIM, DIM, num_layers=3),
+    "stacked_fused": lambda positions: StackedTIN(positions, DIM, DIM, num_layers=3, fusion="all"),
     "dare": lambda positions: DARE(positions, DIM, 2),
     "din": lambda positions: DIN(DIM, hidden=(5, 3)),
     "sim": lambda positions: SIMAttention(positions, DIM, 2, 2, 3),
@@ -60,7 +61,7 @@ BLOCKS = {
     "eta": lambda positions: ETA(SIMAttention(positions, DIM, 2, 2, 3), DIM, 8, 2),
     "pool": lambda positions: MeanPool(DIM),
 }
-TWO_TABLE_SETS = {"tin", "side_info", "stacked", "dare"}
+TWO_TABLE_SETS = {"tin", "side_info", "stacked", "stacked_fused", "dare"}
 NO_CANDIDATE = {"pool"}
 """Blocks whose answer does not depend on the candidate."""
 

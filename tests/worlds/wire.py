@@ -15,6 +15,7 @@ from store.retrieval import (
     Ancestors,
     BehaviorColumns,
     Candidates,
+    HistoryPage,
     MatchStatistics,
     Names,
     SearchRequest,
@@ -109,9 +110,10 @@ def search_requests(draw: st.DrawFn) -> SearchRequest:
         as_of_ms=draw(times),
         candidates=asked,
         top_k=TopK(hard=draw(limit), soft=draw(limit), recent=draw(limit)),
-        newest=draw(st.integers(0, 2**32 - 1)),
+        newest=draw(st.integers(0, 2**32 - 2)),
         with_names=draw(st.booleans()),
         behavior_fields=tuple(draw(st.lists(words, max_size=3))),
+        delta_sequence=draw(st.none() | ids),
     )
 
 
@@ -126,6 +128,7 @@ def rank_requests(draw: st.DrawFn) -> RankRequest:
         candidate_fields=draw(side_info(len(asked))),
         user_fields=draw(side_info(1)),
         context_fields=draw(side_info(1)),
+        experiment=draw(words),
     )
 
 
@@ -198,8 +201,22 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         store_generation=draw(words),
         index_generation=draw(words),
         index_model=draw(words),
+        delta_sequence=draw(ids),
         behavior_fields=draw(st.dictionaries(words, id_column(union) | numbers(union, missing=np.nan), max_size=2)),
         names=draw(st.none() | names),
+    )
+
+
+@st.composite
+def history_pages(draw: st.DrawFn) -> HistoryPage:
+    length = draw(st.integers(0, 4))
+    tuples = st.lists(words, max_size=3).map(tuple)
+    return HistoryPage(
+        behaviors=draw(behaviors(length)),
+        behavior_fields=draw(st.dictionaries(words, id_column(length) | numbers(length, missing=np.nan), max_size=2)),
+        vocabulary=draw(st.builds(Vocabulary, domains=tuples, actions=tuples, scenes=tuples)),
+        next_page_token=draw(words),
+        store_generation=draw(words),
     )
 
 
@@ -224,7 +241,9 @@ ancestors = st.builds(
     Ancestors, above=st.integers(0, 4).flatmap(lambda length: id_lists(length)), store_generation=words
 )
 
-versions = st.builds(Versions, bundle=words, store_generation=words, index_generation=words, index_model=words)
+versions = st.builds(
+    Versions, bundle=words, store_generation=words, index_generation=words, index_model=words, delta_sequence=ids
+)
 
 
 @st.composite

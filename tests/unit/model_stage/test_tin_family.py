@@ -32,6 +32,15 @@ def test_the_first_of_three_layers_is_tin_and_the_second_asks_something_else():
     assert not torch.allclose(found.weight_WM.T[:, 1], found.weight_WM.T[:, 0], atol=1e-2)
 
 
+def test_a_fused_question_hears_every_earlier_layer_and_the_candidate_again():
+    """The third question: what the first layer found enters it directly, and so does the candidate."""
+    block = make_block("stacked_fused").attention_next[1]
+    first, second, candidate = (torch.randn(DIM, requires_grad=True) for _ in range(3))
+    block([first, second], candidate).square().sum().backward()
+    assert all(bool(each.grad.abs().sum() > 0) for each in (first, second, candidate))
+    assert sum(p.numel() for p in block.fuse.parameters()) == 2 * DIM * (2 * 3 * DIM + DIM)
+
+
 def test_a_later_layer_hears_what_an_earlier_one_found():
     """The second layer's weights move when a representation does; the first layer's do not."""
     stacked, x = make_block("stacked"), make_input([4], 5)

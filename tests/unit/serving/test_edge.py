@@ -132,7 +132,11 @@ def test_a_request_is_counted_before_its_answer_leaves_and_logged_after():
 
     def answer():
         given = served.ask(b"message")
-        return given, served.metric("lookback_requests_total", method=METHOD, code="OK"), served.log.getvalue()
+        return (
+            given,
+            served.metric("lookback_requests_total", method=METHOD, code="OK", experiment=""),
+            served.log.getvalue(),
+        )
 
     with Pool(1) as pool:
         assert pool.submit(answer).result() == (b"done", 1.0, "")
@@ -143,8 +147,8 @@ def test_a_request_is_counted_before_its_answer_leaves_and_logged_after():
 def test_a_refusal_is_counted_and_logged_too():
     served = Served()
     assert served.ask(bytes(8)) is grpc.StatusCode.INVALID_ARGUMENT
-    assert served.metric("lookback_requests_total", method=METHOD, code="INVALID_ARGUMENT") == 1.0
-    assert served.metric("lookback_requests_total", method=METHOD, code="OK") == 0.0
+    assert served.metric("lookback_requests_total", method=METHOD, code="INVALID_ARGUMENT", experiment="") == 1.0
+    assert served.metric("lookback_requests_total", method=METHOD, code="OK", experiment="") == 0.0
     assert served.metric("lookback_request_seconds_count", method=METHOD) == 1.0
     assert json.loads(served.log.getvalue())["code"] == "INVALID_ARGUMENT"
 

@@ -83,7 +83,7 @@ def test_both_stages_serve_with_the_same_options():
 
     own = {
         search_stage.cli.app: {"--store", "--index", "--config", "--append"},
-        model_stage.cli.app: {"--bundle", "--search"},
+        model_stage.cli.app: {"--bundle", "--search", "--experiment"},
     }
     shared = [options(app) - mine for app, mine in own.items()]
     assert shared[0] == shared[1] >= {"--host", "--port", "--watch-seconds", "--workers"}

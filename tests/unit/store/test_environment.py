@@ -1,3 +1,4 @@
+import errno
 import gc
 import os
 import shutil
@@ -227,3 +228,46 @@ def test_other_errors_pass(tmp_path):
         raise KeyError
     with pytest.raises(StoreIOError, match="No space left"), translate(tmp_path):
         raise OSError(28, os.strerror(28))
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (lmdb.DiskError("write"), "free space"),
+        (lmdb.MemoryError("map"), "ulimit -v"),
+        (lmdb.Error(f"/delta: {os.strerror(errno.ENOMEM)}"), "ulimit -v"),
+        (lmdb.Error(f"/delta: {os.strerror(errno.EMFILE)}"), "ulimit -n"),
+        (lmdb.ReadonlyError("put"), "for reading only"),
+        (lmdb.BadValsizeError("put"), "longer than 511 bytes"),
+        (lmdb.BadRslotError("begin"), "forked"),
+        (lmdb.MapResizedError("begin"), "open the store again"),
+        (lmdb.LockError("open"), "local file system"),
+        (lmdb.Error("something else"), "what else has the file open"),
+        (OSError(errno.EACCES, os.strerror(errno.EACCES)), "fix the permissions"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "ulimit -f"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "the disk fails"),
+    ],
+)
+def test_every_error_has_its_own_advice(tmp_path, error, advice):
+    with pytest.raises(StoreIOError) as caught, translate(tmp_path):
+        raise error
+    assert advice in str(caught.value)
+    others = {"free space", "fix the permissions"} - {advice}
+    assert not any(other in str(caught.value) for other in others)
+
+
+def test_a_limited_address_space_is_named(tmp_path):
+    script = f"""
+        import resource
+        from pathlib import Path
+        from store.errors import StoreIOError
+        from store.files.environment import open_shared
+        resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+        try:
+            open_shared(Path({str(tmp_path)!r}), writable=True, max_dbs=1, map_size_bytes=64 << 30)
+        except StoreIOError as exc:
+            assert "ulimit -v" in str(exc), exc
+        else:
+            raise SystemExit("opened")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.lookback.columns.v1 import columns_pb2 as protos_dot_lookback_dot_columns_dot_v1_dot_columns__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/lookback/ranking/v1/ranking.proto\x12\x13lookback.ranking.v1\x1a(protos/lookback/columns/v1/columns.proto\"\xb4\x02\n\x0bRankRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\x12\x10\n\x08\x61s_of_ms\x18\x02 \x01(\x03\x12\x33\n\ncandidates\x18\x03 \x01(\x0b\x32\x1f.lookback.columns.v1.Candidates\x12:\n\x10\x63\x61ndidate_fields\x18\x08 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x35\n\x0buser_fields\x18\x05 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x38\n\x0e\x63ontext_fields\x18\x06 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"c\n\x08Versions\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x18\n\x10store_generation\x18\x02 \x01(\t\x12\x18\n\x10index_generation\x18\x03 \x01(\t\x12\x13\n\x0bindex_model\x18\x04 \x01(\t\"\x92\x02\n\x0cRankResponse\x12\x0f\n\x07targets\x18\x01 \x03(\t\x12\x30\n\x0bprobability\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x32\n\rnum_retrieved\x18\x03 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x15\n\rnum_behaviors\x18\x04 \x01(\r\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\x12\x17\n\x0f\x64\x65graded_reason\x18\x06 \x01(\t\x12/\n\x08versions\x18\x07 \x01(\x0b\x32\x1d.lookback.ranking.v1.Versions\x12\x18\n\x10\x61ncestors_reason\x18\x08 \x01(\t\"V\n\x0e\x45xplainRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .lookback.ranking.v1.RankRequest\x12\x11\n\tcandidate\x18\x02 \x01(\r\"\xd8\x02\n\x0f\x45xplainResponse\x12\x0f\n\x07targets\x18\x01 \x03(\t\x12\x30\n\x0bprobability\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x39\n\tbehaviors\x18\x03 \x03(\x0b\x32&.lookback.ranking.v1.ExplainedBehavior\x12/\n\x08versions\x18\x04 \x01(\x0b\x32\x1d.lookback.ranking.v1.Versions\x12\x16\n\x0e\x63\x61ndidate_name\x18\x05 \x01(\t\x12*\n\x05logit\x18\x06 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x38\n\rcontributions\x18\x07 \x03(\x0b\x32!.lookback.ranking.v1.Contribution\x12\x18\n\x10\x61ncestors_reason\x18\x08 \x01(\t\"+\n\x0c\x43ontribution\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\r\n\x05logit\x18\x02 \x03(\x02\"\x9b\x02\n\x11\x45xplainedBehavior\x12\x0c\n\x04item\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\x04\x12\x14\n\x0ctimestamp_ms\x18\x03 \x01(\x03\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x13\n\x0bmatch_level\x18\x06 \x01(\r\x12\x0e\n\x06source\x18\x07 \x01(\r\x12\r\n\x05score\x18\x08 \x01(\x02\x12\x11\n\tattention\x18\t \x03(\x02\x12\x11\n\titem_name\x18\n \x01(\t\x12\x15\n\rcategory_name\x18\x0b \x01(\t\x12\r\n\x05scene\x18\x0c \x01(\t\x12\x30\n\tside_info\x18\r \x03(\x0b\x32\x1d.lookback.ranking.v1.SideInfo\"D\n\x08SideInfo\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x02H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value2\xb3\x01\n\x0eRankingService\x12K\n\x04Rank\x12 .lookback.ranking.v1.RankRequest\x1a!.lookback.ranking.v1.RankResponse\x12T\n\x07\x45xplain\x12#.lookback.ranking.v1.ExplainRequest\x1a$.lookback.ranking.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/lookback/ranking/v1/ranking.proto\x12\x13lookback.ranking.v1\x1a(protos/lookback/columns/v1/columns.proto\"\xc8\x02\n\x0bRankRequest\x12\x0c\n\x04user\x18\x01 \x01(\x04\x12\x10\n\x08\x61s_of_ms\x18\x02 \x01(\x03\x12\x33\n\ncandidates\x18\x03 \x01(\x0b\x32\x1f.lookback.columns.v1.Candidates\x12:\n\x10\x63\x61ndidate_fields\x18\x08 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x35\n\x0buser_fields\x18\x05 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x38\n\x0e\x63ontext_fields\x18\x06 \x03(\x0b\x32 .lookback.columns.v1.NamedColumn\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x12\n\nexperiment\x18\t \x01(\t\"{\n\x08Versions\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x18\n\x10store_generation\x18\x02 \x01(\t\x12\x18\n\x10index_generation\x18\x03 \x01(\t\x12\x13\n\x0bindex_model\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x65lta_sequence\x18\x05 \x01(\x04\"\x92\x02\n\x0cRankResponse\x12\x0f\n\x07targets\x18\x01 \x03(\t\x12\x30\n\x0bprobability\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x32\n\rnum_retrieved\x18\x03 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x15\n\rnum_behaviors\x18\x04 \x01(\r\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\x12\x17\n\x0f\x64\x65graded_reason\x18\x06 \x01(\t\x12/\n\x08versions\x18\x07 \x01(\x0b\x32\x1d.lookback.ranking.v1.Versions\x12\x18\n\x10\x61ncestors_reason\x18\x08 \x01(\t\"V\n\x0e\x45xplainRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .lookback.ranking.v1.RankRequest\x12\x11\n\tcandidate\x18\x02 \x01(\r\"\xd8\x02\n\x0f\x45xplainResponse\x12\x0f\n\x07targets\x18\x01 \x03(\t\x12\x30\n\x0bprobability\x18\x02 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x39\n\tbehaviors\x18\x03 \x03(\x0b\x32&.lookback.ranking.v1.ExplainedBehavior\x12/\n\x08versions\x18\x04 \x01(\x0b\x32\x1d.lookback.ranking.v1.Versions\x12\x16\n\x0e\x63\x61ndidate_name\x18\x05 \x01(\t\x12*\n\x05logit\x18\x06 \x01(\x0b\x32\x1b.lookback.columns.v1.Column\x12\x38\n\rcontributions\x18\x07 \x03(\x0b\x32!.lookback.ranking.v1.Contribution\x12\x18\n\x10\x61ncestors_reason\x18\x08 \x01(\t\"+\n\x0c\x43ontribution\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\r\n\x05logit\x18\x02 \x03(\x02\"\x9b\x02\n\x11\x45xplainedBehavior\x12\x0c\n\x04item\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\x04\x12\x14\n\x0ctimestamp_ms\x18\x03 \x01(\x03\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x13\n\x0bmatch_level\x18\x06 \x01(\r\x12\x0e\n\x06source\x18\x07 \x01(\r\x12\r\n\x05score\x18\x08 \x01(\x02\x12\x11\n\tattention\x18\t \x03(\x02\x12\x11\n\titem_name\x18\n \x01(\t\x12\x15\n\rcategory_name\x18\x0b \x01(\t\x12\r\n\x05scene\x18\x0c \x01(\t\x12\x30\n\tside_info\x18\r \x03(\x0b\x32\x1d.lookback.ranking.v1.SideInfo\"D\n\x08SideInfo\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x02H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value2\xb3\x01\n\x0eRankingService\x12K\n\x04Rank\x12 .lookback.ranking.v1.RankRequest\x1a!.lookback.ranking.v1.RankResponse\x12T\n\x07\x45xplain\x12#.lookback.ranking.v1.ExplainRequest\x1a$.lookback.ranking.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,21 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.lookback.ranking.v1.
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKREQUEST']._serialized_start=108
-  _globals['_RANKREQUEST']._serialized_end=416
-  _globals['_VERSIONS']._serialized_start=418
-  _globals['_VERSIONS']._serialized_end=517
-  _globals['_RANKRESPONSE']._serialized_start=520
-  _globals['_RANKRESPONSE']._serialized_end=794
-  _globals['_EXPLAINREQUEST']._serialized_start=796
-  _globals['_EXPLAINREQUEST']._serialized_end=882
-  _globals['_EXPLAINRESPONSE']._serialized_start=885
-  _globals['_EXPLAINRESPONSE']._serialized_end=1229
-  _globals['_CONTRIBUTION']._serialized_start=1231
-  _globals['_CONTRIBUTION']._serialized_end=1274
-  _globals['_EXPLAINEDBEHAVIOR']._serialized_start=1277
-  _globals['_EXPLAINEDBEHAVIOR']._serialized_end=1560
-  _globals['_SIDEINFO']._serialized_start=1562
-  _globals['_SIDEINFO']._serialized_end=1630
-  _globals['_RANKINGSERVICE']._serialized_start=1633
-  _globals['_RANKINGSERVICE']._serialized_end=1812
+  _globals['_RANKREQUEST']._serialized_end=436
+  _globals['_VERSIONS']._serialized_start=438
+  _globals['_VERSIONS']._serialized_end=561
+  _globals['_RANKRESPONSE']._serialized_start=564
+  _globals['_RANKRESPONSE']._serialized_end=838
+  _globals['_EXPLAINREQUEST']._serialized_start=840
+  _globals['_EXPLAINREQUEST']._serialized_end=926
+  _globals['_EXPLAINRESPONSE']._serialized_start=929
+  _globals['_EXPLAINRESPONSE']._serialized_end=1273
+  _globals['_CONTRIBUTION']._serialized_start=1275
+  _globals['_CONTRIBUTION']._serialized_end=1318
+  _globals['_EXPLAINEDBEHAVIOR']._serialized_start=1321
+  _globals['_EXPLAINEDBEHAVIOR']._serialized_end=1604
+  _globals['_SIDEINFO']._serialized_start=1606
+  _globals['_SIDEINFO']._serialized_end=1674
+  _globals['_RANKINGSERVICE']._serialized_start=1677
+  _globals['_RANKINGSERVICE']._serialized_end=1856
 # @@protoc_insertion_point(module_scope)

@@ -25,6 +25,7 @@ class RankRequest(google.protobuf.message.Message):
     USER_FIELDS_FIELD_NUMBER: builtins.int
     CONTEXT_FIELDS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    EXPERIMENT_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -33,6 +34,10 @@ class RankRequest(google.protobuf.message.Message):
     """
     request_id: builtins.str
     """Echoed in logs of both stages. Default: the server makes one."""
+    experiment: builtins.str
+    """Name of the experiment that this request belongs to, one of those the server was started with; in logs, metrics and
+    the served log. Default: empty, none.
+    """
     @property
     def candidates(self) -> protos.lookback.columns.v1.columns_pb2.Candidates:
         """What to score. Required."""
@@ -66,9 +71,10 @@ class RankRequest(google.protobuf.message.Message):
         user_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         context_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         request_id: builtins.str = ...,
+        experiment: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["candidates", b"candidates"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "candidate_fields", b"candidate_fields", "candidates", b"candidates", "context_fields", b"context_fields", "request_id", b"request_id", "targets", b"targets", "user", b"user", "user_fields", b"user_fields"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "candidate_fields", b"candidate_fields", "candidates", b"candidates", "context_fields", b"context_fields", "experiment", b"experiment", "request_id", b"request_id", "targets", b"targets", "user", b"user", "user_fields", b"user_fields"]) -> None: ...
 
 global___RankRequest = RankRequest
 
@@ -82,6 +88,7 @@ class Versions(google.protobuf.message.Message):
     STORE_GENERATION_FIELD_NUMBER: builtins.int
     INDEX_GENERATION_FIELD_NUMBER: builtins.int
     INDEX_MODEL_FIELD_NUMBER: builtins.int
+    DELTA_SEQUENCE_FIELD_NUMBER: builtins.int
     bundle: builtins.str
     """Name of the model bundle."""
     store_generation: builtins.str
@@ -90,6 +97,10 @@ class Versions(google.protobuf.message.Message):
     """Name of the index generation; empty = none."""
     index_model: builtins.str
     """Name of the model generation whose attention vectors that index holds; empty = none."""
+    delta_sequence: builtins.int
+    """Number of the last live event or deletion of the store that search could see; 0 = there never was one, or search
+    did not answer.
+    """
     def __init__(
         self,
         *,
@@ -97,8 +108,9 @@ class Versions(google.protobuf.message.Message):
         store_generation: builtins.str = ...,
         index_generation: builtins.str = ...,
         index_model: builtins.str = ...,
+        delta_sequence: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "index_generation", b"index_generation", "index_model", b"index_model", "store_generation", b"store_generation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "delta_sequence", b"delta_sequence", "index_generation", b"index_generation", "index_model", b"index_model", "store_generation", b"store_generation"]) -> None: ...
 
 global___Versions = Versions
 

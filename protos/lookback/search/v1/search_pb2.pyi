@@ -60,6 +60,7 @@ class SearchRequest(google.protobuf.message.Message):
     WITH_NAMES_FIELD_NUMBER: builtins.int
     BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     NEWEST_FIELD_NUMBER: builtins.int
+    DELTA_SEQUENCE_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -73,6 +74,11 @@ class SearchRequest(google.protobuf.message.Message):
     newest: builtins.int
     """Newest behaviors of the user to answer besides, whatever the candidates; beyond the server's limit, so many.
     Default: 0.
+    """
+    delta_sequence: builtins.int
+    """Only live events up to this number of the delta (`SearchResponse.delta_sequence`) are seen: the request is answered
+    as it would have been then. Refused where the store generation has merged later ones, or where there are not that
+    many. A user deleted since has no behaviors all the same. Default: absent, all there are.
     """
     @property
     def candidates(self) -> protos.lookback.columns.v1.columns_pb2.Candidates:
@@ -97,9 +103,11 @@ class SearchRequest(google.protobuf.message.Message):
         with_names: builtins.bool = ...,
         behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
         newest: builtins.int = ...,
+        delta_sequence: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["candidates", b"candidates", "top_k", b"top_k"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "candidates", b"candidates", "newest", b"newest", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_delta_sequence", b"_delta_sequence", "candidates", b"candidates", "delta_sequence", b"delta_sequence", "top_k", b"top_k"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_delta_sequence", b"_delta_sequence", "as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "candidates", b"candidates", "delta_sequence", b"delta_sequence", "newest", b"newest", "request_id", b"request_id", "top_k", b"top_k", "user", b"user", "with_names", b"with_names"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_delta_sequence", b"_delta_sequence"]) -> typing.Literal["delta_sequence"] | None: ...
 
 global___SearchRequest = SearchRequest
 
@@ -327,6 +335,7 @@ class SearchResponse(google.protobuf.message.Message):
     BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     NUM_UNKNOWN_ITEMS_FIELD_NUMBER: builtins.int
     NUM_NEWEST_FIELD_NUMBER: builtins.int
+    DELTA_SEQUENCE_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -341,6 +350,8 @@ class SearchResponse(google.protobuf.message.Message):
     """The last so many of `behaviors` are the user's newest, without a gap: as many as the request asked for, unless
     there are fewer or the server's limit is lower.
     """
+    delta_sequence: builtins.int
+    """Number of the last live event or deletion that this answer could see; 0 = there never was one."""
     @property
     def behaviors(self) -> global___Behaviors:
         """The union of what was retrieved, U behaviors."""
@@ -422,9 +433,10 @@ class SearchResponse(google.protobuf.message.Message):
         behavior_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
         num_unknown_items: builtins.int = ...,
         num_newest: builtins.int = ...,
+        delta_sequence: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_newest", b"num_newest", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "delta_sequence", b"delta_sequence", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_newest", b"num_newest", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
@@ -624,6 +636,7 @@ class GetHistoryRequest(google.protobuf.message.Message):
     AS_OF_MS_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -632,6 +645,10 @@ class GetHistoryRequest(google.protobuf.message.Message):
     """Behaviors per page. Default: 0, the server's 1,000. At most 10,000."""
     page_token: builtins.str
     """`next_page_token` of the page before. Default: empty, the first page."""
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Side-info fields of behaviors to answer, by name. Default: none."""
+
     def __init__(
         self,
         *,
@@ -639,8 +656,9 @@ class GetHistoryRequest(google.protobuf.message.Message):
         as_of_ms: builtins.int = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
 
 global___GetHistoryRequest = GetHistoryRequest
 
@@ -652,6 +670,7 @@ class GetHistoryResponse(google.protobuf.message.Message):
     VOCABULARY_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     STORE_GENERATION_FIELD_NUMBER: builtins.int
+    BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Token of the next page; empty = this was the last."""
     store_generation: builtins.str
@@ -664,6 +683,10 @@ class GetHistoryResponse(google.protobuf.message.Message):
     def vocabulary(self) -> global___Vocabulary:
         """Names behind the codes in `behaviors`."""
 
+    @property
+    def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[protos.lookback.columns.v1.columns_pb2.NamedColumn]:
+        """The side-info that was asked for: a column for each field, UINT64 or FLOAT32, of the length of `behaviors`."""
+
     def __init__(
         self,
         *,
@@ -671,9 +694,10 @@ class GetHistoryResponse(google.protobuf.message.Message):
         vocabulary: global___Vocabulary | None = ...,
         next_page_token: builtins.str = ...,
         store_generation: builtins.str = ...,
+        behavior_fields: collections.abc.Iterable[protos.lookback.columns.v1.columns_pb2.NamedColumn] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behaviors", b"behaviors", "next_page_token", b"next_page_token", "store_generation", b"store_generation", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "next_page_token", b"next_page_token", "store_generation", b"store_generation", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___GetHistoryResponse = GetHistoryResponse
 
