@@ -28,6 +28,8 @@ class Call:
     deadline: Deadline
     request_id: str = ""
     """Empty until the request is read."""
+    caller: str = ""
+    """Name of who calls: by its token or certificate, else what it calls itself, else its host; empty = refused."""
     from_worker: bool = False
     """Whether another worker of this server passed it on."""
     siblings: Siblings | None = None

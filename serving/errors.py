@@ -5,6 +5,9 @@ StoreError
     |-- OverloadedError    transient: the server cannot answer in time; says when to come again
 |-- CallerGoneError    nobody: the caller has cancelled the call
     |-- DrainingError      transient: the server is going away; another one answers
+    |-- CallerLimitError   the caller: it has as many calls under way as it may; says when to come again
+    |-- UnauthenticatedError   the caller: it does not show who it is
+    |-- ForbiddenError     the caller: it is known, and may not do this
     |-- NotOfferedError    the caller: this server was not started to do this
     `-- RelayedError       as its status says: what another worker answered
 """
@@ -37,6 +40,27 @@ class OverloadedError(ServingError):
 
 class CallerGoneError(ServingError):
     """The caller has cancelled the call, so that nobody waits for an answer."""
+
+
+class CallerLimitError(ServingError):
+    """A caller has as many calls under way as its token allows."""
+
+    def __init__(self, limit: int, retry_after_ms: int) -> None:
+        super().__init__(f"{limit} calls of this caller are under way, and no more are allowed to it at once")
+        self.retry_after_ms = retry_after_ms
+
+
+class UnauthenticatedError(ServingError):
+    """A call came without a token, or with one that does not count."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keeps why, in one word for a metric, beside what the caller is told."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class ForbiddenError(ServingError):
+    """The caller's token does not have the role that a method needs."""
 
 
 class DrainingError(ServingError):

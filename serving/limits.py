@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 LARGEST_MESSAGE_BYTES = 16 * 2**20
 """For any method: 1,000 candidates with 1,000 covered products each fit."""
 
+LARGEST_METADATA_BYTES = 8 * 2**10
+"""Of all headers of a call, the token among them; what is larger never reaches a method."""
+
 LARGEST_SMALL_MESSAGE_BYTES = 64 * 2**10
 """For a method that says nothing: a few numbers and words fit."""
 

@@ -1,4 +1,4 @@
-"""How a server is to listen and how much it takes at once."""
+"""How a server is to listen and how much it takes at once, and how a client knows it and is known."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ MOST_REQUESTS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """Where to listen and how much to take; refuses an address that others can reach unless `insecure` is spelled out.
+    """Where to listen, who may come in, and how much to take.
+
+    An address that others can reach needs TLS, and tokens or client certificates, unless `insecure` is spelled out.
 
     Raises:
-        InputError: A host off the loopback without `insecure`, or a port out of range; names the option.
+        InputError: A host off the loopback without them and without `insecure`, half of a pair, or a number out of
+            range; names the option.
     """
 
     host: str = "127.0.0.1"
@@ -28,7 +31,16 @@ class ServeOptions:
     metrics_port: int | None = None
     """Port of the Prometheus page on the same host; 0 = any free port, None = no page."""
     reflection: bool = False
+    tls_cert: Path | None = None
+    """PEM file of the server's certificate, and behind it those of its issuers; None = no encryption."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """PEM file of the certificates that clients are known by; None = they need none."""
+    tokens: Path | None = None
+    """File of the tokens that count (see `serving.security.tokens`); None = whoever gets in may do everything."""
     insecure: bool = False
+    log_users: bool = False
+    """Whether logs may name users."""
     port_file: Path | None = None
     """File to write the bound port to, once the server answers; removed when it ends."""
     max_running: int = 4
@@ -50,15 +62,62 @@ class ServeOptions:
         for name, seconds in (("grace-seconds", self.grace_s), ("watch-seconds", self.watch_s)):
             if not 0 <= seconds < math.inf:
                 raise InputError(f"{name}: {seconds} is no number of seconds from 0 up")
-        if not (self.insecure or is_loopback(self.host)):
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InputError("tls-cert: a certificate and its key go together: give tls-cert and tls-key, or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise InputError("tls-client-ca: clients show certificates over TLS only: give tls-cert and tls-key too")
+        if self.exposed and not self.insecure:
             raise InputError(
-                f"host: {self.host} can be reached from other machines, and this server has neither encryption nor "
-                "access control; listen on 127.0.0.1, or give --insecure to do it all the same"
+                f"host: {self.host} can be reached from other machines, and this server has no {self.exposed}; give "
+                "tls-cert, tls-key and tokens (or tls-client-ca), listen on 127.0.0.1, or give --insecure to do it "
+                "all the same"
             )
+
+    @property
+    def exposed(self) -> str:
+        """What is missing for other machines to be let in; empty = nothing, or they cannot reach it."""
+        if is_loopback(self.host):
+            return ""
+        missing = ["encryption"] if self.tls_cert is None else []
+        missing += ["access control"] if self.tokens is None and self.tls_client_ca is None else []
+        return " and no ".join(missing)
 
     def address(self, port: int) -> str:
         """Gives host and port as gRPC wants them written."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSecurity:
+    """How a client knows a server, and how the server knows the client.
+
+    Raises:
+        InputError: A certificate without its key, or without a CA to know the server by; names the option.
+    """
+
+    tls_ca: Path | None = None
+    """PEM file of the certificates that servers are known by; None = no TLS."""
+    tls_cert: Path | None = None
+    """The client's own certificate, where the server asks for one."""
+    tls_key: Path | None = None
+    token_file: Path | None = None
+    """File with nothing but the client's token; a command line would show it to everybody on the machine."""
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InputError("tls-cert: a certificate and its key go together: give tls-cert and tls-key, or neither")
+        if self.tls_cert is not None and self.tls_ca is None:
+            raise InputError("tls-cert: there is no TLS without tls-ca, the certificates that the server is known by")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are given."""
+        given = (self.tls_ca, self.tls_cert, self.tls_key, self.token_file)
+        return tuple(path for path in given if path is not None)
+
+
+PLAIN = ClientSecurity()
+"""Neither TLS nor a token."""
 
 
 def is_loopback(host: str) -> bool:

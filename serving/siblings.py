@@ -18,6 +18,9 @@ OURS = "lookback-"
 REQUEST_ID = "lookback-request-id"
 """Metadata key under which a request keeps its id from one worker to the next."""
 
+CALLER = "lookback-caller"
+"""Metadata key under which a program names itself, and a worker says who called; it counts where nothing is proved."""
+
 _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
@@ -41,7 +44,7 @@ class Siblings:
         for channel in self._channels.values():
             channel.close()
 
-    def ask(self, number: int, method: str, message: bytes, timeout_s: float, request_id: str) -> bytes:
+    def ask(self, number: int, method: str, message: bytes, timeout_s: float, request_id: str, caller: str) -> bytes:
         """Has another worker answer a call.
 
         Args:
@@ -50,6 +53,7 @@ class Siblings:
             message: The request as it came.
             timeout_s: Seconds to wait.
             request_id: Under which the other one logs it.
+            caller: Name of who called.
 
         Returns:
             The answer's bytes.
@@ -57,14 +61,15 @@ class Siblings:
         Raises:
             RelayedError: The other one refused, or does not answer.
         """
-        call: Any = self._channels[number].unary_unary(method)
+        ask: Any = self._channels[number].unary_unary(method)
+        metadata = ((REQUEST_ID, request_id), (CALLER, caller))
         try:
-            answer: bytes = call(message, timeout=timeout_s, metadata=((REQUEST_ID, request_id),))
+            answer: bytes = ask(message, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             if code is grpc.StatusCode.UNAVAILABLE:
                 details = f"worker {number}, which has to do this, does not answer now; try again in a second"
             trailing: Any = error.trailing_metadata() or ()
-            metadata = tuple((key, value) for key, value in trailing if key.startswith(OURS))
-            raise RelayedError(code, details, metadata) from error
+            given = tuple((key, value) for key, value in trailing if key.startswith(OURS))
+            raise RelayedError(code, details, given) from error
         return answer

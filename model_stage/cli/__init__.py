@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from model_stage.cli import bundle, explain, precompile, rank, report, serve, targets, train
+from serving.security.command import token
 from store.command import command_line, run
 
 app = command_line(
@@ -14,6 +15,7 @@ app = command_line(
     serve.serve,
     rank.rank,
     explain.explain,
+    token,
     precompile.compile,
     bundle=command_line(bundle.__doc__, bundle.show, bundle.diff, bundle.verify),
     targets=command_line(targets.__doc__, targets.check, targets.show),

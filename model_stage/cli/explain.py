@@ -11,6 +11,8 @@ import typer
 from model_stage.cli.request import FieldsOption, name_fields_file, request_of
 from model_stage.cli.search import open_searcher
 from model_stage.cli.tables import attention_lines, contribution_table, explanation_table
+from serving import ClientSecurity
+from serving.command import client_options
 from serving.deadline import Deadline
 from store.command import AsOfOption, ConfigOption, IndexOption, JsonOption, PlotOption, UserOption
 from store.terminal import show_report
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     from model_stage.types import ExplainResult, RankRequest
 
 
+@client_options()
 def explain(
     user: UserOption,
     candidate: Annotated[str, typer.Option(help="Ad id, as it stands in the input.")],
+    security: ClientSecurity,
     target: Annotated[list[str] | None, typer.Option(help="Only this target; may be repeated.")] = None,
     as_of: AsOfOption = None,
     fields: FieldsOption = None,
@@ -47,7 +51,7 @@ def explain(
     request = request_of(user, [candidate], as_of, fields, target or ())
     with name_fields_file(fields):
         if server is not None:
-            explained = _ask(server, request, deadline_s)
+            explained = _ask(server, security, request, deadline_s)
         elif store is not None and bundle is not None:
             explained = _explain_here(store, index, bundle, config, request)
         else:
@@ -59,10 +63,10 @@ def explain(
         plot_explanation(plot, explained, request.as_of_ms)
 
 
-def _ask(server: str, request: RankRequest, deadline_s: float) -> ExplainResult:
+def _ask(server: str, security: ClientSecurity, request: RankRequest, deadline_s: float) -> ExplainResult:
     from model_stage.serving.rank_client import RankClient
 
-    with RankClient(server) as client:
+    with RankClient(server, security) as client:
         return client.explain(request, 0, Deadline.after(deadline_s))
 
 

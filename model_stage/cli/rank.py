@@ -8,14 +8,18 @@ import typer
 
 from model_stage.cli.request import FieldsOption, name_fields_file, request_of
 from model_stage.cli.tables import explanation_table, ranking_table
+from serving import ClientSecurity
+from serving.command import client_options
 from serving.deadline import Deadline
 from store.command import AsOfOption, UserOption
 from store.terminal import say
 
 
+@client_options()
 def rank(
     user: UserOption,
     candidate: Annotated[list[str], typer.Option(help="Ad id, as it stands in the input; may be repeated.")],
+    security: ClientSecurity,
     server: Annotated[str, typer.Option(help="host:port of the ranking service.")] = "127.0.0.1:50052",
     as_of: AsOfOption = None,
     fields: FieldsOption = None,
@@ -25,7 +29,7 @@ def rank(
     from model_stage.serving.rank_client import RankClient
 
     request = request_of(user, candidate, as_of, fields)
-    with RankClient(server) as client, name_fields_file(fields):
+    with RankClient(server, security) as client, name_fields_file(fields):
         result = client.rank(request, Deadline.after(deadline_s))
         say(ranking_table(result, candidate))
         if not result.degraded:

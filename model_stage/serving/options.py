@@ -1,10 +1,11 @@
-"""What a ranking server does beside answering."""
+"""What a ranking server does beside answering, and how it asks the search stage."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from serving.options import PLAIN, ClientSecurity
 from store.errors import InputError
 
 MOST_EXPERIMENTS = 64
@@ -14,7 +15,7 @@ _EXPERIMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingOptions:
-    """What a ranking server does beside answering.
+    """What a ranking server does beside answering, and how it asks the search stage.
 
     Raises:
         InputError: A value is not allowed; names the option.
@@ -22,6 +23,8 @@ class RankingOptions:
 
     experiments: tuple[str, ...] = ()
     """Names that a request may give as its experiment."""
+    search_security: ClientSecurity = PLAIN
+    """How to know the search stage, and how to be known by it."""
 
     def __post_init__(self) -> None:
         for name in self.experiments:

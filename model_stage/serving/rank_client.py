@@ -11,6 +11,8 @@ from model_stage.serving.convert import explanation_from_proto, put_request, req
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from serving.deadline import Deadline
+from serving.options import PLAIN, ClientSecurity
+from serving.security.channel import Channels
 from serving.wire.columns import refusal_from_call
 from store.closing import Closing
 from store.errors import DeadlineExceededError, InputError
@@ -27,15 +29,18 @@ class RankClient(Closing):
 
     Args:
         address: Host and port of the ranking service.
+        security: How to know the service, and how to be known.
+
+    Raises:
+        InputError: A file of the security cannot be used.
     """
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address)
-        self._stub = ranking_pb2_grpc.RankingServiceStub(self._channel)
+    def __init__(self, address: str, security: ClientSecurity = PLAIN) -> None:
+        self._channels = Channels(address, ranking_pb2_grpc.RankingServiceStub, security)
 
     def close(self) -> None:
         """Closes the channel. Closing again does nothing."""
-        self._channel.close()
+        self._channels.close()
 
     def rank(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> RankResult:
         """Gives a probability per candidate and target, bit for bit what the ranker answers in one process.
@@ -46,8 +51,9 @@ class RankClient(Closing):
             RankingUnavailableError: The service cannot be reached, is full or failed.
         """
         message = request_to_proto(request, request_id)
+        stub, metadata = self._channels.next()
         try:
-            return result_from_proto(self._stub.Rank(message, timeout=_remaining_s(deadline)))
+            return result_from_proto(stub.Rank(message, timeout=_remaining_s(deadline), metadata=metadata))
         except grpc.RpcError as error:
             raise _translate(error) from error
 
@@ -61,8 +67,9 @@ class RankClient(Closing):
         """
         message = pb.ExplainRequest(candidate=candidate)
         put_request(message.request, request, request_id)
+        stub, metadata = self._channels.next()
         try:
-            return explanation_from_proto(self._stub.Explain(message, timeout=_remaining_s(deadline)))
+            return explanation_from_proto(stub.Explain(message, timeout=_remaining_s(deadline), metadata=metadata))
         except grpc.RpcError as error:
             raise _translate(error) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +12,8 @@ from model_stage.serving.whole_history import search_whole
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from serving.deadline import Deadline
+from serving.options import PLAIN, ClientSecurity
+from serving.security.channel import Channels
 from serving.wire import search as wire
 from serving.wire.columns import refusal_from_call
 from serving.wire.history import page_from_proto
@@ -23,6 +24,7 @@ from store.retrieval import WHOLE_HISTORY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serving.security.channel import Metadata
     from store.retrieval import Ancestors, HistoryPage, SearchRequest, SearchResult
     from store.types import U64
 
@@ -54,17 +56,21 @@ class SearchClient(Closing):
 
     Args:
         address: Host and port of the search stage.
+        security: How to know the search stage, and how to be known.
+
+    Raises:
+        InputError: A file of the security cannot be used.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, security: ClientSecurity = PLAIN) -> None:
         self.address = address
-        self._channels = [grpc.insecure_channel(address, options=CHANNEL_OPTIONS) for _ in range(CONNECTIONS)]
-        self._stubs = itertools.cycle([search_pb2_grpc.SearchServiceStub(channel) for channel in self._channels])
+        self._channels = Channels(
+            address, search_pb2_grpc.SearchServiceStub, security, options=CHANNEL_OPTIONS, count=CONNECTIONS
+        )
 
     def close(self) -> None:
         """Closes the channels; calls in flight end as unavailable. Closing again does nothing."""
-        for channel in self._channels:
-            channel.close()
+        self._channels.close()
 
     def search(self, request: SearchRequest, deadline: Deadline | None = None, request_id: str = "") -> SearchResult:
         """Retrieves behaviors, bit for bit what the searcher answers in one process.
@@ -81,7 +87,9 @@ class SearchClient(Closing):
                 replace(request, newest=0), deadline or Deadline.after(DEFAULT_DEADLINE_S), request_id
             )
         message = wire.request_to_proto(request, request_id)
-        response = self._call(lambda stub, limit_s: stub.Search(message, timeout=limit_s), deadline)
+        response = self._call(
+            lambda stub, limit_s, metadata: stub.Search(message, timeout=limit_s, metadata=metadata), deadline
+        )
         return _read(lambda: wire.result_from_proto(response, len(request.candidates)))
 
     def _search_whole(self, request: SearchRequest, deadline: Deadline, request_id: str) -> SearchResult:
@@ -94,7 +102,9 @@ class SearchClient(Closing):
 
         def page(token: str) -> HistoryPage:
             message.page_token = token
-            response = self._call(lambda stub, limit_s: stub.GetHistory(message, timeout=limit_s), deadline)
+            response = self._call(
+                lambda stub, limit_s, metadata: stub.GetHistory(message, timeout=limit_s, metadata=metadata), deadline
+            )
             return _read(lambda: page_from_proto(response))
 
         return search_whole(lambda: self.search(request, deadline, request_id), page)
@@ -107,19 +117,24 @@ class SearchClient(Closing):
         """
         message = wire.categories_to_proto(categories, request_id)
         try:
-            response = self._call(lambda stub, limit_s: stub.GetAncestors(message, timeout=limit_s), deadline)
+            response = self._call(
+                lambda stub, limit_s, metadata: stub.GetAncestors(message, timeout=limit_s, metadata=metadata), deadline
+            )
         except InputError as error:
             raise SearchUnavailableError(
                 f"the search stage refused to say what is above categories: {error}"
             ) from error
         return _read(lambda: wire.ancestors_from_proto(response, len(categories)))
 
-    def _call(self, call: Callable[[search_pb2_grpc.SearchServiceStub, float], R], deadline: Deadline | None) -> R:
+    def _call(
+        self, call: Callable[[search_pb2_grpc.SearchServiceStub, float, Metadata], R], deadline: Deadline | None
+    ) -> R:
         remaining_s = (deadline or Deadline.after(DEFAULT_DEADLINE_S)).remaining_s()
         if remaining_s == 0.0:
             raise SearchUnavailableError("no time was left to ask the search stage")
+        stub, metadata = self._channels.next()
         try:
-            return call(next(self._stubs), remaining_s)
+            return call(stub, remaining_s, metadata)
         except grpc.RpcError as error:
             raise _translate(error) from error
         except ValueError as error:  # what grpc raises on a closed channel

@@ -41,15 +41,17 @@ def ranking_server(
         bundle_root: Root that `lookback-model train` published to.
         search_address: Host and port of the search stage.
         options: Where to listen and how much to take.
-        ranking_options: What to do beside answering; None = nothing.
+        ranking_options: What to do beside answering, and how to ask the search stage; None = nothing, plainly.
 
     Raises:
         GenerationError, BundleError, ConfigError: The bundle cannot be served; names the file and what to run.
-        InputError: The port is taken.
+        InputError: The port is taken, or a file of certificates or tokens cannot be used.
     """
     metrics, slot = ServerMetrics(), options.worker
-    log = make_logger("ranking") if slot is None else make_logger("ranking").bind(worker=slot.number)
-    with SearchClient(search_address) as client:
+    log = make_logger("ranking", users=options.log_users)
+    log = log if slot is None else log.bind(worker=slot.number)
+    asides = RankingOptions() if ranking_options is None else ranking_options
+    with SearchClient(search_address, asides.search_security) as client:
         try:
             current = CurrentRanker(bundle_root, client)
         except (GenerationError, BundleError, ConfigError) as error:
@@ -58,7 +60,6 @@ def ranking_server(
                 raise
             log.error("refused", reason=str(error), serving=served)
             current = CurrentRanker(bundle_root, client, served["bundle"])
-        asides = RankingOptions() if ranking_options is None else ranking_options
         ranking = RankingServicer(current, RankingMetrics(metrics.registry), log, asides)
         swaps = Swaps(current, metrics.registry, log, slot)
         service = Service(

@@ -28,7 +28,7 @@ from model_stage.serving.history_lengths import HistoryLengths
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
-from serving import LARGEST_MESSAGE_BYTES, Row, StatusTable, current_call, request_units, takes_up_to
+from serving import LARGEST_MESSAGE_BYTES, Role, Row, StatusTable, current_call, for_role, request_units, takes_up_to
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         """Gives what an explanation will cost."""
         return self.rank_units(request.request)
 
+    @for_role(Role.RANK)
     @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:  # noqa: N802
         """Scores the candidates; degraded, flagged and counted, when search does not answer."""
@@ -161,6 +162,7 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
             self._log.warning("ancestors unknown", request_id=call.request_id, reason=result.ancestors_reason)
         return convert.result_to_proto(result)
 
+    @for_role(Role.READ_HISTORY)
     @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
         """Says which behaviors stand behind one candidate's scores."""

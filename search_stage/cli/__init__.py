@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from search_stage.cli import index, precompile, query, recall, serve
+from serving.security.command import token
 from store.command import command_line, run
 
 app = command_line(
@@ -12,6 +13,7 @@ app = command_line(
     query.query,
     recall.recall,
     serve.serve,
+    token,
     precompile.compile,
 )
 

@@ -51,7 +51,8 @@ def search_server(
         InputError: The port is taken.
     """
     metrics, slot = ServerMetrics(), options.worker
-    log = make_logger("search") if slot is None else make_logger("search").bind(worker=slot.number)
+    log = make_logger("search", users=options.log_users)
+    log = log if slot is None else log.bind(worker=slot.number)
     with ExitStack() as stack:
         try:
             store, searcher = _opened(store_root, index_root, config, {})

@@ -22,7 +22,17 @@ from prometheus_client import Counter
 from protos.lookback.search.v1 import search_pb2 as pb
 from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage import errors
-from serving import LARGEST_MESSAGE_BYTES, NotOfferedError, Row, StatusTable, current_call, request_units, takes_up_to
+from serving import (
+    LARGEST_MESSAGE_BYTES,
+    NotOfferedError,
+    Role,
+    Row,
+    StatusTable,
+    current_call,
+    for_role,
+    request_units,
+    takes_up_to,
+)
 from serving.wire import search as wire
 from serving.wire.history import page_to_proto
 from store.errors import InputError
@@ -120,6 +130,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._metrics = metrics
         self._writer = writer
 
+    @for_role(Role.RANK)
     @takes_up_to(LARGEST_MESSAGE_BYTES)
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:  # noqa: N802
         """Retrieves behaviors for the candidates of one user."""
@@ -137,6 +148,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             num_behaviors = snapshot.user(request.user).num_rows
         return request_units(len(request.candidates.item.data) // 8, num_behaviors)
 
+    @for_role(Role.WRITE)
     @takes_up_to(LARGEST_APPEND_BYTES)
     def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:  # noqa: N802
         """Writes live events; answers once they are durable."""
@@ -150,6 +162,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._metrics.count_append(result)
         return wire.append_to_proto(result)
 
+    @for_role(Role.WRITE, audited=True)
     def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:  # noqa: N802
         """Deletes a user, at once and for good."""
         writer = self._offered("DeleteUser")
@@ -157,6 +170,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise InputError("user: 2**64 - 1 is reserved and no user")
         return pb.DeleteUserResponse(num_deleted=writer.delete_user(request.user))
 
+    @for_role(Role.READ_HISTORY)
     def GetHistory(self, request: pb.GetHistoryRequest, context: grpc.ServicerContext) -> pb.GetHistoryResponse:  # noqa: N802
         """Reads one page of a user's behaviors, newest first."""
         if request.user == NO_ID:
@@ -184,6 +198,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             )
             return page_to_proto(page)
 
+    @for_role(Role.RANK)
     def GetAncestors(self, request: pb.GetAncestorsRequest, context: grpc.ServicerContext) -> pb.GetAncestorsResponse:  # noqa: N802
         """Reads what stands above some categories."""
         ancestors = self._searcher.ancestors(wire.categories_from_proto(request))

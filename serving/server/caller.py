@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from serving.siblings import CALLER
+
 if TYPE_CHECKING:
     import grpc
 
-CALLER = "lookback-caller"
-"""Metadata key under which a program names itself."""
 LONGEST_NAME = 64
 
 

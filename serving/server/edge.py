@@ -1,4 +1,4 @@
-"""The one way into every unary method of ours: deadline, place in the line, size, id, status, metrics, log line."""
+"""The one way into every unary method of ours: caller, deadline, place in the line, size, id, status, metrics, log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, new_request_id, request_id_of
-from serving.errors import CallerGoneError, OverloadedError, RelayedError
+from serving.errors import CallerGoneError, CallerLimitError, OverloadedError, RelayedError
 from serving.limits import largest_bytes_of
+from serving.security.roles import Need, Role, need_of
 from serving.server.admission import Demand
 from serving.server.caller import caller_of
 from serving.server.pace import Kind, Priority
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from serving.metrics import ServerMetrics
+    from serving.security.gate import Gate
+    from serving.security.tokens import Credential
     from serving.server.admission import Admission, Place
     from serving.server.status import StatusTable
     from serving.siblings import Siblings
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 _OK = grpc.StatusCode.OK
 LARGEST_READ_EARLY_BYTES = 256 * 2**10
 """1,000 candidates with some thirty covered products each."""
+_KNOWN = Need(None)
+_NEEDS = {"grpc.reflection.v1alpha.ServerReflection": Need(Role.ADMIN)}
+"""Of what is no service of ours; health in detail is for any known caller."""
 Handler = Any
 """grpc leaves the types of a method handler's messages open."""
 
@@ -70,6 +76,8 @@ class _Method:
     largest_bytes: int
     queued: bool
     passed_on: bool
+    need: Need | None
+    """None = no caller is let in."""
     answered: Counter
     """Counts its answers with status OK and without an experiment."""
     latency_s: Histogram
@@ -77,7 +85,7 @@ class _Method:
     units: Callable[[Any], float] | None
     """Of a message; None = all cost the same."""
 
-    def demand(self, data: bytes, context: grpc.ServicerContext) -> Demand:
+    def demand(self, data: bytes, caller: str) -> Demand:
         """Gives what a request will cost, and whose it is.
 
         A small message is read for that and dropped again, so that those who wait hold no more than their bytes; a
@@ -87,7 +95,7 @@ class _Method:
         if self.units is not None and len(data) <= LARGEST_READ_EARLY_BYTES:
             with suppress(Exception):  # what cannot be read is refused when its turn comes
                 units = self.units(self.handler.request_deserializer(data))
-        return Demand(units, caller_of(context))
+        return Demand(units, caller)
 
     def decode(self, data: bytes) -> object:
         if len(data) > self.largest_bytes:
@@ -99,7 +107,7 @@ class _Method:
 
 
 class Edge(grpc.ServerInterceptor):
-    """Stands before the methods of the given services; health and reflection pass untouched.
+    """Stands before the methods of the given services; health and reflection only pass its gate.
 
     A request is counted before its answer leaves, so that whoever has the answer finds it in the metrics; its log line
     is written when the answer is on its way.
@@ -112,6 +120,7 @@ class Edge(grpc.ServerInterceptor):
         self,
         services: Sequence[Service],
         table: StatusTable,
+        gate: Gate,
         admission: Admission,
         metrics: ServerMetrics,
         log: FilteringBoundLogger,
@@ -122,6 +131,7 @@ class Edge(grpc.ServerInterceptor):
         Args:
             services: What it stands before.
             table: Statuses of errors.
+            gate: Who may call what.
             admission: Who may work.
             metrics: What to count in.
             log: Gets a line for every request.
@@ -129,6 +139,7 @@ class Edge(grpc.ServerInterceptor):
         """
         self._services = {service.name: service for service in services}
         self._table = table
+        self._gate = gate
         self._admission = admission
         self._metrics = metrics
         self._log = log
@@ -148,12 +159,13 @@ class Edge(grpc.ServerInterceptor):
         name, _, method_name = path.lstrip("/").partition("/")
         service = self._services.get(name)
         if handler is None or service is None:
-            return handler
+            return self._gate.guarded(path, handler, _NEEDS.get(name, _KNOWN))
         method = _Method(
             name=method_name,
             path=path,
             handler=handler,
             largest_bytes=largest_bytes_of(handler.unary_unary),
+            need=need_of(handler.unary_unary),
             queued=service.queued,
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
@@ -174,7 +186,8 @@ class Edge(grpc.ServerInterceptor):
         call = Call(deadline=deadline_of(context), from_worker=from_worker, siblings=siblings)
         code = _OK
         try:
-            with self._place(method, data, call, context) as place:
+            credential = self._identify(method, call, context)
+            with self._gate.place(credential), self._place(method, data, call) as place:
                 call.check_time()
                 if not context.is_active():
                     raise CallerGoneError("the caller has cancelled the call")
@@ -186,7 +199,7 @@ class Edge(grpc.ServerInterceptor):
                     if method.passed_on:
                         assert self._siblings is not None
                         remaining_s = call.deadline.remaining_s()
-                        return self._siblings.ask(FIRST, method.path, data, remaining_s, call.request_id)
+                        return self._siblings.ask(FIRST, method.path, data, remaining_s, call.request_id, call.caller)
                     answer = self._work(method, message, call, context)
                     if place is not None:
                         place.units = call.units if method.units is not None else 1.0
@@ -203,12 +216,16 @@ class Edge(grpc.ServerInterceptor):
         finally:
             self._record(method, code, call, time.monotonic() - started_s)
 
-    def _place(
-        self, method: _Method, data: bytes, call: Call, context: grpc.ServicerContext
-    ) -> AbstractContextManager[Place | None]:
+    def _place(self, method: _Method, data: bytes, call: Call) -> AbstractContextManager[Place | None]:
         if not method.queued:
             return self._admission.attend()
-        return self._admission.enter(call.deadline, method.kind, partial(method.demand, data, context))
+        return self._admission.enter(call.deadline, method.kind, partial(method.demand, data, call.caller))
+
+    def _identify(self, method: _Method, call: Call, context: grpc.ServicerContext) -> Credential | None:
+        # A call from another worker was let in there.
+        credential = None if call.from_worker else self._gate.admit(context, method.need)
+        call.caller = self._gate.name_of(credential, context) or caller_of(context)
+        return credential
 
     @staticmethod
     def _work(method: _Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
@@ -233,6 +250,10 @@ class Edge(grpc.ServerInterceptor):
             else:
                 self._metrics.requests.labels(method.path, code.name, call.experiment).inc()
             method.latency_s.observe(duration_s)
+            if method.need is not None and method.need.audited:
+                self._log.info(
+                    "audit", method=method.path, caller=call.caller, code=code.name, request_id=call.request_id[:256]
+                )
         afterwards(partial(self._log_request, method, code, call, duration_s))
 
     def _log_request(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
@@ -240,6 +261,7 @@ class Edge(grpc.ServerInterceptor):
             "request",
             method=method.path,
             code=code.name,
+            caller=call.caller,
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
             **({"experiment": call.experiment} if call.experiment else {}),
@@ -248,7 +270,7 @@ class Edge(grpc.ServerInterceptor):
 
 def _trailing_metadata(error: Exception) -> tuple[tuple[str, str | bytes], ...]:
     match error:
-        case OverloadedError():
+        case OverloadedError() | CallerLimitError():
             return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
         case FieldError():
             return refusal_to_metadata(error)

@@ -13,7 +13,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving.limits import LARGEST_MESSAGE_BYTES
+from serving.limits import LARGEST_MESSAGE_BYTES, LARGEST_METADATA_BYTES
+from serving.security.door import open_door
 from serving.server.admission import Admission
 from serving.server.edge import Edge, Service
 from serving.server.memory import freeze_libraries, return_large_blocks
@@ -44,6 +45,9 @@ LAME_DUCK_S = 0.2
 
 GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
+    # By itself gRPC refuses what is between 8 and 16 KiB by chance, the more often the larger it is.
+    ("grpc.max_metadata_size", LARGEST_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", LARGEST_METADATA_BYTES),
     ("grpc.server_handshake_timeout_ms", 3000),  # slow-loris: half-open connections are reaped after 3 s (measured)
     (
         "grpc.max_connection_idle_ms",
@@ -69,7 +73,7 @@ class Server:
     """Serves some servicers; a context manager that starts on entry and drains on exit.
 
     Raises:
-        InputError: The port is taken.
+        InputError: The port is taken, or a file of certificates or tokens cannot be used.
     """
 
     def __init__(
@@ -88,10 +92,11 @@ class Server:
         self.admission = Admission(options.max_running, options.max_waiting)
         threads = options.max_running + options.max_waiting + SPARE_THREADS
         self._pool = Pool(threads, thread_name_prefix="rpc")
+        self.door = open_door(options, metrics.registry, log)
         self.siblings = None if slot is None else Siblings(slot)
         self._server = grpc.server(
             self._pool,
-            interceptors=[Edge(services, table, self.admission, metrics, self._log, self.siblings)],
+            interceptors=[Edge(services, table, self.door.gate, self.admission, metrics, log, self.siblings)],
             options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if slot is None else WORKER_OPTIONS)),
             maximum_concurrent_rpcs=threads,
         )
@@ -113,7 +118,9 @@ class Server:
             self._server.add_insecure_port(slot.socket(slot.number))
         address = self._options.address(self._options.port)
         try:
-            return self._server.add_insecure_port(address)
+            if self.door.tls is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self.door.tls.credentials())
         except RuntimeError as exc:
             raise InputError(f"port: cannot listen on {address}; is it taken?") from exc
 
@@ -121,8 +128,12 @@ class Server:
         options = self._options
         if options.metrics_port is not None:
             # Of several workers each has a page of its own, which the supervisor reads: see `pages.py`.
-            host, port = (options.host, options.metrics_port) if options.worker is None else ("127.0.0.1", 0)
-            self.metrics_port, self._close_metrics = open_page(host, port, self._metrics.registry)
+            registry, door = self._metrics.registry, self.door
+            if options.worker is None:
+                page = open_page(options.host, options.metrics_port, registry, door.tls, door.gate)
+            else:
+                page = open_page("127.0.0.1", 0, registry)
+            self.metrics_port, self._close_metrics = page
         self._server.start()
         for name in self._names:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -12,6 +12,9 @@
 | StoreIOError, StoreError | INTERNAL | the request id |
 | OverloadedError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
 | CallerGoneError | CANCELLED | the message |
+| CallerLimitError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
+| UnauthenticatedError | UNAUTHENTICATED | the message |
+| ForbiddenError | PERMISSION_DENIED | the message, which names the role |
 | DrainingError | UNAVAILABLE | the message |
 | DeadlineExceededError | DEADLINE_EXCEEDED | the message |
 | NotOfferedError | UNIMPLEMENTED | the message |
@@ -57,6 +60,9 @@ COMMON_ROWS = (
     Row(serving_errors.ServingError, StatusCode.INTERNAL, tell=False),
     Row(serving_errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED),
     Row(serving_errors.CallerGoneError, StatusCode.CANCELLED),
+    Row(serving_errors.CallerLimitError, StatusCode.RESOURCE_EXHAUSTED),
+    Row(serving_errors.UnauthenticatedError, StatusCode.UNAUTHENTICATED),
+    Row(serving_errors.ForbiddenError, StatusCode.PERMISSION_DENIED),
     Row(serving_errors.DrainingError, StatusCode.UNAVAILABLE),
     Row(serving_errors.NotOfferedError, StatusCode.UNIMPLEMENTED),
     Row(serving_errors.RelayedError, StatusCode.UNAVAILABLE),

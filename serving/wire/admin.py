@@ -12,6 +12,7 @@ from protos.lookback.admin.v1 import admin_pb2 as pb
 from protos.lookback.admin.v1 import admin_pb2_grpc
 from serving.call import current_call
 from serving.errors import RelayedError
+from serving.security.roles import Role, for_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,12 +60,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Adds this servicer to a server."""
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self, server)
 
+    @for_role(Role.ADMIN, audited=True)
     def Reload(self, request: pb.ReloadRequest, context: grpc.ServicerContext) -> pb.ReloadResponse:  # noqa: N802
         """Opens what is published, here first; what cannot be served is refused and the old one stays."""
         self._reload()
         workers = self._workers("Reload", RELOAD_LIMIT_S)
         return pb.ReloadResponse(versions=self._versions(), workers=workers)
 
+    @for_role(Role.ADMIN, audited=True)
     def GetVersions(self, request: pb.GetVersionsRequest, context: grpc.ServicerContext) -> pb.GetVersionsResponse:  # noqa: N802
         """Says what is served."""
         workers = self._workers("GetVersions", current_call().deadline.remaining_s())
@@ -81,7 +84,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         workers = [pb.Worker(number=call.siblings.own_number, versions=self._versions())]
         for number in call.siblings.numbers:
             try:
-                data = call.siblings.ask(number, f"/{ADMIN_SERVICE}/{method}", b"", timeout_s, call.request_id)
+                data = call.siblings.ask(
+                    number, f"/{ADMIN_SERVICE}/{method}", b"", timeout_s, call.request_id, call.caller
+                )
             except RelayedError as error:
                 if error.code not in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
                     raise RelayedError(error.code, f"worker {number}: {error}") from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from serving.security.door import open_door
 from serving.server.page import open_page
 from serving.slot import FIRST, WorkerSlot, write_whole
 from serving.workers.fork_server import ForkServer
@@ -82,10 +83,11 @@ class Supervisor:
             Exit status: 0 = every worker finished what it had; else that of the worker that could not start, or 1.
 
         Raises:
-            InputError: The port is taken.
+            InputError: The port is taken, or a file of certificates or tokens cannot be used.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._ended.set())
+        door = open_door(self._options, CollectorRegistry(), self._log)  # each worker counts by itself
         with ExitStack() as stack:
             port = stack.enter_context(reserved_port(self._options))
             folder = stack.enter_context(_meeting_folder())
@@ -97,7 +99,9 @@ class Supervisor:
             if self._options.metrics_port is not None:
                 registry = CollectorRegistry()
                 registry.register(WorkerPages(self._workers))
-                metrics_port, close = open_page(self._options.host, self._options.metrics_port, registry)
+                metrics_port, close = open_page(
+                    self._options.host, self._options.metrics_port, registry, door.tls, door.gate
+                )
                 stack.callback(close)
                 self._log.info("metrics", metrics_port=metrics_port)
             failed = self._start(self._workers[:1])

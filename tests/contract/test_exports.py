@@ -28,8 +28,9 @@ LIGHT = {
         parse_id parse_rows
     """,
     "serving": """
-        Call CallerGoneError DrainingError LARGEST_MESSAGE_BYTES LARGEST_SMALL_MESSAGE_BYTES NotOfferedError
-        OverloadedError RelayedError ServeOptions ServingError WorkerSlot current_call takes_up_to
+        Call CallerGoneError CallerLimitError ClientSecurity DrainingError ForbiddenError LARGEST_MESSAGE_BYTES
+        LARGEST_SMALL_MESSAGE_BYTES NotOfferedError OverloadedError RelayedError Role ServeOptions ServingError
+        UnauthenticatedError WorkerSlot current_call for_role takes_up_to
     """,
     "search_stage": """
         ConfigError CorruptIndexError ExportError FaissMissingError IndexCheckError IndexMismatchError SearchConfig

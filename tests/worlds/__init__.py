@@ -21,6 +21,7 @@
 | `services` | dataset, store, bundle and index on disk, and both services over them |
 | `training` | labelled impressions on that dataset, and what to train on them in a second or two |
 | `browser` | a headless Chromium, to look at a page |
+| `security` | keys and tokens for servers behind TLS, and for those that must not get in |
 | `workers` | a search server of several workers, as its operator sees it |
 | `wire` | drawn messages, compared bit by bit |
 | `calls`, `load` | messages of live methods as numbers; callers without a pause, and what an ending server loses |

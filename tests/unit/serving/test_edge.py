@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
+from prometheus_client import Counter
 
 from serving import Admission, ServerMetrics, Service, StatusTable, current_call, make_logger, takes_up_to
 from serving.call import LONGEST_DEADLINE_S
 from serving.deadline import Deadline
+from serving.security.gate import Gate
 from serving.server.edge import Edge
 from serving.server.pool import Pool
 
@@ -63,6 +65,7 @@ class Served:
         edge = Edge(
             (Service(name="test.Service", add=lambda server: None, **service),),
             StatusTable(),
+            Gate(None, Counter("refused", "", ("reason",), registry=None)),
             self.admission,
             self.metrics,
             make_logger("test", self.log),

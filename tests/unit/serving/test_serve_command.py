@@ -83,7 +83,12 @@ def test_both_stages_serve_with_the_same_options():
 
     own = {
         search_stage.cli.app: {"--store", "--index", "--config", "--append"},
-        model_stage.cli.app: {"--bundle", "--search", "--experiment"},
+        model_stage.cli.app: {
+            "--bundle",
+            "--search",
+            "--experiment",
+            *(f"--search-{name}" for name in ("tls-ca", "tls-cert", "tls-key", "token-file")),
+        },
     }
     shared = [options(app) - mine for app, mine in own.items()]
     assert shared[0] == shared[1] >= {"--host", "--port", "--watch-seconds", "--workers"}
