@@ -42,6 +42,8 @@ class Shape:
     """X, 0 = the schema has no user field with an embedding."""
     tables: tuple[tuple[Position, ...], ...]
     """Positional encodings of each table set: a target's own, or those its group shares."""
+    history: bool = False
+    """Whether blocks that can read what was retrieved or the whole history are to read the history."""
 
 
 class Embedder(Protocol):

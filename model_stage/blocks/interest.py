@@ -2,6 +2,7 @@
 
     over pairs      AttentionInput  ->  Attended            PairBlock
     over lists      ListInput       ->  ListInterest        ListBlock
+    over histories  ListInput       ->  Answer              `history.HistoryBlock`
 
 A block that is called in another way has an adapter of its own in its file.
 
@@ -144,6 +145,12 @@ class JointPairBlock(PairBlock):
         return cast("list[Attended]", cast("Any", self.tables[0]).together([*self.tables], pairs))
 
 
+def without_match_level(shape: Shape) -> Shape:
+    """Gives the shape without the positional encodings that are said of a candidate and a behavior."""
+    tables = (tuple(p for p in table if not isinstance(p, MatchLevelPosition)) for table in shape.tables)
+    return replace(shape, tables=tuple(tables))
+
+
 class ListConfig(BlockConfig):
     """Options of the blocks that read sequences."""
 
@@ -161,10 +168,7 @@ class ListConfig(BlockConfig):
 
     def readable(self, shape: Shape) -> Shape:
         """Gives the shape with the positional encodings that the rows of the sequence have."""
-        if self.scope == "list":
-            return shape
-        tables = (tuple(p for p in table if not isinstance(p, MatchLevelPosition)) for table in shape.tables)
-        return replace(shape, tables=tuple(tables))
+        return shape if self.scope == "list" else without_match_level(shape)
 
 
 class ListBlock(PerTable):

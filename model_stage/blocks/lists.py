@@ -1,7 +1,8 @@
 """The sequences that the blocks over lists read, each once, and where the pairs of the batch stand in them.
 
     scope list    what a candidate retrieved; candidates that retrieved the same share a list
-    scope union   the user's newest behaviors, the newest rows of the union, for all candidates of a request
+    scope union   the user's newest behaviors, the newest rows of the union, for all candidates of a request; all of
+                  them are the whole history
 
 The rows of the union that a candidate retrieved depend on that candidate, and those beside them on the others. The
 newest so many rows are there whatever the candidates (`SearchRequest.newest`), so a score that reads them and no other
@@ -13,7 +14,7 @@ table sets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,6 +68,29 @@ class Lists:
         place_M = span_rows(torch.zeros_like(self.list_B), self.pair_offsets) if self.place_M is None else self.place_M
         weight_MJ = self._placed(weight_NJ, self.offsets[self.list_B], place_M)
         return weight_MJ, 1.0 - _sums(weight_MJ, self.pair_offsets)
+
+    def asked(self, weight_P: Tensor, start_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives the same as `on_pairs` of a softmax over newest behaviors, where candidates share their questions.
+
+        Args:
+            weight_P: On the rows of each question's list, question by question.
+            start_B: Where in it those of each candidate's question begin. int64.
+        """
+        assert self.place_M is not None
+        weight_M = self._placed(weight_P, start_B, self.place_M)
+        return weight_M, 1.0 - _sums(weight_M, self.pair_offsets)
+
+    def part(self, start: int, stop: int) -> Lists:
+        """Gives the same lists, of newest behaviors, with some of the candidates that read them."""
+        assert self.place_M is not None
+        pair_offsets = self.pair_offsets[start : stop + 1]
+        first, last = int(pair_offsets[0]), int(pair_offsets[-1])
+        return replace(
+            self,
+            list_B=self.list_B[start:stop],
+            pair_offsets=pair_offsets - first,
+            place_M=self.place_M[first:last],
+        )
 
     def _placed(self, values: Tensor, start_B: Tensor, place_M: Tensor) -> Tensor:
         """Gives the value of each pair: that at its place after its candidate's start, 0 where it has none."""

@@ -22,9 +22,12 @@ class BlockConfig(StrictModel):
     reads_attention: ClassVar[bool] = False
     """Whether its answer depends on the attention tables, which soft search uses, so that training teaches them."""
 
+    reads_history: ClassVar[bool] = False
+    """Whether it can read the user's whole history: with `Shape.history`, or always."""
+
     @property
     def newest_read(self) -> int:
-        """How many of the user's newest behaviors it reads whatever was retrieved."""
+        """How many of the user's newest behaviors it reads whatever was retrieved; `WHOLE_HISTORY` = all."""
         return 0
 
     def build(self, shape: Shape) -> InterestBlock:

@@ -90,7 +90,7 @@ class RankingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         preset = config.preset
-        self._selection, self._given = preset.selection, targets.given
+        self._preset, self._given = preset, targets.given
         table_of, tables = table_sets(targets, shared=preset.positions == "shared")
         self._table_of = table_of
         self._encodings = tuple(dict.fromkeys(position for positions in tables for position in positions))
@@ -107,6 +107,7 @@ class RankingNetwork(nn.Module):
             behavior_fields=schema.behavior_fields,
             user_dim=sum(f.width for f in every if f.part == "user"),
             tables=tables,
+            history=preset.selection == "history",
         )
         self.interest = nn.ModuleList(_build(preset.name, block, shape) for block in preset.blocks)
         self._user_columns = [at for at, f in enumerate(every) if f.part == "user"]
@@ -207,7 +208,7 @@ class RankingNetwork(nn.Module):
         fields = [table(batch.categorical_BF[:, at]) for at, table in enumerate(self.categorical)]
         fields += [table(*lists) for table, lists in zip(self.multi_valued, batch.multi_valued, strict=True)]
         representation_BR = self.representation.nodes(batch.candidate_node_B)
-        kept = self._selection.kept(batch.source_M, batch.candidate_M) if self._blocks else None
+        kept = self._preset.kept(batch.source_M, batch.candidate_M) if self._blocks else None
         x = BlockInput(
             batch=batch,
             attention=self.attention,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model_stage.blocks.registry import BlockConfig, registered_blocks
 from model_stage.config.schema import StrictModel, parse_config
-from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT
+from store.retrieval import SOURCE_HARD, SOURCE_RECENT, SOURCE_SOFT, WHOLE_HISTORY
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -80,7 +80,9 @@ class Preset(StrictModel):
     name: str = Field(min_length=1)
     summary: str = Field(min_length=1)
     """One line, for lists of presets."""
-    selection: Selection = Selection()
+    selection: Selection | Literal["history"] = Selection()
+    """Which pairs the blocks see; or `history`: they read the user's whole history as of the request, whatever was
+    retrieved."""
     positions: Literal["target", "shared"] = "target"
     """`target`: positional tables per target or group. `shared`: one set, with all encodings, for all targets."""
     blocks: tuple[Block, ...]
@@ -88,10 +90,23 @@ class Preset(StrictModel):
     auxiliary: AuxiliaryLoss | None = None
     """Left out of training where the attention table is another bundle's and fixed: there is nothing to teach."""
 
+    @model_validator(mode="after")
+    def _check_history(self) -> Preset:
+        unable = sorted({block.kind for block in self.blocks if not block.reads_history})
+        if self.selection == "history" and unable:
+            able = sorted(kind for kind, config in registered_blocks().items() if config.reads_history)
+            raise ValueError(f"selection: history: {', '.join(unable)} cannot read it; {', '.join(able)} can")
+        return self
+
+    def kept(self, source_M: Tensor, candidate_M: Tensor) -> Tensor | None:
+        """Gives the rows of the pairs that the blocks see: see `Selection.kept`."""
+        return None if self.selection == "history" else self.selection.kept(source_M, candidate_M)
+
     @property
     def newest_read(self) -> int:
-        """How many of the user's newest behaviors the blocks read besides what was retrieved per candidate."""
-        return max((block.newest_read for block in self.blocks), default=0)
+        """How many of the user's newest behaviors the blocks read besides what was retrieved; `WHOLE_HISTORY` = all."""
+        whole = WHOLE_HISTORY if self.selection == "history" else 0
+        return max([whole, *(block.newest_read for block in self.blocks)])
 
     @property
     def reads_attention(self) -> bool:

@@ -23,6 +23,9 @@ def test_the_table_says_what_the_files_say():
         preset = load_preset(name)
         assert preset.reads_attention == (teaches == "yes"), name
         assert (preset.positions == "shared") == positions.startswith("no:"), name
+        if preset.selection == "history":
+            assert sees == "the user's whole history"
+            continue
         if preset.selection.newest is not None:
             assert sees == f"the newest {preset.selection.newest}"
         if len(preset.selection.sources) == 1:

@@ -8,14 +8,17 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from model_stage.blocks.din import DIN
 from model_stage.blocks.hierarchy import Hierarchy, HierarchyConfig
+from model_stage.blocks.history import Answer
 from model_stage.blocks.hstu import HSTU, HSTUConfig
 from model_stage.blocks.linear_attention import LinearAttention
 from model_stage.blocks.longer import Longer, LongerConfig
-from model_stage.blocks.pairs import list_pairs
+from model_stage.blocks.pairs import AttentionInput, list_pairs
 from model_stage.blocks.sasrec import TargetDecoupledSASRec
 from model_stage.blocks.sequence import ListInput, ListInterest
 from model_stage.blocks.sparse_attention import SparseAttention, SparseConfig
+from model_stage.blocks.stca import STCA
 from model_stage.config.targets import IntervalPosition, RankPosition
 
 DIM = 4
@@ -81,6 +84,63 @@ class _SASRecReads(_Reads):
         )
 
 
+class _HistoryReads(nn.Module):
+    """Gives a block over whole histories the shape of one over lists: candidates in any order, weights as theirs."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, lists):
+        return self.flat(lists.x, self.block)
+
+    def reference(self, lists):
+        return self.flat(lists.x, self.block.reference)
+
+    @staticmethod
+    def flat(x, read):
+        order_B = torch.argsort(x.list_B, stable=True)
+        place_B = torch.argsort(order_B)
+        answer = read(replace(x, candidate_BD=x.candidate_BD[order_B], list_B=x.list_B[order_B]))
+        mass_QW = answer.mass_QW.to(answer.representation_QD.dtype)
+        weights = answer.weight_P.split(x.offsets.diff()[x.list_B[order_B]].tolist())
+        return ListInterest(
+            representation_BD=torch.cat([answer.representation_QD, mass_QW], dim=1)[place_B],
+            weight_M=torch.cat([weights[at] for at in place_B.tolist()]),
+            rest_B=(x.offsets.diff()[x.list_B] == 0).to(torch.float32),
+        )
+
+
+class _DINOverLists(nn.Module):
+    """DIN over lists; its twin is that over pairs."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = DIN(DIM, hidden=(5, 3))
+
+    def forward(self, x):
+        return self.block.read_lists(x, torch.ones(len(x.values_ND), dtype=torch.int64))
+
+    def reference(self, x):
+        row_M, _ = list_pairs(x.offsets, x.list_B)
+        lengths = x.offsets.diff()[x.list_B]
+        nothing = x.values_ND[:0, :0]
+        found = self.block.reference(
+            AttentionInput(
+                attention_UA=nothing,
+                attention_BA=nothing,
+                representation_UR=x.values_ND,
+                representation_BR=x.candidate_BD,
+                behavior_M=row_M,
+                pair_offsets=nn.functional.pad(lengths.cumsum(0), (1, 0)),
+                buckets={},
+            )
+        )
+        return Answer(
+            representation_QD=found.representation_BR, mass_QW=found.mass_BW, weight_P=found.weight_WM[0].detach()
+        )
+
+
 SPARSE = SparseConfig(kind="sparse", scope="list", window=2, global_tokens=2, heads=2, layers=2)
 HIERARCHY = HierarchyConfig(kind="hierarchy", scope="list", gap_minutes=60, heads=2, layers=1)
 
@@ -106,6 +166,8 @@ BLOCKS = {
     "linear": lambda: _Reads(LinearAttention(POSITIONS, DIM, 2, 2)),
     "sparse": lambda: _Reads(SparseAttention(POSITIONS, DIM, SPARSE)),
     "hierarchy": lambda: _Reads(Hierarchy(POSITIONS, DIM, HIERARCHY)),
+    "stca": lambda: _HistoryReads(STCA(POSITIONS, DIM, heads=2, head_dim=3, layers=3)),
+    "din_history": lambda: _HistoryReads(_DINOverLists()),
 }
 
 

@@ -105,7 +105,7 @@ def test_weights_and_rest_are_a_whole(preset):
     output, batch = run(network, *everyone), batch_of(*everyone)
     assert torch.isfinite(output.weight_MT).all()
     dropped = torch.ones(len(batch.source_M), dtype=torch.bool)
-    kept = load_preset(preset).selection.kept(batch.source_M, batch.candidate_M)
+    kept = load_preset(preset).kept(batch.source_M, batch.candidate_M)
     dropped[slice(None) if kept is None else kept] = False
     assert torch.count_nonzero(output.weight_MT[dropped]) == 0
     if preset not in FREE_WEIGHTS:
