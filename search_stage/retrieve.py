@@ -21,6 +21,7 @@ from search_stage.soft.score_kernels import score_listed
 from search_stage.soft.time_term import bands_of, search_bands
 from search_stage.statistics import match_statistics
 from search_stage.validate import check_answer_size, lower
+from serving.call import lap
 from store.compiled import read_only
 from store.fields import ID, ValueColumn, value_type_of
 from store.retrieval import WHOLE_HISTORY, BehaviorColumns, Candidates, Names, SearchRequest, SearchResult
@@ -95,6 +96,7 @@ def retrieve(
     """
     user = snapshot.user(request.user)
     history = History.before(user.columns, request.as_of_ms)
+    lap("read")
     return _answer(user, history, snapshot, serving, config, request, check_time)
 
 
@@ -131,19 +133,23 @@ def _answer(
     resolved = serving.resolver.resolve(request.candidates)
     levels = 1 + max(config.hard.deepest_level, config.statistics.levels - 1, 1)
     matches = match_levels(resolved, history, snapshot.taxonomy, levels)
+    lap("match")
     check_time()
     policies = serving.policies.for_vocabulary(config.hard, snapshot.vocabulary)
     hard = hard_search(matches, policies, request.as_of_ms, request.top_k.hard)
+    lap("hard")
     check_time()
     queries, query = _queries(serving.index, resolved)
     bands = bands_of(history, config.soft.time_term, request.as_of_ms)
     soft = _soft(serving, queries, query, history, bands, lower(config.soft.top_k, request.top_k.soft))
+    lap("soft")
     check_time()
     merged = merge(hard, soft, history.cut, lower(config.recent.top_k, request.top_k.recent))
     at_most = history.cut if request.newest == WHOLE_HISTORY else config.limits.max_newest
     num_newest = min(request.newest, at_most, history.cut)
     used, index = number_used(merged.rank, history.cut, num_newest)
     offsets, entries = spread_lists(merged.list_of, merged.start)
+    lap("merge")
     behaviors = _behaviors(history, used, snapshot.taxonomy)
     fields = user.behavior_fields(used, request.behavior_fields)
     score = _scores(serving.index, queries, query, history, merged, used, index)

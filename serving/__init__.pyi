@@ -2,6 +2,7 @@
 
 from .call import Call as Call
 from .call import current_call as current_call
+from .call import lap as lap
 from .errors import CallerGoneError as CallerGoneError
 from .errors import CallerLimitError as CallerLimitError
 from .errors import DrainingError as DrainingError
@@ -15,13 +16,14 @@ from .limits import LARGEST_MESSAGE_BYTES as LARGEST_MESSAGE_BYTES
 from .limits import LARGEST_SMALL_MESSAGE_BYTES as LARGEST_SMALL_MESSAGE_BYTES
 from .limits import takes_up_to as takes_up_to
 from .logs import make_logger as make_logger
+from .metrics import BulkHistogram as BulkHistogram
 from .metrics import ServerMetrics as ServerMetrics
 from .options import ClientSecurity as ClientSecurity
 from .options import ServeOptions as ServeOptions
 from .security.roles import Role as Role
 from .security.roles import for_role as for_role
 from .server.admission import Admission as Admission
-from .server.edge import Service as Service
+from .server.method import Service as Service
 from .server.pace import Priority as Priority
 from .server.pace import request_units as request_units
 from .server.server import Server as Server

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import getrandbits
 from typing import TYPE_CHECKING
 
 from serving.deadline import Deadline
+from serving.laps import Laps
 from store.errors import DeadlineExceededError, InputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Call:
     """Name of the experiment that the request belongs to, of a small known set; the handler sets it. Empty = none."""
     units: float = 0.0
     """What the work turned out to cost, for methods whose cost depends on the message; the servicer says it."""
+    waited_s: float = 0.0
+    """Until it had a place to run."""
+    laps: Laps = field(default_factory=Laps)
+    """Its stages, from when it had one."""
 
     def check_time(self) -> None:
         """Checks, between two steps of the work, that somebody still waits for the answer.
@@ -49,12 +54,21 @@ class Call:
             raise DeadlineExceededError("the deadline of the request has passed")
 
 
-CURRENT_CALL: ContextVar[Call] = ContextVar("CURRENT_CALL")
+CURRENT_CALL: ContextVar[Call | None] = ContextVar("CURRENT_CALL", default=None)
 
 
 def current_call() -> Call:
     """Gives the request that this thread answers; only inside a handler behind the `Edge`."""
-    return CURRENT_CALL.get()
+    call = CURRENT_CALL.get()
+    assert call is not None, "behind the edge"
+    return call
+
+
+def lap(stage: str) -> None:
+    """Ends a stage of the request that this thread answers; outside of a server it does nothing."""
+    call = CURRENT_CALL.get()
+    if call is not None:
+        call.laps.lap(stage)
 
 
 def deadline_of(context: grpc.ServicerContext) -> Deadline:

@@ -60,6 +60,9 @@ def _shared(
             "--watch-seconds", help="Time from one look for a new generation to the next; 0 = wait for Admin.Reload."
         ),
     ] = 5.0,
+    slow_ms: Annotated[
+        float, typer.Option(help="Requests that take longer are logged with the time of each stage; 0 = none are.")
+    ] = 0.0,
 ) -> None:
     """Has the names of `ServeOptions` for its parameters; only its signature is used."""
 

@@ -45,6 +45,8 @@ class CallerGoneError(ServingError):
 class CallerLimitError(ServingError):
     """A caller has as many calls under way as its token allows."""
 
+    reason = "caller_limit"
+
     def __init__(self, limit: int, retry_after_ms: int) -> None:
         super().__init__(f"{limit} calls of this caller are under way, and no more are allowed to it at once")
         self.retry_after_ms = retry_after_ms
@@ -65,6 +67,8 @@ class ForbiddenError(ServingError):
 
 class DrainingError(ServingError):
     """The server finishes what it has and takes nothing new."""
+
+    reason = "draining"
 
 
 class NotOfferedError(ServingError):

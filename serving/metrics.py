@@ -1,10 +1,24 @@
-"""Prometheus metrics of one server object, in a registry of its own."""
+"""Prometheus metrics of one server object, in a registry of its own. Their names: docs/operations/metrics.md."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prometheus_client.core import Metric
+
+    from store.types import AnyArray
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, 0.0005, *LATENCY_BUCKETS_S[:-2])
 
 
 class ServerMetrics:
@@ -12,6 +26,7 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "lookback_requests",
             "Requests answered, by method, gRPC status and experiment.",
@@ -19,10 +34,76 @@ class ServerMetrics:
             registry=self.registry,
         )
         self.latency_s = Histogram(
-            "lookback_request_seconds",
+            "lookback_request_duration_seconds",
             "Time from the handler's start to its end, waiting for a turn included.",
             ("method",),
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
         )
+        self.queue_wait_s = Histogram(
+            "lookback_queue_wait_seconds",
+            "Time that a request waited for its turn.",
+            ("method",),
+            buckets=STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.stage_s = Histogram(
+            "lookback_stage_duration_seconds",
+            "Time that one stage of a request took.",
+            ("method", "stage"),
+            buckets=STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.slow = Counter(
+            "lookback_slow_requests",
+            "Requests that took longer than --slow-ms; the log has the stages of each.",
+            ("method",),
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "lookback_requests_refused",
+            "Requests refused before any work, by why.",
+            ("method", "reason"),
+            registry=self.registry,
+        )
         self.in_flight = Gauge("lookback_requests_in_flight", "Requests inside now.", registry=self.registry)
+        self.waiting = Gauge(
+            "lookback_requests_waiting", "Requests that wait for their turn now.", registry=self.registry
+        )
+
+
+class BulkHistogram(Collector):
+    """A histogram that takes many values at a time: one by one they would cost as much as the work they tell of."""
+
+    def __init__(self, name: str, documentation: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
+        """Registers an empty one.
+
+        Args:
+            name: Of the metric.
+            documentation: For its page.
+            bounds: Upper bounds of the buckets, inclusive, ascending; one without a bound is added.
+            registry: Where it is shown.
+        """
+        self._family = name, documentation
+        self._bounds = np.array(bounds, np.float64)
+        self._names = [*map(str, self._bounds.tolist()), "+Inf"]
+        self._counts = np.zeros(len(self._names), np.int64)
+        self._sum = 0.0
+        self._lock = threading.Lock()
+        registry.register(self)
+
+    def observe(self, values: AnyArray) -> None:
+        """Counts finite values of any number and shape."""
+        at = np.searchsorted(self._bounds, values.ravel())
+        counts, total = np.bincount(at, minlength=len(self._names)), float(values.sum(dtype=np.float64))
+        with self._lock:
+            self._counts += counts
+            self._sum += total
+
+    def collect(self) -> Iterable[Metric]:
+        """Gives the counts so far."""
+        with self._lock:
+            cumulative, total = np.cumsum(self._counts).tolist(), self._sum
+        family = HistogramMetricFamily(*self._family)
+        family.add_metric([], list(zip(self._names, cumulative, strict=True)), sum_value=total)
+        yield family

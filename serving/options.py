@@ -49,6 +49,8 @@ class ServeOptions:
     """Time that requests in flight get after SIGTERM."""
     watch_s: float = 0.0
     """Seconds from one look at what is published to the next; 0 = only an operator's `Reload` changes it."""
+    slow_ms: float = 0.0
+    """Requests that take longer are logged with the time of each of their stages; 0 = none are."""
     worker: WorkerSlot | None = None
     """Where this process stands among the workers of a port; None = it serves alone."""
 
@@ -59,9 +61,13 @@ class ServeOptions:
         for name, number, least in (("max-running", self.max_running, 1), ("max-waiting", self.max_waiting, 0)):
             if not least <= number <= MOST_REQUESTS:
                 raise InputError(f"{name}: {number} is outside {least} .. {MOST_REQUESTS}")
-        for name, seconds in (("grace-seconds", self.grace_s), ("watch-seconds", self.watch_s)):
+        for name, seconds in (
+            ("grace-seconds", self.grace_s),
+            ("watch-seconds", self.watch_s),
+            ("slow-ms", self.slow_ms),
+        ):
             if not 0 <= seconds < math.inf:
-                raise InputError(f"{name}: {seconds} is no number of seconds from 0 up")
+                raise InputError(f"{name}: {seconds} is no length of time from 0 up")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InputError("tls-cert: a certificate and its key go together: give tls-cert and tls-key, or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:

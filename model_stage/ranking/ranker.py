@@ -17,6 +17,7 @@ from model_stage.ranking.compatibility import check_compatible, check_retriever,
 from model_stage.ranking.explanation import explained_behaviors
 from model_stage.ranking.validate import check_request, columns_of
 from model_stage.types import Answer, Contribution, ExplainResult, RankResult, Versions
+from serving.call import lap
 from store.errors import DeadlineExceededError, FieldError, InputError
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ class Ranker:
         """
         columns = columns_of(request.targets, self.bundle.targets.names)
         encoded, _, ancestors_reason = self._encode(request, found, deadline, request_id)
+        lap("encode")
         output = self._score(encoded, deadline)
+        lap("score")
         probability = self._probabilities(output)[:, columns]
         return RankResult(
             targets=tuple(self.bundle.targets.names[at] for at in columns),
@@ -178,7 +181,9 @@ class Ranker:
         found = self._search(request, deadline, request_id, with_names=True)
         assert found.names is not None
         encoded, encoder, ancestors_reason = self._encode(request, found, deadline, request_id)
+        lap("encode")
         output = self._score(encoded, deadline)
+        lap("score")
         return ExplainResult(
             candidate_name=found.names.candidates[candidate],
             targets=tuple(self.bundle.targets.names[at] for at in columns),
@@ -236,6 +241,8 @@ class Ranker:
             found = self.retriever.search(query, _deadline_of_search(request, deadline), request_id)
         except FieldError as exc:
             raise schema_mismatch_error(self.bundle, str(exc)) from exc
+        finally:
+            lap("search")
         check_compatible(self.bundle, found)
         return found
 

@@ -28,7 +28,17 @@ from model_stage.serving.history_lengths import HistoryLengths
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
-from serving import LARGEST_MESSAGE_BYTES, Role, Row, StatusTable, current_call, for_role, request_units, takes_up_to
+from serving import (
+    LARGEST_MESSAGE_BYTES,
+    Role,
+    Row,
+    StatusTable,
+    current_call,
+    for_role,
+    lap,
+    request_units,
+    takes_up_to,
+)
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
@@ -178,4 +188,5 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         request = convert.request_from_proto(message)
         self._options.check_experiment(request.experiment)
         call.experiment = request.experiment
+        lap("decode")
         return request

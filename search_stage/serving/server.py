@@ -11,6 +11,7 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage.errors import UnusableIndexError
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
+from search_stage.serving.delta_lag import DeltaLag
 from search_stage.serving.service import SEARCH_SERVICE, STATUS_TABLE, SearchMetrics, SearchServicer
 from serving import Priority, Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 from serving.slot import FIRST, read_served
@@ -66,6 +67,7 @@ def search_server(
         writes = append and (slot is None or slot.number == FIRST)
         writer = stack.enter_context(LiveWriter(store)) if writes else None
         swaps = Swaps(searcher, metrics.registry, log, slot, on_reload=None if writer is None else writer.trim)
+        DeltaLag(store, metrics.registry)
         search = SearchServicer(store, searcher, SearchMetrics(metrics.registry), writer)
         service = Service(
             name=SEARCH_SERVICE,

@@ -24,19 +24,21 @@ from protos.lookback.search.v1 import search_pb2_grpc
 from search_stage import errors
 from serving import (
     LARGEST_MESSAGE_BYTES,
+    BulkHistogram,
     NotOfferedError,
     Role,
     Row,
     StatusTable,
     current_call,
     for_role,
+    lap,
     request_units,
     takes_up_to,
 )
 from serving.wire import search as wire
 from serving.wire.history import page_to_proto
 from store.errors import InputError
-from store.retrieval import HistoryPage
+from store.retrieval import NO_LEVEL, HistoryPage
 from store.types import NO_ID
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ LARGEST_APPEND = 10_000
 """Events one Append may bring."""
 LARGEST_APPEND_BYTES = 4 * 2**20
 """That many events with some side-info; a small message can become a large object."""
+RETRIEVED_BUCKETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 SEARCH_SERVICE = pb.DESCRIPTOR.services_by_name["SearchService"].full_name
 _NO_ID = np.uint64(NO_ID)
 _PAGE_TOKEN = re.compile(r"(?P<before>[0-9]{1,15})\.(?P<skip>[0-9]{1,10})")
@@ -87,6 +90,15 @@ class SearchMetrics:
             "lookback_unknown_categories", "Candidates searched without a category.", registry=registry
         )
 
+        self.retrieved = BulkHistogram(
+            "lookback_retrieved_behaviors", "Behaviors retrieved for a candidate.", RETRIEVED_BUCKETS, registry
+        )
+        self.matches = Counter(
+            "lookback_matches",
+            "Retrieved behaviors by match level: levels that hard search climbed, or none = it did not find them.",
+            ["level"],
+            registry=registry,
+        )
         self.events = Counter(
             "lookback_appended_events",
             "Events that Append took, by what became of them.",
@@ -109,6 +121,10 @@ class SearchMetrics:
             self.unknown_items.inc(result.num_unknown_items)
         if unknown := np.count_nonzero(result.candidate_category == _NO_ID):
             self.unknown_categories.inc(int(unknown))
+        self.retrieved.observe(np.diff(result.offsets))
+        by_level = np.bincount(result.match_level, minlength=1)
+        for level in np.flatnonzero(by_level).tolist():
+            self.matches.labels("none" if level == NO_LEVEL else str(level)).inc(int(by_level[level]))
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
@@ -136,7 +152,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         """Retrieves behaviors for the candidates of one user."""
         call = current_call()
         asked = wire.request_from_proto(request)
+        lap("decode")
         result = self._searcher.search(asked, call.deadline, call.request_id)
+        lap("describe")
         call.check_time()
         call.units = request_units(len(asked.candidates), result.num_behaviors)
         self._metrics.count(result)
@@ -157,8 +175,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         if length > LARGEST_APPEND:
             raise InputError(f"user: at most {LARGEST_APPEND} events a call, got {length}")
         batch = wire.batch_from_proto(request)
+        lap("decode")
         current_call().check_time()
         result = writer.append(batch)
+        lap("write")
         self._metrics.count_append(result)
         return wire.append_to_proto(result)
 
@@ -196,6 +216,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 next_page_token=_next_token(behaviors.timestamp_ms, as_of_ms, skip) if len(positions) > size else "",
                 store_generation=snapshot.generation,
             )
+            lap("read")
             return page_to_proto(page)
 
     @for_role(Role.RANK)

@@ -3,107 +3,44 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from traceback import clear_frames
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
 from serving.call import CURRENT_CALL, Call, check_request_id, deadline_of, new_request_id, request_id_of
-from serving.errors import CallerGoneError, CallerLimitError, OverloadedError, RelayedError
+from serving.errors import CallerGoneError, CallerLimitError, DrainingError, OverloadedError, RelayedError
+from serving.laps import Laps
 from serving.limits import largest_bytes_of
 from serving.security.roles import Need, Role, need_of
-from serving.server.admission import Demand
 from serving.server.caller import caller_of
+from serving.server.method import Method
 from serving.server.pace import Kind, Priority
 from serving.server.pool import afterwards
 from serving.siblings import REQUEST_ID
 from serving.slot import FIRST
 from serving.wire.columns import refusal_to_metadata
-from store.errors import FieldError, InputError
+from store.errors import FieldError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from prometheus_client import Counter, Histogram
     from structlog.typing import FilteringBoundLogger
 
     from serving.metrics import ServerMetrics
     from serving.security.gate import Gate
     from serving.security.tokens import Credential
     from serving.server.admission import Admission, Place
+    from serving.server.method import Handler, Service
     from serving.server.status import StatusTable
     from serving.siblings import Siblings
 
 _OK = grpc.StatusCode.OK
-LARGEST_READ_EARLY_BYTES = 256 * 2**10
-"""1,000 candidates with some thirty covered products each."""
 _KNOWN = Need(None)
 _NEEDS = {"grpc.reflection.v1alpha.ServerReflection": Need(Role.ADMIN)}
 """Of what is no service of ours; health in detail is for any known caller."""
-Handler = Any
-"""grpc leaves the types of a method handler's messages open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One servicer to serve."""
-
-    name: str
-    """Full name, as in the .proto file."""
-    add: Callable[[grpc.Server], None]
-    """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
-    queued: bool = True
-    """Whether its requests need a place in the queue; False for what must get through when the server is full."""
-    first_worker_only: frozenset[str] = frozenset()
-    """Methods that the other workers pass on to the first one."""
-    priorities: Mapping[str, Priority] = field(default_factory=lambda: MappingProxyType({}))
-    """Of the methods that are less urgent than `SERVE`."""
-    units: Mapping[str, Callable[[Any], float]] = field(default_factory=lambda: MappingProxyType({}))
-    """Methods whose cost depends on the message, each with what gives its units; it must not raise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Method:
-    name: str
-    """Without the service."""
-    path: str
-    handler: Handler
-    largest_bytes: int
-    queued: bool
-    passed_on: bool
-    need: Need | None
-    """None = no caller is let in."""
-    answered: Counter
-    """Counts its answers with status OK and without an experiment."""
-    latency_s: Histogram
-    kind: Kind
-    units: Callable[[Any], float] | None
-    """Of a message; None = all cost the same."""
-
-    def demand(self, data: bytes, caller: str) -> Demand:
-        """Gives what a request will cost, and whose it is.
-
-        A small message is read for that and dropped again, so that those who wait hold no more than their bytes; a
-        large one counts as an average one.
-        """
-        units = self.kind.pace.mean_units
-        if self.units is not None and len(data) <= LARGEST_READ_EARLY_BYTES:
-            with suppress(Exception):  # what cannot be read is refused when its turn comes
-                units = self.units(self.handler.request_deserializer(data))
-        return Demand(units, caller)
-
-    def decode(self, data: bytes) -> object:
-        if len(data) > self.largest_bytes:
-            raise InputError(f"{self.name}: a request may have {self.largest_bytes} bytes, this one has {len(data)}")
-        try:
-            return self.handler.request_deserializer(data)
-        except Exception as error:
-            raise InputError(f"{self.name}: these bytes are no request of this method") from error
 
 
 class Edge(grpc.ServerInterceptor):
@@ -125,6 +62,7 @@ class Edge(grpc.ServerInterceptor):
         metrics: ServerMetrics,
         log: FilteringBoundLogger,
         siblings: Siblings | None = None,
+        slow_s: float = 0.0,
     ) -> None:
         """Prepares to answer.
 
@@ -136,6 +74,7 @@ class Edge(grpc.ServerInterceptor):
             metrics: What to count in.
             log: Gets a line for every request.
             siblings: The other workers; None = there are none.
+            slow_s: Requests that take longer are logged with their stages; 0 = none are.
         """
         self._services = {service.name: service for service in services}
         self._table = table
@@ -144,8 +83,10 @@ class Edge(grpc.ServerInterceptor):
         self._metrics = metrics
         self._log = log
         self._siblings = siblings
+        self._slow_s = slow_s
         self._handlers: dict[str, Handler] = {}
         metrics.in_flight.set_function(lambda: admission.inside)
+        metrics.waiting.set_function(lambda: admission.waiting)
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Handler], handler_call_details: grpc.HandlerCallDetails
@@ -160,7 +101,7 @@ class Edge(grpc.ServerInterceptor):
         service = self._services.get(name)
         if handler is None or service is None:
             return self._gate.guarded(path, handler, _NEEDS.get(name, _KNOWN))
-        method = _Method(
+        method = Method(
             name=method_name,
             path=path,
             handler=handler,
@@ -172,6 +113,7 @@ class Edge(grpc.ServerInterceptor):
             and FIRST in self._siblings.numbers,
             answered=self._metrics.requests.labels(path, _OK.name, ""),
             latency_s=self._metrics.latency_s.labels(path),
+            queue_wait_s=self._metrics.queue_wait_s.labels(path),
             kind=Kind(priority=service.priorities.get(method_name, Priority.SERVE)),
             units=service.units.get(method_name),
         )
@@ -179,7 +121,7 @@ class Edge(grpc.ServerInterceptor):
         self._handlers[path] = wrapped  # of a known service: no caller can make this grow
         return wrapped
 
-    def _answer(self, method: _Method, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _answer(self, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
         started_s = time.monotonic()
         from_worker = self._siblings is not None and context.peer().startswith("unix:")
         siblings = None if from_worker else self._siblings
@@ -188,6 +130,10 @@ class Edge(grpc.ServerInterceptor):
         try:
             credential = self._identify(method, call, context)
             with self._gate.place(credential), self._place(method, data, call) as place:
+                if place is not None:
+                    call.waited_s = place.waited_s
+                    call.laps = Laps()
+                    method.queue_wait_s.observe(place.waited_s)
                 call.check_time()
                 if not context.is_active():
                     raise CallerGoneError("the caller has cancelled the call")
@@ -205,6 +151,7 @@ class Edge(grpc.ServerInterceptor):
                         place.units = call.units if method.units is not None else 1.0
                     return answer
                 except Exception as error:
+                    call.laps.lap("unfinished")
                     clear_frames(error.__traceback__)
                     raise
                 finally:
@@ -212,26 +159,29 @@ class Edge(grpc.ServerInterceptor):
         except Exception as error:
             code = self._table.row(error).code
             call.request_id = call.request_id or new_request_id()
+            if isinstance(error, OverloadedError | CallerLimitError | DrainingError):
+                self._metrics.refused.labels(method.path, error.reason).inc()
             self._refuse(error, code, call, context)
         finally:
             self._record(method, code, call, time.monotonic() - started_s)
 
-    def _place(self, method: _Method, data: bytes, call: Call) -> AbstractContextManager[Place | None]:
+    def _place(self, method: Method, data: bytes, call: Call) -> AbstractContextManager[Place | None]:
         if not method.queued:
             return self._admission.attend()
         return self._admission.enter(call.deadline, method.kind, partial(method.demand, data, call.caller))
 
-    def _identify(self, method: _Method, call: Call, context: grpc.ServicerContext) -> Credential | None:
+    def _identify(self, method: Method, call: Call, context: grpc.ServicerContext) -> Credential | None:
         # A call from another worker was let in there.
         credential = None if call.from_worker else self._gate.admit(context, method.need)
         call.caller = self._gate.name_of(credential, context) or caller_of(context)
         return credential
 
     @staticmethod
-    def _work(method: _Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
+    def _work(method: Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
         token = CURRENT_CALL.set(call)
         try:
             answer: bytes = method.handler.response_serializer(method.handler.unary_unary(message, context))
+            call.laps.lap("respond")
             return answer
         finally:
             CURRENT_CALL.reset(token)
@@ -243,7 +193,7 @@ class Edge(grpc.ServerInterceptor):
         context.abort(code, self._table.details(error, call.request_id))
         raise AssertionError("abort returned")
 
-    def _record(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+    def _record(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
         if not call.from_worker:  # else the worker it came to counts it
             if code is _OK and not call.experiment:
                 method.answered.inc()
@@ -254,10 +204,20 @@ class Edge(grpc.ServerInterceptor):
                 self._log.info(
                     "audit", method=method.path, caller=call.caller, code=code.name, request_id=call.request_id[:256]
                 )
-        afterwards(partial(self._log_request, method, code, call, duration_s))
+        afterwards(partial(self._tell, method, code, call, duration_s))
 
-    def _log_request(self, method: _Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
-        self._log.info(
+    def _tell(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+        """Says what became of a request and, of a slow one, where its time went."""
+        seconds = call.laps.seconds()
+        for stage, stage_s in seconds.items():
+            self._metrics.stage_s.labels(method.path, stage).observe(stage_s)
+        write, stages = self._log.info, {}
+        if 0 < self._slow_s <= duration_s:
+            self._metrics.slow.labels(method.path).inc()
+            write = self._log.warning
+            stages_ms = {stage: round(1000 * each_s, 3) for stage, each_s in seconds.items()}
+            stages = {"slow": True, "waited_ms": round(1000 * call.waited_s, 3), "stages_ms": stages_ms}
+        write(
             "request",
             method=method.path,
             code=code.name,
@@ -265,6 +225,7 @@ class Edge(grpc.ServerInterceptor):
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
             **({"experiment": call.experiment} if call.experiment else {}),
+            **stages,
         )
 
 

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from serving.limits import LARGEST_MESSAGE_BYTES, LARGEST_METADATA_BYTES
 from serving.security.door import open_door
 from serving.server.admission import Admission
-from serving.server.edge import Edge, Service
+from serving.server.edge import Edge
 from serving.server.memory import freeze_libraries, return_large_blocks
 from serving.server.page import open_page
 from serving.server.pool import Pool
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from serving.metrics import ServerMetrics
     from serving.options import ServeOptions
+    from serving.server.method import Service
     from serving.server.status import StatusTable
 
 SPARE_THREADS = 8
@@ -96,7 +97,18 @@ class Server:
         self.siblings = None if slot is None else Siblings(slot)
         self._server = grpc.server(
             self._pool,
-            interceptors=[Edge(services, table, self.door.gate, self.admission, metrics, log, self.siblings)],
+            interceptors=[
+                Edge(
+                    services,
+                    table,
+                    self.door.gate,
+                    self.admission,
+                    metrics,
+                    log,
+                    self.siblings,
+                    slow_s=options.slow_ms / 1000,
+                )
+            ],
             options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if slot is None else WORKER_OPTIONS)),
             maximum_concurrent_rpcs=threads,
         )

@@ -6,14 +6,17 @@ import fcntl
 import json
 import os
 import threading
+import time
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import Counter, Gauge, Info
 
-from serving.server.edge import Service
+from serving.server.method import Service
 from serving.slot import write_whole
 from serving.wire.admin import ADMIN_SERVICE, AdminServicer
+from store.publishing.manifest import created_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,9 +78,16 @@ class Swaps:
         self._lock = threading.Lock()
         self._refused: dict[str, str] | str | None = None
         """What was published when it was last refused, or why even that could not be seen."""
-        self._swaps = Counter("lookback_swaps", "Changes to newer generations.", registry=registry)
-        self._refusals = Counter(
-            "lookback_refused_generations", "Published generations that could not be served.", registry=registry
+        self._swaps = Counter(
+            "lookback_swaps", "Published generations, by what became of them.", ["result"], registry=registry
+        )
+        for result in ("swapped", "refused"):
+            self._swaps.labels(result)
+        self._age_s = Gauge(
+            "lookback_generation_age_seconds",
+            "Time since what is served was published.",
+            ["artifact"],
+            registry=registry,
         )
         self._behind = Gauge(
             "lookback_behind", "1 while what is published is refused, and what was served before is.", registry=registry
@@ -124,20 +134,24 @@ class Swaps:
             self._part.reload()
         except Exception as error:
             self._refused = published
-            self._refusals.inc()
+            self._swaps.labels("refused").inc()
             self._behind.set(1)
             self._log.error("refused", published=published, serving=before, reason=str(error))
             raise
         self._accept()
         served = self._part.served()
         if served != before:
-            self._swaps.inc()
+            self._swaps.labels("swapped").inc()
             self._note()
             self._log.info("swapped", serving=served, before=before)
 
     def _note(self) -> None:
         served = self._part.served()
         self._info.info(served)
+        for artifact, name in served.items():
+            since_s = created_s(name)
+            if since_s is not None:
+                self._age_s.labels(artifact).set_function(partial(_age_s, since_s))
         if self._slot is not None:
             write_whole(self._slot.served, json.dumps(served))
 
@@ -160,6 +174,10 @@ class Swaps:
     def _watch(self, every_s: float, ended: threading.Event) -> None:
         while not ended.wait(every_s):
             self.check()
+
+
+def _age_s(since_s: float) -> float:
+    return max(0.0, time.time() - since_s)
 
 
 @contextmanager

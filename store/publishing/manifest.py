@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import json
 import time
@@ -57,6 +58,15 @@ def name_of(manifest: Manifest) -> str:
     content = json.dumps(manifest.model_dump(exclude={"name"}), sort_keys=True, separators=(",", ":"))
     stamp = time.strftime(STAMP, time.gmtime(manifest.created_ms / 1000))
     return f"{stamp}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def created_s(name: str) -> float | None:
+    """Gives when a generation was made, seconds since the epoch, by its name alone; None = it is no such name."""
+    stamp, _, _ = name.rpartition("-")
+    try:
+        return float(calendar.timegm(time.strptime(stamp, STAMP)))
+    except ValueError:
+        return None
 
 
 def read_manifest(path: Path, advice: str) -> Manifest:

@@ -30,7 +30,7 @@ LIGHT = {
     "serving": """
         Call CallerGoneError CallerLimitError ClientSecurity DrainingError ForbiddenError LARGEST_MESSAGE_BYTES
         LARGEST_SMALL_MESSAGE_BYTES NotOfferedError OverloadedError RelayedError Role ServeOptions ServingError
-        UnauthenticatedError WorkerSlot current_call for_role takes_up_to
+        UnauthenticatedError WorkerSlot current_call for_role lap takes_up_to
     """,
     "search_stage": """
         ConfigError CorruptIndexError ExportError FaissMissingError IndexCheckError IndexMismatchError SearchConfig
@@ -45,8 +45,8 @@ LIGHT = {
 OTHERS = {
     "store": "BuildReport ingest rebuild verify",
     "serving": """
-        Admission COMMON_ROWS Priority Reloadable Row Server ServerMetrics Service Siblings StatusTable Supervisor Swaps
-        WorkerSpec make_logger request_units run_until_terminated run_worker serve_with_workers
+        Admission BulkHistogram COMMON_ROWS Priority Reloadable Row Server ServerMetrics Service Siblings StatusTable
+        Supervisor Swaps WorkerSpec make_logger request_units run_until_terminated run_worker serve_with_workers
     """,
     "search_stage": "BuildOptions IndexGeneration IndexReport Searcher build_index",
     "model_stage": "Bundle RankClient Ranker Recipe SearchClient Trained load_bundle train_bundle",

@@ -173,7 +173,7 @@ def test_bad_generations_are_refused_while_the_old_one_serves(folder, scale, rng
                 assert (versions.store_generation, versions.index_generation) == (good.store, good.index), where
                 shutil.rmtree(root / "generations" / restored)
                 shutil.copytree(untouched / root.name / restored, root / "generations" / restored)
-        refusals = value_of(process, "lookback_refused_generations_total")
+        refusals = value_of(process, "lookback_swaps_total", result="refused")
     tally.runs = callers.num_answers
     tally.corrupt += len(callers.wrong)
     tally.lost += len(callers.failures)

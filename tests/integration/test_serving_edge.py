@@ -222,7 +222,7 @@ def test_metrics_count_requests_by_status_and_are_served():
             text = page.read().decode()
     assert f'lookback_requests_total{{code="OK",experiment="",method="/{NAME}/Search"}} 1.0' in text
     assert f'lookback_requests_total{{code="INVALID_ARGUMENT",experiment="",method="/{NAME}/DeleteUser"}} 1.0' in text
-    assert f'lookback_request_seconds_count{{method="/{NAME}/Search"}} 1.0' in text
+    assert f'lookback_request_duration_seconds_count{{method="/{NAME}/Search"}} 1.0' in text
     assert "lookback_requests_in_flight 0.0" in text
 
 

@@ -81,6 +81,7 @@ def wait_until(what, process):
     return found
 
 
-def value_of(process, name):
+def value_of(process, name, **labels):
     """The value of a metric of a server that is one process: its page is its own."""
-    return sum(sample.value for family in page(process) for sample in family.samples if sample.name == name)
+    samples = [sample for family in page(process) for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())

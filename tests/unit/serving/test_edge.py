@@ -12,12 +12,13 @@ import grpc
 import pytest
 from prometheus_client import Counter
 
-from serving import Admission, ServerMetrics, Service, StatusTable, current_call, make_logger, takes_up_to
+from serving import Admission, ServerMetrics, Service, StatusTable, current_call, lap, make_logger, takes_up_to
 from serving.call import LONGEST_DEADLINE_S
 from serving.deadline import Deadline
 from serving.security.gate import Gate
 from serving.server.edge import Edge
 from serving.server.pool import Pool
+from store.errors import InputError
 
 METHOD = "/test.Service/Do"
 LONG = Deadline.after(86_400)
@@ -57,7 +58,7 @@ class Context:
 class Served:
     """A method that notes what reaches it, behind an edge."""
 
-    def __init__(self, admission=None, **service):
+    def __init__(self, admission=None, slow_s=0.0, **service):
         self.read, self.calls, self.in_flight = [], [], []
         handler = grpc.unary_unary_rpc_method_handler(self._do, self._read, lambda answer: answer)
         self.admission = admission or Admission(max_running=1, max_waiting=1)
@@ -69,6 +70,7 @@ class Served:
             self.admission,
             self.metrics,
             make_logger("test", self.log),
+            slow_s=slow_s,
         )
         self._call = edge.intercept_service(lambda details: handler, SimpleNamespace(method=METHOD)).unary_unary
 
@@ -90,6 +92,10 @@ class Served:
     @takes_up_to(7)
     def _do(self, message, context):
         self.calls.append(current_call())
+        lap("work")
+        if message == b"bad":
+            time.sleep(0.02)
+            raise InputError("message: is bad")
         self.in_flight.append(self.metric("lookback_requests_in_flight"))
         return b"done"
 
@@ -152,7 +158,7 @@ def test_a_refusal_is_counted_and_logged_too():
     assert served.ask(bytes(8)) is grpc.StatusCode.INVALID_ARGUMENT
     assert served.metric("lookback_requests_total", method=METHOD, code="INVALID_ARGUMENT", experiment="") == 1.0
     assert served.metric("lookback_requests_total", method=METHOD, code="OK", experiment="") == 0.0
-    assert served.metric("lookback_request_seconds_count", method=METHOD) == 1.0
+    assert served.metric("lookback_request_duration_seconds_count", method=METHOD) == 1.0
     assert json.loads(served.log.getvalue())["code"] == "INVALID_ARGUMENT"
 
 
@@ -161,3 +167,57 @@ def test_requests_that_run_are_in_flight():
     served.ask()
     assert served.in_flight == [1.0]
     assert served.metric("lookback_requests_in_flight") == 0.0
+
+
+def stages_of(served):
+    (line,) = map(json.loads, served.log.getvalue().splitlines())
+    return line
+
+
+def test_only_a_slow_request_keeps_its_stages_in_its_line():
+    served = Served(slow_s=60.0)
+    served.ask()
+    line = stages_of(served)
+    assert (line["level"], line.get("stages_ms")) == ("info", None)
+    assert served.metric("lookback_slow_requests_total", method=METHOD) is None
+    served = Served(slow_s=1e-9)
+    served.ask()
+    line = stages_of(served)
+    assert (line["event"], line["level"], line["slow"]) == ("request", "warning", True)
+    assert list(line["stages_ms"]) == ["work", "respond"]
+    assert sum(line["stages_ms"].values()) + line["waited_ms"] <= line["duration_ms"] + 0.01
+    assert served.metric("lookback_slow_requests_total", method=METHOD) == 1
+
+
+def test_the_stage_that_failed_has_its_time():
+    served = Served(slow_s=0.01)
+    assert served.ask(b"bad") is grpc.StatusCode.INVALID_ARGUMENT
+    assert stages_of(served)["stages_ms"]["unfinished"] >= 20
+    assert served.metric("lookback_stage_duration_seconds_sum", method=METHOD, stage="unfinished") >= 0.02
+
+
+def test_the_wait_for_a_turn_is_measured_apart():
+    served = Served(slow_s=1e-9)
+    with served.admission.enter(LONG):
+        waiter = threading.Thread(target=served.ask)
+        waiter.start()
+        while served.admission.inside < 2:
+            time.sleep(0.001)
+        time.sleep(0.05)
+    waiter.join()
+    assert served.metric("lookback_queue_wait_seconds_sum", method=METHOD) >= 0.05
+    line = stages_of(served)
+    assert line["waited_ms"] >= 50 > sum(line["stages_ms"].values())
+
+
+def test_refusals_are_counted_by_reason():
+    served = Served(admission=Admission(max_running=1, max_waiting=0))
+    with served.admission.enter(LONG):
+        assert served.ask(remaining_s=10.0) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    served.admission.close()
+    assert served.ask() is grpc.StatusCode.UNAVAILABLE
+    counted = {
+        reason: served.metric("lookback_requests_refused_total", method=METHOD, reason=reason)
+        for reason in ("queue_full", "draining", "deadline")
+    }
+    assert counted == {"queue_full": 1, "draining": 1, "deadline": None}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -53,10 +54,19 @@ def test_something_new_is_served_and_told():
     it.part.current = "two"
     it.swaps.check()
     assert it.part.name == "two"
-    assert it.metric("lookback_swaps_total") == 1
+    assert it.metric("lookback_swaps_total", result="swapped") == 1
     assert it.metric("lookback_serving_info", kind="two") == 1
     assert it.metric("lookback_serving_info", kind="one") is None
     assert it.events() == ["swapped"]
+
+
+def test_the_age_of_what_is_served_is_told_by_its_name():
+    it = Fixture()
+    assert it.metric("lookback_generation_age_seconds", artifact="kind") is None
+    hour_ago = time.strftime("%Y%m%d-%H%M%S", time.gmtime(time.time() - 3600))
+    it.part.current = f"{hour_ago}-0123abcd"
+    it.swaps.check()
+    assert it.metric("lookback_generation_age_seconds", artifact="kind") == pytest.approx(3600, abs=5)
 
 
 @pytest.mark.parametrize("bad", ["bad", None])
@@ -67,11 +77,11 @@ def test_what_is_refused_is_opened_once_until_something_else_is_published(bad):
         it.swaps.check()
     assert it.part.opened == [bad]
     assert it.part.name == "one"
-    assert it.metric("lookback_refused_generations_total") == 1
+    assert it.metric("lookback_swaps_total", result="refused") == 1
     assert it.metric("lookback_behind") == 1
     with pytest.raises(CorruptGenerationError):  # an operator's wish is obeyed
         it.swaps.reload()
-    assert it.metric("lookback_refused_generations_total") == 2
+    assert it.metric("lookback_swaps_total", result="refused") == 2
     it.part.current = "two"
     it.swaps.check()
     assert it.part.name == "two"
