@@ -131,15 +131,17 @@ class Gate:
             (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
         }
         name, make = kinds[handler.request_streaming, handler.response_streaming]
-        answer = getattr(handler, name)
+        answer, read = getattr(handler, name), handler.request_deserializer
+        # Whether the server as a whole is up is for everybody: who balances load has no token.
+        asks_first = path != HEALTH_CHECK
+        reads_first = handler.request_streaming or not asks_first  # else a stranger's bytes are not even read
 
         def behind(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 (any message, any answer)
-            # Whether the server as a whole is up is for everybody: who balances load has no token.
-            if path != HEALTH_CHECK or request.service:
+            if asks_first or request.service:
                 self._check(context, need)
-            return answer(request, context)
+            return answer(request if reads_first else read(request), context)
 
-        return make(behind, handler.request_deserializer, handler.response_serializer)
+        return make(behind, read if reads_first else None, handler.response_serializer)
 
     def name_of(self, credential: Credential | None, context: grpc.ServicerContext) -> str:
         """Gives the name of a caller: that of its token, else that of its certificate; empty = it has neither."""

@@ -1,4 +1,4 @@
-"""Bytes and messages that no client of ours would send, straight at the methods of a search server."""
+"""Bytes and messages that no client of ours would send, over TLS and with a good token, straight at a search server."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from protos.lookback.columns.v1 import columns_pb2
 from protos.lookback.search.v1 import search_pb2 as pb
 from tests.worlds.fault_search import make_search_world
+from tests.worlds.security import channel_of, make_safe, showing
 from tests.worlds.services import server_process
 
 SEARCH = "/lookback.search.v1.SearchService/"
@@ -38,14 +39,21 @@ MOST_MIB = 768
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A server that writes, too, as one process, and the connection to it."""
+def safe(tmp_path_factory):
+    return make_safe(tmp_path_factory.mktemp("safe"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, safe):
+    """A server that writes, too, as one process behind TLS and tokens, and the connection to it of who may do all."""
     folder = tmp_path_factory.mktemp("fuzz")
     world = make_search_world(folder, random.Random(1), tags=1)
+    keys = safe.keys
     roots = ("--store", world.store, "--index", world.index)
-    with server_process(folder, "search_stage", *roots, "--append") as process:
+    with server_process(folder, "search_stage", *roots, "--append", *safe.arguments()) as process:
         options = (("grpc.max_send_message_length", -1),)
-        with grpc.insecure_channel(process.address, options=options) as channel:
+        with channel_of(process.port, keys.ca, keys.client_cert, keys.client_key, options) as bare:
+            channel = showing(bare, safe.by_role["all"])
             for number, request in enumerate(world.requests):
                 code, answer = call(channel, SEARCH + "Search", request.SerializeToString())
                 assert code is grpc.StatusCode.OK
@@ -306,10 +314,17 @@ def test_what_is_large_is_refused_before_it_is_made_larger(served, name, scale, 
     check_unharmed(served, tally)
 
 
-def test_a_small_message_that_unpacks_to_a_large_one_is_refused(served, tally):
-    _, _, channel, _ = served
+def test_a_small_message_that_unpacks_to_a_large_one_is_refused(served, safe, scale, tally):
+    """Of a caller that is known, and of one that is not: it has to be unpacked before anybody can tell."""
+    _, process, channel, _ = served
+    keys, bomb = safe.keys, {"compression": grpc.Compression.Gzip}
     assert len(gzip.compress(bytes(40 << 20), 1)) < 1 << 20
-    code, said = call(channel, SEARCH + "Search", bytes(40 << 20), compression=grpc.Compression.Gzip)
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED, said
-    tally.runs = tally.injected = 1
+    options = (("grpc.max_send_message_length", -1),)
+    with channel_of(process.port, keys.ca, keys.client_cert, keys.client_key, options) as stranger:
+        for _ in range(scale(1, 20)):
+            for who in (channel, stranger):
+                code, said = call(who, SEARCH + "Search", bytes(40 << 20), **bomb)
+                assert code is grpc.StatusCode.RESOURCE_EXHAUSTED, said
+                tally.runs += 1
+    tally.injected = tally.runs
     check_unharmed(served, tally)

@@ -26,8 +26,10 @@ from serving.security.watched import CHECK_EVERY_S
 from store.errors import InputError
 from store.retrieval import SearchRequest
 from store.types import parse_id
+from tests.worlds.calls import events, results
 from tests.worlds.security import bearer, channel_of, make_keys, make_safe, read_page, write_pair
-from tests.worlds.services import AS_OF_MS, candidates
+from tests.worlds.services import AS_OF_MS, candidates, server_process
+from tests.worlds.workers import events_of, workers_process
 
 USER, ADS = parse_id("u3"), candidates("a1", "a2")
 SEARCH = SearchRequest(user=USER, as_of_ms=AS_OF_MS, candidates=ADS)
@@ -267,3 +269,43 @@ def test_a_token_never_travels_unencrypted_to_another_machine(safe):
         SearchClient("search.example:50051", token)
     for address in ("127.0.0.1:1", "[::1]:1", "localhost:1"):
         SearchClient(address, token).close()
+
+
+def test_several_workers_are_one_server_behind_tls_and_tokens(own_world, safe, tmp_path):
+    """What one worker lets in it passes on over its own socket; the page of all is behind the same door."""
+    keys, times = safe.keys, []
+    arguments = (*safe.arguments(), "--append", "--metrics-port", "0")
+    with workers_process(own_world, tmp_path, *arguments) as process:
+        for number in range(8):  # the kernel spreads them over the workers
+            with channel_of(process.port, keys.ca, keys.client_cert, keys.client_key) as channel:
+                stub = search_pb2_grpc.SearchServiceStub(channel)
+                event = events([USER], [7], [AS_OF_MS + number])
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.Append(event, metadata=bearer(safe.by_role["rank"]), timeout=60)
+                assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+                assert results(stub.Append(event, metadata=bearer(safe.by_role["write"]), timeout=60)) == [1]
+                times.append(AS_OF_MS + number)
+                answer = admin_of(channel).GetVersions(
+                    admin_pb2.GetVersionsRequest(), metadata=bearer(safe.by_role["admin"]), timeout=60
+                )
+                assert [worker.problem for worker in answer.workers] == ["", ""]
+        noted = events_of(process)
+        port = next(event["metrics_port"] for event in noted if event["event"] == "metrics")
+        page = read_page(port, keys, safe.by_role["-"])
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            read_page(port, keys)
+        assert process.terminate() == 0
+    refusals = [line for line in page.splitlines() if line.startswith('lookback_auth_failures_total{reason="role"')]
+    refusals += [line for line in page.splitlines() if line.startswith("lookback_auth_failures_total{worker")]
+    assert sum(float(line.split()[-1]) for line in refusals if 'reason="role"' in line) == len(times)
+    log = process.log.read_text()
+    passed_on = [line for line in map(json.loads, log.splitlines()) if line.get("method", "").endswith("/Append")]
+    assert {line["caller"] for line in passed_on if line["code"] == "OK"} == {"write.caller"}
+
+
+def test_an_insecure_server_shouts(world, tmp_path):
+    roots = ("--store", world.store, "--host", "0.0.0.0", "--insecure")
+    with server_process(tmp_path, "search_stage", *roots) as process:
+        first = json.loads(process.log.read_text().splitlines()[0])
+    assert first["event"] == "INSECURE"
+    assert "no encryption and no access control" in first["problem"]

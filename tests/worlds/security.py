@@ -111,6 +111,24 @@ def channel_of(port: int, ca: Path | None, cert: Path | None = None, key: Path |
         yield channel
 
 
+class _Showing(grpc.UnaryUnaryClientInterceptor):
+    def __init__(self, token):
+        self._metadata = bearer(token)
+
+    def intercept_unary_unary(self, continuation, client_call_details, request):
+        asked = client_call_details
+        details = grpc.ClientCallDetails()
+        details.method, details.timeout, details.credentials = asked.method, asked.timeout, asked.credentials
+        details.wait_for_ready, details.compression = asked.wait_for_ready, asked.compression
+        details.metadata = (*(asked.metadata or ()), *self._metadata)
+        return continuation(details, request)
+
+
+def showing(channel, token):
+    """The same channel, with a token on every call."""
+    return grpc.intercept_channel(channel, _Showing(token))
+
+
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 

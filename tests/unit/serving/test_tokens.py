@@ -6,21 +6,25 @@ import os
 import re
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import Counter
 
 from model_stage.serving.service import RankingServicer
 from protos.lookback.admin.v1 import admin_pb2
 from protos.lookback.ranking.v1 import ranking_pb2
 from protos.lookback.search.v1 import search_pb2
 from search_stage.serving.service import SearchServicer
-from serving import ClientSecurity, Role, ServeOptions, UnauthenticatedError
+from serving import ClientSecurity, ForbiddenError, Role, ServeOptions, UnauthenticatedError
 from serving.security.channel import read_secrets
-from serving.security.roles import need_of
+from serving.security.gate import Gate
+from serving.security.roles import Need, need_of
 from serving.security.tokens import find_credential, new_token, parse_expiry, read_tokens
 from serving.security.watched import Watched
 from serving.wire.admin import AdminServicer
 from store.errors import InputError
+from tests.worlds.security import ROLES, bearer
 
 LINE = "3f9c0a12  ads  rank  2027-05-30  sha256:" + "ab" * 32
 
@@ -136,6 +140,17 @@ def test_every_method_names_the_role_that_it_needs(messages, servicer):
             assert need is not None
             assert need.role is NEEDED[method.name]
             assert need.audited == (need.role is Role.ADMIN or method.name == "DeleteUser")
+
+
+def test_a_method_that_names_no_role_lets_nobody_in():
+    token, credential = new_token("all", ROLES, None)
+    failures = Counter("refused", "", ("reason",), registry=None)
+    gate = Gate(SimpleNamespace(get=lambda: {credential.id: credential}), failures)
+    context = SimpleNamespace(invocation_metadata=lambda: bearer(token))
+    assert gate.admit(context, Need(Role.RANK)) == gate.admit(context, Need(None)) == credential
+    with pytest.raises(ForbiddenError):
+        gate.admit(context, None)
+    assert failures.labels("role")._value.get() == 1
 
 
 def test_a_watched_file_is_read_when_it_has_changed_and_kept_when_it_is_bad(tmp_path):
