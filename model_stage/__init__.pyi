@@ -12,8 +12,9 @@ from .errors import ParameterGroupError as ParameterGroupError
 from .errors import RankingUnavailableError as RankingUnavailableError
 from .errors import SearchUnavailableError as SearchUnavailableError
 from .ranking.ranker import Ranker as Ranker
+from .serving.rank_client import AsyncRankClient as AsyncRankClient
 from .serving.rank_client import RankClient as RankClient
-from .serving.search_client import SearchClient as SearchClient
+from .serving.remote_retriever import RemoteRetriever as RemoteRetriever
 from .training.pipeline import Recipe as Recipe
 from .training.pipeline import Trained as Trained
 from .training.pipeline import train_bundle as train_bundle

@@ -11,7 +11,15 @@ ModelError
 `-- RankingUnavailableError  transient: the ranking service did not answer a client of this package
 """
 
+from __future__ import annotations
+
+from typing import Literal
+
 from store.errors import LookbackError
+
+Degraded = Literal["timeout", "unavailable", "circuit_open", "overloaded", "mismatch", "failed"]
+"""Why an answer was made without history, in one word: search gave no answer in time, nobody was there, it was not
+asked, it refused for too much load, it does not belong to the bundle, or it answered an error or rubbish."""
 
 
 class ModelError(LookbackError):
@@ -39,6 +47,15 @@ class BundleMismatchError(BundleError):
 class SearchUnavailableError(ModelError):
     """The search stage is down, draining, overloaded or too slow for this request."""
 
+    def __init__(self, message: str, kind: Degraded = "unavailable") -> None:
+        super().__init__(message)
+        self.kind: Degraded = kind
+
 
 class RankingUnavailableError(ModelError):
     """The ranking service is down, draining, overloaded or failed; nothing was scored."""
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+        """When a service that is full said to come again; None = it did not say."""

@@ -109,9 +109,15 @@ class RankResult:
     degraded: bool
     """True when the scores were made without the user's history."""
     degraded_reason: str
+    """Why: a word of `model_stage.errors.Degraded`, a colon and an explanation; empty when not degraded."""
     versions: Versions
     ancestors_reason: str = ""
     """Why categories that the bundle lacks count as unknown, when their ancestors could not be asked for."""
+
+    @property
+    def degraded_kind(self) -> str:
+        """Why it is degraded, in one word; empty when it is not."""
+        return self.degraded_reason.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ SearchError
 |   `-- IndexMismatchError     it was built for another taxonomy or model than the one in use
 |-- ExportError            the operator: a model's attention export cannot be used
 |-- IndexCheckError        the operator: a built index is not fit to be published
-`-- FaissMissingError      the operator: neither faiss wheel is installed
+|-- FaissMissingError      the operator: neither faiss wheel is installed
+`-- SearchServiceError     transient: the search service did not answer a client of this package
 """
 
 from store.errors import LookbackError
@@ -48,3 +49,12 @@ class IndexCheckError(SearchError):
 
 class FaissMissingError(SearchError):
     """Neither faiss wheel is installed; says what to install."""
+
+
+class SearchServiceError(SearchError):
+    """The search service is down, draining, full, or failed; what was asked was not done, or not wholly."""
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+        """When a service that is full said to come again; None = it did not say."""

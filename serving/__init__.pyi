@@ -5,6 +5,8 @@ from .call import current_call as current_call
 from .call import lap as lap
 from .errors import CallerGoneError as CallerGoneError
 from .errors import CallerLimitError as CallerLimitError
+from .errors import CircuitOpenError as CircuitOpenError
+from .errors import ClientClosedError as ClientClosedError
 from .errors import DrainingError as DrainingError
 from .errors import ForbiddenError as ForbiddenError
 from .errors import NotOfferedError as NotOfferedError
@@ -12,6 +14,7 @@ from .errors import OverloadedError as OverloadedError
 from .errors import RelayedError as RelayedError
 from .errors import ServingError as ServingError
 from .errors import UnauthenticatedError as UnauthenticatedError
+from .errors import UnreadableAnswerError as UnreadableAnswerError
 from .limits import LARGEST_MESSAGE_BYTES as LARGEST_MESSAGE_BYTES
 from .limits import LARGEST_SMALL_MESSAGE_BYTES as LARGEST_SMALL_MESSAGE_BYTES
 from .limits import takes_up_to as takes_up_to

@@ -3,7 +3,10 @@
 StoreError
 `-- ServingError
     |-- OverloadedError    transient: the server cannot answer in time; says when to come again
-|-- CallerGoneError    nobody: the caller has cancelled the call
+    |-- CircuitOpenError   transient: the last calls got no answer, so that this one was not made
+    |-- ClientClosedError  the programmer: a client is used after it was closed
+    |-- UnreadableAnswerError  the operator: a server answers what breaks the contract
+    |-- CallerGoneError    nobody: the caller has cancelled the call
     |-- DrainingError      transient: the server is going away; another one answers
     |-- CallerLimitError   the caller: it has as many calls under way as it may; says when to come again
     |-- UnauthenticatedError   the caller: it does not show who it is
@@ -42,6 +45,10 @@ class CallerGoneError(ServingError):
     """The caller has cancelled the call, so that nobody waits for an answer."""
 
 
+class CircuitOpenError(ServingError):
+    """A client does not call a server that has not answered lately; it looks again within a second."""
+
+
 class CallerLimitError(ServingError):
     """A caller has as many calls under way as its token allows."""
 
@@ -63,6 +70,14 @@ class UnauthenticatedError(ServingError):
 
 class ForbiddenError(ServingError):
     """The caller's token does not have the role that a method needs."""
+
+
+class ClientClosedError(ServingError):
+    """A client is used after it was closed."""
+
+
+class UnreadableAnswerError(ServingError):
+    """A server answered what breaks the contract; the message names the field."""
 
 
 class DrainingError(ServingError):

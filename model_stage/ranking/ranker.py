@@ -100,8 +100,10 @@ class Ranker:
         self._validate(request)
         try:
             found, reason = self.retrieve(request, deadline, request_id), ""
-        except (SearchUnavailableError, BundleMismatchError) as exc:
-            found, reason = no_history(request), str(exc)
+        except SearchUnavailableError as exc:
+            found, reason = no_history(request), f"{exc.kind}: {exc}"
+        except BundleMismatchError as exc:
+            found, reason = no_history(request), f"mismatch: {exc}"
         return Answer(result=self.score(request, found, reason, deadline, request_id), found=found)
 
     def retrieve(

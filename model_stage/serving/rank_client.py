@@ -1,31 +1,39 @@
-"""Asks the ranking service over gRPC, with the calls and the answers of the in-process ranker."""
+"""Asks the ranking service over gRPC, with the calls and the answers of the in-process ranker; blocking or asyncio."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from model_stage.errors import ModelError, RankingUnavailableError
+from model_stage.errors import RankingUnavailableError
 from model_stage.serving.convert import explanation_from_proto, put_request, request_to_proto, result_from_proto
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
+from serving.calling.budget import RetryBudget
+from serving.calling.caller import AsyncCaller, Caller, Question
+from serving.calling.options import CONNECTIONS, DEFAULT_DEADLINE_S, channel_options
+from serving.calling.rules import Rules, as_call, pushback_ms
 from serving.deadline import Deadline
+from serving.errors import ServingError
 from serving.options import PLAIN, ClientSecurity
 from serving.security.channel import Channels
 from serving.wire.columns import refusal_from_call
 from store.closing import Closing
-from store.errors import DeadlineExceededError, InputError
+from store.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
-    from model_stage.types import ExplainResult, RankRequest, RankResult
+    from collections.abc import Iterator
 
-DEFAULT_DEADLINE_S = 10.0
-"""For callers that set none."""
+    from model_stage.types import ExplainResult, RankRequest, RankResult
 
 
 class RankClient(Closing):
-    """The ranking service behind one channel; thread-safe, a context manager that closes the channel.
+    """The ranking service behind some channels; thread-safe, a context manager that closes them.
+
+    A call that finds nobody, or is refused for too much load with time left, is made a second time over another
+    connection, within a budget of a tenth of the calls.
 
     Args:
         address: Host and port of the ranking service.
@@ -36,10 +44,17 @@ class RankClient(Closing):
     """
 
     def __init__(self, address: str, security: ClientSecurity = PLAIN) -> None:
-        self._channels = Channels(address, ranking_pb2_grpc.RankingServiceStub, security)
+        self._channels = Channels(
+            address,
+            ranking_pb2_grpc.RankingServiceStub,
+            security,
+            options=channel_options(address),
+            count=CONNECTIONS,
+        )
+        self._caller = Caller(self._channels, Rules(budget=RetryBudget()))
 
     def close(self) -> None:
-        """Closes the channel. Closing again does nothing."""
+        """Closes the channels. Closing again does nothing."""
         self._channels.close()
 
     def rank(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> RankResult:
@@ -50,12 +65,8 @@ class RankClient(Closing):
             DeadlineExceededError: No answer within the deadline.
             RankingUnavailableError: The service cannot be reached, is full or failed.
         """
-        message = request_to_proto(request, request_id)
-        stub, metadata = self._channels.next()
-        try:
-            return result_from_proto(stub.Rank(message, timeout=_remaining_s(deadline), metadata=metadata))
-        except grpc.RpcError as error:
-            raise _translate(error) from error
+        with _translated():
+            return self._caller.ask(_rank(request, request_id), deadline or Deadline.after(DEFAULT_DEADLINE_S))
 
     def explain(
         self, request: RankRequest, candidate: int = 0, deadline: Deadline | None = None, request_id: str = ""
@@ -65,24 +76,72 @@ class RankClient(Closing):
         Raises:
             ModelError: As `rank`; also RankingUnavailableError when the service has no search stage to ask.
         """
-        message = pb.ExplainRequest(candidate=candidate)
-        put_request(message.request, request, request_id)
-        stub, metadata = self._channels.next()
-        try:
-            return explanation_from_proto(stub.Explain(message, timeout=_remaining_s(deadline), metadata=metadata))
-        except grpc.RpcError as error:
-            raise _translate(error) from error
+        question = _explain(request, candidate, request_id)
+        with _translated():
+            return self._caller.ask(question, deadline or Deadline.after(DEFAULT_DEADLINE_S))
 
 
-def _remaining_s(deadline: Deadline | None) -> float:
-    return (deadline or Deadline.after(DEFAULT_DEADLINE_S)).remaining_s()
+class AsyncRankClient:
+    """As `RankClient`, for asyncio: made and used within one event loop, an async context manager."""
+
+    def __init__(self, address: str, security: ClientSecurity = PLAIN) -> None:
+        self._channels = Channels(
+            address,
+            ranking_pb2_grpc.RankingServiceStub,
+            security,
+            options=channel_options(address),
+            count=CONNECTIONS,
+            library=grpc.aio,
+        )
+        self._caller = AsyncCaller(self._channels, Rules(budget=RetryBudget()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channels. Closing again does nothing."""
+        await self._channels.aclose()
+
+    async def rank(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> RankResult:
+        """Gives what `RankClient.rank` gives, and raises what that raises."""
+        with _translated():
+            return await self._caller.ask(_rank(request, request_id), deadline or Deadline.after(DEFAULT_DEADLINE_S))
+
+    async def explain(
+        self, request: RankRequest, candidate: int = 0, deadline: Deadline | None = None, request_id: str = ""
+    ) -> ExplainResult:
+        """Gives what `RankClient.explain` gives, and raises what that raises."""
+        question = _explain(request, candidate, request_id)
+        with _translated():
+            return await self._caller.ask(question, deadline or Deadline.after(DEFAULT_DEADLINE_S))
 
 
-def _translate(error: grpc.RpcError) -> ModelError | InputError | DeadlineExceededError:
-    assert isinstance(error, grpc.Call)
-    code, details = error.code(), error.details() or ""
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return refusal_from_call(error)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceededError("the ranking service did not answer in time")
-    return RankingUnavailableError(f"the ranking service answered {code.name}: {details}")
+def _rank(request: RankRequest, request_id: str) -> Question[RankResult]:
+    return Question("Rank", request_to_proto(request, request_id), result_from_proto)
+
+
+def _explain(request: RankRequest, candidate: int, request_id: str) -> Question[ExplainResult]:
+    message = pb.ExplainRequest(candidate=candidate)
+    put_request(message.request, request, request_id)
+    return Question("Explain", message, explanation_from_proto)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        call = as_call(error)
+        code = call.code()
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            raise refusal_from_call(call) from error
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise DeadlineExceededError("the ranking service did not answer in time") from error
+        raise RankingUnavailableError(
+            f"the ranking service answered {code.name}: {call.details() or ''}", retry_after_ms=pushback_ms(error)
+        ) from error
+    except ServingError as error:
+        raise RankingUnavailableError(f"the ranking service cannot be used: {error}") from error

@@ -11,7 +11,8 @@ import torch
 from model_stage.bundle import load_bundle
 from model_stage.errors import BundleError, ConfigError
 from model_stage.serving.options import RankingOptions
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
+from model_stage.serving.search_calls import SearchCallMetrics
 from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -51,7 +52,9 @@ def ranking_server(
     log = make_logger("ranking", users=options.log_users)
     log = log if slot is None else log.bind(worker=slot.number)
     asides = RankingOptions() if ranking_options is None else ranking_options
-    with SearchClient(search_address, asides.search_security) as client:
+    calls = SearchCallMetrics(metrics.registry)
+    with RemoteRetriever(search_address, asides.search_security, calls) as client:
+        calls.watch(client.circuit)
         try:
             current = CurrentRanker(bundle_root, client)
         except (GenerationError, BundleError, ConfigError) as error:

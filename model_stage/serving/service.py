@@ -14,7 +14,7 @@ What the store and the edge raise, and whatever is listed nowhere, is in the tab
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from grpc import StatusCode
@@ -22,6 +22,7 @@ from prometheus_client import Counter
 
 from model_stage import errors
 from model_stage.bundle import load_bundle
+from model_stage.errors import Degraded
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert
 from model_stage.serving.history_lengths import HistoryLengths
@@ -108,7 +109,11 @@ class RankingMetrics:
     """What stage two counts beyond requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.degraded = Counter("lookback_degraded", "Rank answers made without history.", registry=registry)
+        self.degraded = Counter(
+            "lookback_degraded", "Rank answers made without history, by reason.", ("reason",), registry=registry
+        )
+        for kind in get_args(Degraded):
+            self.degraded.labels(kind)
         self.candidates = Counter("lookback_candidates", "Candidates scored.", registry=registry)
         self.empty_histories = Counter(
             "lookback_empty_histories", "Rank answers for users with no behavior before the time.", registry=registry
@@ -128,7 +133,7 @@ class RankingMetrics:
         self.candidates.inc(len(result.num_retrieved))
         self.ancestors_unknown.inc(bool(result.ancestors_reason))
         if result.degraded:
-            self.degraded.inc()
+            self.degraded.labels(result.degraded_kind).inc()
             return
         self.empty_histories.inc(result.num_behaviors == 0)
         self.nothing_retrieved.inc(int(np.count_nonzero(result.num_retrieved == 0)))

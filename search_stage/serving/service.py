@@ -35,6 +35,7 @@ from serving import (
     request_units,
     takes_up_to,
 )
+from serving.wire import events
 from serving.wire import search as wire
 from serving.wire.history import page_to_proto
 from store.errors import InputError
@@ -174,13 +175,13 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         length = len(request.user.data) // 8
         if length > LARGEST_APPEND:
             raise InputError(f"user: at most {LARGEST_APPEND} events a call, got {length}")
-        batch = wire.batch_from_proto(request)
+        batch = events.batch_from_proto(request)
         lap("decode")
         current_call().check_time()
         result = writer.append(batch)
         lap("write")
         self._metrics.count_append(result)
-        return wire.append_to_proto(result)
+        return events.append_to_proto(result)
 
     @for_role(Role.WRITE, audited=True)
     def DeleteUser(self, request: pb.DeleteUserRequest, context: grpc.ServicerContext) -> pb.DeleteUserResponse:  # noqa: N802

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
-from serving.options import PLAIN, is_loopback
+from serving.options import PLAIN, stays_here
 from serving.security.watched import Watched
 from store.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from types import ModuleType
 
     from serving.options import ClientSecurity
 
@@ -66,6 +67,7 @@ class Channels(Generic[S]):
         *,
         options: Sequence[tuple[str, Any]] = (),
         count: int = 1,
+        library: ModuleType = grpc,
     ) -> None:
         """Opens channels; making them never fails because of the server.
 
@@ -75,11 +77,12 @@ class Channels(Generic[S]):
             security: How to know the server, and how to be known.
             options: Of every channel.
             count: Number of channels.
+            library: What makes them, `grpc` or `grpc.aio`.
 
         Raises:
             InputError: A file of the security cannot be used, or the token would travel unencrypted to another machine.
         """
-        if security.token_file is not None and security.tls_ca is None and not _stays_here(address):
+        if security.token_file is not None and security.tls_ca is None and not stays_here(address):
             raise InputError(
                 f"token-file: without encryption everybody on the way to {address} could read the token; give tls-ca"
             )
@@ -87,10 +90,11 @@ class Channels(Generic[S]):
         self._make_stub = make_stub
         self._options = tuple(options)
         self._count = count
+        self._library: Any = library
         self._watched = Watched(security.paths, lambda: read_secrets(security))
         self._lock = threading.Lock()
-        self._replaced: list[grpc.Channel] = []
-        self._channels: list[grpc.Channel] = []
+        self._replaced: list[Any] = []
+        self._channels: list[Any] = []
         self._tls: object = None
         self._stubs: Iterator[S] = iter(())
         self._open(self._watched.get())
@@ -104,6 +108,11 @@ class Channels(Generic[S]):
                     self._open(secrets)
         return next(self._stubs), secrets.metadata
 
+    async def aclose(self) -> None:
+        """Closes channels of `grpc.aio`; calls in flight are cancelled. Closing again does nothing."""
+        for channel in (*self._replaced, *self._channels):
+            await channel.close()
+
     def close(self) -> None:
         """Closes the channels; calls in flight end as unavailable. Closing again does nothing."""
         with self._lock:
@@ -111,21 +120,21 @@ class Channels(Generic[S]):
                 channel.close()
 
     def _open(self, secrets: Secrets) -> None:
-        for channel in self._replaced:  # two changes ago: nothing is left of its calls
-            channel.close()
-        self._replaced = self._channels
+        if self._library is grpc:
+            for channel in self._replaced:  # two changes ago: nothing is left of its calls
+                channel.close()
+            self._replaced = self._channels
+        else:  # nothing can be awaited here: they are closed at the end
+            self._replaced += self._channels
         self._channels = [self._channel(secrets) for _ in range(self._count)]
         self._stubs = itertools.cycle([self._make_stub(channel) for channel in self._channels])
         self._tls = secrets.tls
 
-    def _channel(self, secrets: Secrets) -> grpc.Channel:
+    def _channel(self, secrets: Secrets) -> object:
         if secrets.tls is None:
-            return grpc.insecure_channel(self.address, options=self._options)
-        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(*secrets.tls), options=self._options)
-
-
-def _stays_here(address: str) -> bool:
-    return address.startswith("unix:") or is_loopback(address.rpartition(":")[0].strip("[]"))
+            return self._library.insecure_channel(self.address, options=self._options)
+        credentials = grpc.ssl_channel_credentials(*secrets.tls)
+        return self._library.secure_channel(self.address, credentials, options=self._options)
 
 
 def _read(name: str, path: Path) -> bytes:

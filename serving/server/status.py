@@ -12,10 +12,10 @@
 | StoreIOError, StoreError | INTERNAL | the request id |
 | OverloadedError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
 | CallerGoneError | CANCELLED | the message |
+| CircuitOpenError, DrainingError | UNAVAILABLE | the message |
 | CallerLimitError | RESOURCE_EXHAUSTED | the message; `grpc-retry-pushback-ms` says when to come again |
 | UnauthenticatedError | UNAUTHENTICATED | the message |
 | ForbiddenError | PERMISSION_DENIED | the message, which names the role |
-| DrainingError | UNAVAILABLE | the message |
 | DeadlineExceededError | DEADLINE_EXCEEDED | the message |
 | NotOfferedError | UNIMPLEMENTED | the message |
 | RelayedError | UNAVAILABLE or what the other worker gave | the other worker's text |
@@ -60,6 +60,7 @@ COMMON_ROWS = (
     Row(serving_errors.ServingError, StatusCode.INTERNAL, tell=False),
     Row(serving_errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED),
     Row(serving_errors.CallerGoneError, StatusCode.CANCELLED),
+    Row(serving_errors.CircuitOpenError, StatusCode.UNAVAILABLE),
     Row(serving_errors.CallerLimitError, StatusCode.RESOURCE_EXHAUSTED),
     Row(serving_errors.UnauthenticatedError, StatusCode.UNAUTHENTICATED),
     Row(serving_errors.ForbiddenError, StatusCode.PERMISSION_DENIED),

@@ -20,13 +20,11 @@ from serving.wire.columns import (
 )
 from serving.wire.statistics import put_statistics, statistics_from_proto
 from store.errors import InputError
-from store.events import EventBatch
 from store.lists import Lists, check_offsets
 from store.retrieval import WHOLE_HISTORY, Ancestors, BehaviorColumns, Names, SearchRequest, SearchResult, TopK
-from store.types import NO_ID, Vocabulary
+from store.types import Vocabulary
 
 if TYPE_CHECKING:
-    from store.delta.batch import AppendResult
     from store.types import I32, I64, U64
 
 _BEHAVIORS: dict[str, type[np.generic]] = {
@@ -247,38 +245,3 @@ def ancestors_from_proto(message: pb.GetAncestorsResponse, num_categories: int) 
     offsets = decode_column("offsets", message.offsets, np.int64, num_categories + 1)
     check_offsets("offsets", offsets, num_categories, len(values))
     return Ancestors(above=Lists(values=values, offsets=offsets), store_generation=message.store_generation)
-
-
-def batch_from_proto(message: pb.AppendRequest) -> EventBatch:
-    """Gives the events a message holds, with the defaults of the columns it leaves out.
-
-    Raises:
-        InputError: A column of another type or length than the contract's; names the field. What is wrong with single
-            events is left for the store to judge.
-    """
-    user = decode_column("user", message.user, np.uint64)
-    length = len(user)
-    none = np.full(length, NO_ID, np.uint64)
-    words = {"domains": message.domains, "actions": message.actions, "scenes": message.scenes or [""] * length}
-    for name, column in words.items():
-        if len(column) != length:
-            raise InputError(f"{name}: expected {length} values, got {len(column)}")
-    keyed, placed = message.HasField("event_key"), message.HasField("category")
-    return EventBatch(
-        user=user,
-        item=decode_column("item", message.item, np.uint64, length),
-        category=decode_column("category", message.category, np.uint64, length) if placed else none,
-        timestamp_ms=decode_column("timestamp_ms", message.timestamp_ms, np.int64, length),
-        domain=words["domains"],
-        action=words["actions"],
-        scene=words["scenes"],
-        key=decode_column("event_key", message.event_key, np.uint64, length) if keyed else none,
-        fields=fields_from_proto("event", message.fields, length, lists=False),
-    )
-
-
-def append_to_proto(result: AppendResult) -> pb.AppendResponse:
-    """Gives the message of what became of some events."""
-    return pb.AppendResponse(
-        result=encode_column(result.result), refusals=[result.reasons[row] for row in sorted(result.reasons)]
-    )

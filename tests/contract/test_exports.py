@@ -28,13 +28,14 @@ LIGHT = {
         parse_id parse_rows
     """,
     "serving": """
-        Call CallerGoneError CallerLimitError ClientSecurity DrainingError ForbiddenError LARGEST_MESSAGE_BYTES
-        LARGEST_SMALL_MESSAGE_BYTES NotOfferedError OverloadedError RelayedError Role ServeOptions ServingError
-        UnauthenticatedError WorkerSlot current_call for_role lap takes_up_to
+        Call CallerGoneError CallerLimitError CircuitOpenError ClientClosedError ClientSecurity DrainingError
+        ForbiddenError LARGEST_MESSAGE_BYTES LARGEST_SMALL_MESSAGE_BYTES NotOfferedError OverloadedError RelayedError
+        Role ServeOptions ServingError UnauthenticatedError UnreadableAnswerError WorkerSlot current_call for_role
+        lap takes_up_to
     """,
     "search_stage": """
         ConfigError CorruptIndexError ExportError FaissMissingError IndexCheckError IndexMismatchError SearchConfig
-        SearchError UnusableIndexError
+        SearchError SearchServiceError UnusableIndexError
     """,
     "model_stage": """
         BundleError BundleMismatchError ConfigError ExplainResult ModelError ParameterGroupError RankRequest RankResult
@@ -48,8 +49,10 @@ OTHERS = {
         Admission BulkHistogram COMMON_ROWS Priority Reloadable Row Server ServerMetrics Service Siblings StatusTable
         Supervisor Swaps WorkerSpec make_logger request_units run_until_terminated run_worker serve_with_workers
     """,
-    "search_stage": "BuildOptions IndexGeneration IndexReport Searcher build_index",
-    "model_stage": "Bundle RankClient Ranker Recipe SearchClient Trained load_bundle train_bundle",
+    "search_stage": """
+        AsyncSearchClient BuildOptions IndexGeneration IndexReport SearchClient Searcher build_index
+    """,
+    "model_stage": "AsyncRankClient Bundle RankClient Ranker Recipe RemoteRetriever Trained load_bundle train_bundle",
 }
 EXPORTS = {package: sorted(f"{LIGHT[package]} {OTHERS[package]}".split()) for package in LIGHT}
 HEAVY = {"pyarrow", "torch", "grpc", "numba", "faiss", "typer", "rich", "sklearn", "prometheus_client", "matplotlib"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from model_stage.serving.rank_client import RankClient
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.server import ranking_server
 from search_stage.config import SearchConfig
 from search_stage.serving.server import search_server
@@ -41,7 +41,7 @@ def ranking(world, search):
 
 @pytest.fixture
 def search_client(search):
-    with SearchClient(f"127.0.0.1:{search.port}") as client:
+    with RemoteRetriever(f"127.0.0.1:{search.port}") as client:
         yield client
 
 

@@ -7,7 +7,7 @@ import pytest
 from model_stage.errors import BundleMismatchError, RankingUnavailableError
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.server import ranking_server
 from model_stage.types import RankRequest
 from search_stage.config import SearchConfig
@@ -33,7 +33,7 @@ def test_an_index_of_another_model_degrades_the_answer_until_one_of_the_bundles_
         search_server(own_world.store, own_world.index, SearchConfig.load(), options) as search,
         ranking_server(own_world.bundle, f"127.0.0.1:{search.port}", options) as ranking,
         RankClient(f"127.0.0.1:{ranking.port}") as client,
-        SearchClient(f"127.0.0.1:{search.port}") as searching,
+        RemoteRetriever(f"127.0.0.1:{search.port}") as searching,
     ):
         assert searching.search(REQUEST.query()).index_model == first
         with pytest.raises(
@@ -56,7 +56,7 @@ def test_an_index_of_another_model_degrades_the_answer_until_one_of_the_bundles_
         result = client.rank(REQUEST)
         assert not result.degraded
         assert result.versions.index_model == second
-    with SearchClient(f"127.0.0.1:{search.port}") as gone:
+    with RemoteRetriever(f"127.0.0.1:{search.port}") as gone:
         assert Ranker.load(own_world.bundle, gone).rank(REQUEST).degraded
 
 
@@ -82,7 +82,7 @@ def test_a_store_without_the_side_info_of_the_bundle_is_refused_and_degrades_the
         search_server(own_world.store, None, SearchConfig.load(), options) as search,
         ranking_server(own_world.bundle, f"127.0.0.1:{search.port}", options) as ranking,
         RankClient(f"127.0.0.1:{ranking.port}") as client,
-        SearchClient(f"127.0.0.1:{search.port}") as searching,
+        RemoteRetriever(f"127.0.0.1:{search.port}") as searching,
     ):
         with pytest.raises(BundleMismatchError, match=message):
             Ranker.load(own_world.bundle, searching)

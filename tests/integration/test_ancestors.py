@@ -18,7 +18,7 @@ from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.errors import SearchUnavailableError
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.server import ranking_server
 from model_stage.training.examples import Examples
 from model_stage.training.impressions import load_impressions, requests_of
@@ -108,7 +108,7 @@ def test_new_categories_rank_as_their_nearest_known_ancestor_over_two_services(g
         search_server(grown.store, grown.index, SearchConfig.load(), options) as search,
         ranking_server(grown.bundle, f"127.0.0.1:{search.port}", options) as ranking,
         RankClient(f"127.0.0.1:{ranking.port}") as client,
-        SearchClient(f"127.0.0.1:{search.port}") as searching,
+        RemoteRetriever(f"127.0.0.1:{search.port}") as searching,
     ):
         for ranked in (client.rank(REQUEST), Ranker(bundle, searching).rank(REQUEST), client.rank(REQUEST)):
             assert (ranked.degraded, ranked.ancestors_reason) == (False, "")

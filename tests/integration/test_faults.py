@@ -14,7 +14,7 @@ import pytest
 
 from model_stage.errors import RankingUnavailableError, SearchUnavailableError
 from model_stage.serving.rank_client import RankClient
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.server import ranking_server
 from model_stage.types import RankRequest
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
@@ -132,13 +132,13 @@ def test_a_deadline_that_has_passed_is_not_worked_for(world):
     with recording() as (recorder, address), ranking_over(world.bundle, address) as (_, client):
         with pytest.raises(DeadlineExceededError):
             client.rank(REQUEST, Deadline.after(0))
-        with SearchClient(address) as search, pytest.raises(SearchUnavailableError, match="no time"):
+        with RemoteRetriever(address) as search, pytest.raises(SearchUnavailableError, match="no time"):
             search.search(SearchRequest(user=1, as_of_ms=1, candidates=ADS), Deadline.after(0))
         assert recorder.calls == []
 
 
 def test_a_closed_client_says_so():
-    client = SearchClient("127.0.0.1:1")
+    client = RemoteRetriever("127.0.0.1:1")
     client.close()
     client.close()
     with pytest.raises(SearchUnavailableError, match="closed"):
@@ -187,7 +187,7 @@ def test_a_reload_under_load_fails_no_request_and_mixes_no_generations(own_world
         ended, seen, failures = threading.Event(), set(), []
 
         def ask():
-            with SearchClient(f"127.0.0.1:{server.port}") as client:
+            with RemoteRetriever(f"127.0.0.1:{server.port}") as client:
                 while not ended.is_set():
                     try:
                         found = client.search(request)
@@ -203,7 +203,7 @@ def test_a_reload_under_load_fails_no_request_and_mixes_no_generations(own_world
         index_name = publish_index(own_world)
         with admin(server) as reload:
             versions = reload()
-        with SearchClient(f"127.0.0.1:{server.port}") as client:
+        with RemoteRetriever(f"127.0.0.1:{server.port}") as client:
             client.search(request)
         time.sleep(0.2)
         ended.set()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
 from protos.lookback.search.v1 import search_pb2, search_pb2_grpc
 from search_stage.config import SearchConfig
@@ -38,7 +38,7 @@ def live_server(world):
 
 
 def test_what_is_appended_is_found_by_the_next_search(own_world):
-    with live_server(own_world) as (server, stub, _), SearchClient(f"127.0.0.1:{server.port}") as client:
+    with live_server(own_world) as (server, stub, _), RemoteRetriever(f"127.0.0.1:{server.port}") as client:
         request = SearchRequest(user=NEWCOMER, as_of_ms=AS_OF_MS, candidates=candidates("a1", categories=("tea",)))
         assert client.search(request).num_behaviors == 0
         answer = stub.Append(events([NEWCOMER] * 2, [TEA, 12345], [AS_OF_MS - 5, AS_OF_MS + 5]), timeout=10)
@@ -51,7 +51,7 @@ def test_what_is_appended_is_found_by_the_next_search(own_world):
 
 
 def test_a_search_is_answered_again_as_of_the_live_events_that_it_saw(own_world):
-    with live_server(own_world) as (server, stub, admin), SearchClient(f"127.0.0.1:{server.port}") as client:
+    with live_server(own_world) as (server, stub, admin), RemoteRetriever(f"127.0.0.1:{server.port}") as client:
         request = SearchRequest(user=USER, as_of_ms=AS_OF_MS, candidates=candidates("a1", "c1", "s1"))
         answers = [client.search(request)]
         for age_ms in (5, 7, 3):
@@ -74,7 +74,7 @@ def test_a_search_is_answered_again_as_of_the_live_events_that_it_saw(own_world)
 
 
 def test_a_stream_that_the_generation_does_not_know_is_answered_by_name(own_world):
-    with live_server(own_world) as (server, stub, _), SearchClient(f"127.0.0.1:{server.port}") as client:
+    with live_server(own_world) as (server, stub, _), RemoteRetriever(f"127.0.0.1:{server.port}") as client:
         stub.Append(events([NEWCOMER], [TEA], [AS_OF_MS - 5], domain="chat", action="say"), timeout=10)
         request = SearchRequest(user=NEWCOMER, as_of_ms=AS_OF_MS, candidates=candidates("a1", categories=("tea",)))
         found = client.search(request)
@@ -130,7 +130,7 @@ def test_a_call_takes_so_many_events_and_no_more(own_world):
 
 
 def test_a_deleted_user_is_gone_at_once_and_for_good(own_world):
-    with live_server(own_world) as (server, stub, admin), SearchClient(f"127.0.0.1:{server.port}") as client:
+    with live_server(own_world) as (server, stub, admin), RemoteRetriever(f"127.0.0.1:{server.port}") as client:
         stub.Append(events([USER], [TEA], [AS_OF_MS - 5]), timeout=10)
         assert stub.DeleteUser(search_pb2.DeleteUserRequest(user=USER), timeout=10).num_deleted == 41
         assert history_of(stub, USER)[0] == []

@@ -13,7 +13,7 @@ from model_stage.networks import NetworkConfig
 from model_stage.networks.preset import load_preset, preset_names
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.server import ranking_server
 from model_stage.training.impressions import load_impressions, requests_of
 from model_stage.training.pipeline import Recipe, train_bundle
@@ -88,7 +88,7 @@ def test_a_preset_trains_publishes_serves_and_ranks(job, preset, tmp_path):
     with (
         ranking_server(tmp_path, address, OPTIONS) as server,
         RankClient(f"127.0.0.1:{server.port}") as client,
-        SearchClient(address) as search,
+        RemoteRetriever(address) as search,
     ):
         library = Ranker(bundle, search)
         for request in requests:

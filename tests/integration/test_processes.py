@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from model_stage.serving import convert as ranking_convert
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.types import RankRequest
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
 from protos.lookback.search.v1 import search_pb2_grpc
@@ -63,7 +63,7 @@ def test_ranking_loses_no_request_on_sigterm(world, tmp_path):
 
 
 def test_a_server_that_is_slow_to_take_a_connection_is_waited_for(world, tmp_path):
-    with search_process(world, tmp_path) as process, SearchClient(process.address) as client:
+    with search_process(world, tmp_path) as process, RemoteRetriever(process.address) as client:
         process.popen.send_signal(signal.SIGSTOP)
         waking = threading.Timer(0.5, process.popen.send_signal, (signal.SIGCONT,))
         waking.start()

@@ -13,7 +13,7 @@ import trustme
 
 from model_stage.serving.options import RankingOptions
 from model_stage.serving.rank_client import RankClient
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.server import ranking_server
 from model_stage.types import RankRequest
 from protos.lookback.admin.v1 import admin_pb2, admin_pb2_grpc
@@ -97,7 +97,7 @@ def test_a_new_certificate_and_ca_are_taken_up_without_a_restart(world, own, tmp
     keys, new = own.keys, make_keys(tmp_path / "new")
     with (
         searching(world, own, metrics_port=0) as server,
-        SearchClient(f"127.0.0.1:{server.port}", own.client()) as client,
+        RemoteRetriever(f"127.0.0.1:{server.port}", own.client()) as client,
     ):
         answer = client.search(SEARCH)
         before = read_page(server.metrics_port, keys, own.by_role["-"])
@@ -266,9 +266,9 @@ def test_a_certificate_that_has_ended_is_refused(world, own):
 def test_a_token_never_travels_unencrypted_to_another_machine(safe):
     token = ClientSecurity(token_file=safe.client("rank").token_file)
     with pytest.raises(InputError, match="token-file: without encryption"):
-        SearchClient("search.example:50051", token)
+        RemoteRetriever("search.example:50051", token)
     for address in ("127.0.0.1:1", "[::1]:1", "localhost:1"):
-        SearchClient(address, token).close()
+        RemoteRetriever(address, token).close()
 
 
 def test_several_workers_are_one_server_behind_tls_and_tokens(own_world, safe, tmp_path):

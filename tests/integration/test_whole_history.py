@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from model_stage.errors import SearchUnavailableError
-from model_stage.serving import search_client as client_module
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
 from search_stage.serving.server import search_server
 from serving import ServeOptions
 from serving.deadline import Deadline
+from serving.wire import questions
 from store import BehaviorStore, parse_id
 from store.errors import FieldError
 from store.live_writer import LiveWriter
@@ -47,7 +47,7 @@ def request_for(user: str, *, as_of_ms: int = AS_OF_MS, newest: int = WHOLE_HIST
 @pytest.fixture
 def both(own_world, monkeypatch):
     """The searcher and a client of a server over the same store, with live events behind its generation."""
-    monkeypatch.setattr(client_module, "HISTORY_PAGE", 7)
+    monkeypatch.setattr(questions, "HISTORY_PAGE", 7)
     with BehaviorStore.open(own_world.store) as store, LiveWriter(store) as writer:
         days = [0.5, 3.5, 3.5, 20, -1]
         live = [event(parse_id("u3"), parse_id("t1"), AS_OF_MS - int(d * DAY_MS), key=at) for at, d in enumerate(days)]
@@ -55,7 +55,7 @@ def both(own_world, monkeypatch):
     with (
         BehaviorStore.open(own_world.store) as store,
         search_server(own_world.store, own_world.index, CONFIG, ServeOptions(metrics_port=0)) as server,
-        SearchClient(f"127.0.0.1:{server.port}") as client,
+        RemoteRetriever(f"127.0.0.1:{server.port}") as client,
     ):
         yield Searcher(store, IndexGeneration.open(own_world.index), CONFIG), client
 

@@ -17,9 +17,10 @@ from protos.lookback.admin.v1 import admin_pb2
 from protos.lookback.columns.v1 import columns_pb2
 from protos.lookback.ranking.v1 import ranking_pb2
 from protos.lookback.search.v1 import search_pb2
+from serving.wire import events as events_wire
 from serving.wire import search as search_wire
 from serving.wire.admin import versions_to_proto
-from serving.wire.columns import encode_column, put_fields, refusal_from_call, refusal_to_metadata
+from serving.wire.columns import refusal_from_call, refusal_to_metadata
 from serving.wire.history import page_from_proto, page_to_proto
 from store.errors import FieldError, InputError
 from store.retrieval import WHOLE_HISTORY, Candidates, SearchRequest
@@ -76,18 +77,8 @@ def test_ancestors_survive_the_wire(answer):
 @lean
 @given(wire.event_batches())
 def test_events_survive_the_wire(batch):
-    message = search_pb2.AppendRequest(
-        user=encode_column(batch.user),
-        item=encode_column(batch.item),
-        category=encode_column(batch.category),
-        timestamp_ms=encode_column(batch.timestamp_ms),
-        domains=batch.domain,
-        actions=batch.action,
-        scenes=batch.scene,
-        event_key=encode_column(batch.key),
-    )
-    put_fields(message.fields, batch.fields)
-    got = search_wire.batch_from_proto(search_pb2.AppendRequest.FromString(message.SerializeToString()))
+    message = events_wire.batch_to_proto(batch)
+    got = events_wire.batch_from_proto(search_pb2.AppendRequest.FromString(message.SerializeToString()))
     words = ("domain", "action", "scene")
     assert [list(getattr(got, name)) for name in words] == [getattr(batch, name) for name in words]
     wire.assert_same(dataclasses.replace(got, **{name: getattr(batch, name) for name in words}), batch)

@@ -159,7 +159,7 @@ def candidates(*names: str, categories: tuple[str, ...] = (), covers: tuple[tupl
 def metric(server, name):
     with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=10) as page:
         lines = page.read().decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+    return sum(float(line.split()[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 @dataclass(slots=True, kw_only=True)

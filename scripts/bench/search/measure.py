@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from scripts.bench.search.echo import echo
 from scripts.bench.search.prepared import prepared
 from scripts.bench.timing import elapsed_ms
@@ -63,8 +63,8 @@ class Stages:
     store: BehaviorStore
     index: IndexGeneration
     searcher: Searcher
-    client: SearchClient
-    prepared: SearchClient
+    client: RemoteRetriever
+    prepared: RemoteRetriever
     """Of a server that has its answers ready."""
     answer: Callable[[int, int], bytes]
     """Of `echo`."""
@@ -84,7 +84,7 @@ def stages_of(store_root: Path, index_root: Path, config: Path, logs: Path) -> I
     with (
         BehaviorStore.open(store_root) as store,
         started("search_stage", logs, *arguments) as server,
-        SearchClient(server.address) as client,
+        RemoteRetriever(server.address) as client,
         prepared(store_root, index_root, config, logs) as around,
         echo(logs) as answer,
     ):

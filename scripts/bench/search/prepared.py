@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_stage.serving.search_client import SearchClient
+from model_stage.serving.remote_retriever import RemoteRetriever
 from protos.lookback.search.v1 import search_pb2_grpc
 from scripts.servers import listening
 from search_stage.config import SearchConfig
@@ -46,7 +46,7 @@ class _Prepared(Searcher):
 
 
 @contextmanager
-def prepared(store: Path, index: Path, config: Path, logs: Path) -> Iterator[SearchClient]:
+def prepared(store: Path, index: Path, config: Path, logs: Path) -> Iterator[RemoteRetriever]:
     """Serves in a process of its own for the time of the block; gives a client.
 
     Args:
@@ -60,7 +60,7 @@ def prepared(store: Path, index: Path, config: Path, logs: Path) -> Iterator[Sea
     """
     port_file = logs / "prepared.port"
     command = (_MODULE, store, index, config, port_file)
-    with listening(command, port_file, logs / "prepared.log") as server, SearchClient(server.address) as client:
+    with listening(command, port_file, logs / "prepared.log") as server, RemoteRetriever(server.address) as client:
         yield client
 
 

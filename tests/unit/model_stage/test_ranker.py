@@ -61,7 +61,11 @@ def test_an_answer_without_history_says_so_and_only_that_one(bundle, request_and
     assert (whole.degraded, whole.degraded_reason, whole.num_retrieved.tolist()) == (False, "", [2, 2, 2])
     retriever.error = SearchUnavailableError("search is down")
     poor = ranker.rank(request)
-    assert (poor.degraded, poor.degraded_reason, poor.num_retrieved.tolist()) == (True, "search is down", [0, 0, 0])
+    assert (poor.degraded, poor.degraded_reason, poor.num_retrieved.tolist()) == (
+        True,
+        "unavailable: search is down",
+        [0, 0, 0],
+    )
 
 
 def test_search_is_given_less_time_than_there_is(bundle, request_and_retriever):
