@@ -11,6 +11,7 @@ import numpy as np
 from scripts.evidence import network, trees
 from scripts.evidence.code import code_digest
 from scripts.evidence.configuration import known_preset
+from scripts.evidence.numbers import plain_name
 from scripts.evidence.results import measured, new_run
 from scripts.evidence.sets import TREES
 from scripts.evidence.shared import data_of, prepare, shared_of
@@ -113,7 +114,7 @@ def plan(sets: Sequence[EvidenceSet], presets: Sequence[str], seeds: Sequence[in
 
 
 def _known(one: EvidenceSet, preset: str) -> bool:
-    return preset == TREES or known_preset(CONFIGS / one.config, preset)
+    return preset == TREES or known_preset(CONFIGS / one.config, plain_name(preset))
 
 
 def _slices(shared: Shared) -> Mapping[str, Bool]:

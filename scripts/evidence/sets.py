@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TREES = "trees"
 """The preset's name of boosted trees on counts, times and similarity: `scripts/baselines`."""
 REFERENCES = ("popularity", "din_history", TREES)
-"""What every other preset is compared with."""
+"""What every other preset is compared with. `popularity_52` is `popularity` with the hand-made numbers of the trees."""
 ABLATIONS = (
     "tencent_no_sasrec",
     "tencent_no_side_info",
@@ -33,6 +33,7 @@ PRESETS = (
     "tencent",
     "tin",
     TREES,
+    "popularity_52",
     "pool",
     "din_history",
     "stca",

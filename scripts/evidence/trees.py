@@ -31,7 +31,7 @@ def key_of(shared: Shared, seed: int) -> str:
 
 def run_trees(shared: Shared, seed: int) -> Outcome:
     """Fits the trees of every target on the training split and scores the test split."""
-    inputs, targets = _inputs(shared), _targets(shared)
+    inputs, targets = inputs_of(shared), _targets(shared)
     impressions = read_impressions(shared.data)
     test = np.flatnonzero(inputs.dataset.shown.timestamp_ms >= inputs.dataset.splits.test_from_ms)
     probability = np.zeros((len(test), len(targets)), np.float32)
@@ -54,7 +54,7 @@ def _targets(shared: Shared) -> tuple[str, ...]:
     return load_yaml(shared.config / "targets.yaml", Targets).names
 
 
-def _inputs(shared: Shared) -> Inputs:
+def inputs_of(shared: Shared) -> Inputs:
     """Gives the numbers of every impression, kept on disk: they take longer than the trees."""
     folder = shared.data.parent / f"numbers-{content_digest([shared.data_digest, code_digest(__name__)])[:12]}"
     dataset = load_dataset(shared.data)

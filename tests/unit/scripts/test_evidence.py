@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from scripts.evidence import code, summary
@@ -18,6 +19,7 @@ from scripts.evidence import job as jobs
 from scripts.evidence.__main__ import main
 from scripts.evidence.code import code_digest
 from scripts.evidence.configuration import configuration, known_preset
+from scripts.evidence.numbers import with_fields
 from scripts.evidence.results import Run
 from scripts.evidence.sets import EvidenceSet, World, every_set
 from scripts.evidence.slices import slices_of
@@ -27,6 +29,7 @@ from store.command import command_line, run
 from store.errors import InputError
 
 SETTINGS = Settings(seed=1, users=12, mean_behaviors=30, requests=50, candidates=(5, 8), world="needle")
+TINY = ("popularity_52", "popularity", "tin", "trees")
 TRAINING = "train: {max_epochs: 1, batch_candidates: 128}\n"
 
 
@@ -52,7 +55,7 @@ def tiny(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     one = EvidenceSet(
         name="needle",
         config=str(config),
-        presets=("popularity", "tin", "trees", "no_such"),
+        presets=(*TINY, "no_such"),
         seeds=(0, 1),
         made_by=generate.__module__,
         make=partial(generate, SETTINGS),
@@ -90,14 +93,14 @@ def test_the_table_is_made_run_by_run_and_goes_on_where_it_was_killed(
     assert not (tmp_path / "table.md").exists() or not (tmp_path / "table.md").read_text()
     monkeypatch.setattr(jobs.Job, "make", lambda job, *rest: killed_at(-1, job, *rest))
     assert evidence(monkeypatch, *asked) == 0
-    assert made == [("needle", preset, seed) for seed in (0, 1) for preset in ("popularity", "tin", "trees")]
+    assert made == [("needle", preset, seed) for seed in (0, 1) for preset in TINY]
     assert evidence(monkeypatch, *asked) == 0
-    assert len(made) == 6, "finished runs are kept"
-    assert len(list((tiny / "work" / "runs").iterdir())) == 6
+    assert len(made) == 8, "finished runs are kept"
+    assert len(list((tiny / "work" / "runs").iterdir())) == 8
 
     capsys.readouterr()
     content = json.loads((tmp_path / "table.json").read_text())
-    assert len(content["rows"]) == 12
+    assert len(content["rows"]) == 16
     assert {tuple(row) for row in content["rows"]} == {("set", "preset", "target", "seed", "auc", "gauc", "logloss")}
     assert any("no_such" in what for what in content["left_out"])
     assert any("gone: no originals here" in what for what in content["left_out"])
@@ -112,11 +115,14 @@ def test_the_table_is_made_run_by_run_and_goes_on_where_it_was_killed(
 def test_retrieval_is_done_once_for_presets_and_seeds(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert evidence(monkeypatch, "--resume", "--work", tiny / "work") == 0
     (folder,) = (tiny / "work" / "needle").glob("*/shared.json")
-    (examples,) = [path for path in (folder.parent / "examples").iterdir() if (path / "test").is_dir()]
-    assert {split: len([*(examples / split / "generations").iterdir()]) for split in ("train", "test")} == {
-        "train": 1,
-        "test": 1,
-    }
+    kept = [path for path in (folder.parent / "examples").iterdir() if (path / "test").is_dir()]
+    # Those of `popularity_52` have more fields.
+    assert len(kept) == 2
+    for examples in kept:
+        assert {split: len([*(examples / split / "generations").iterdir()]) for split in ("train", "test")} == {
+            "train": 1,
+            "test": 1,
+        }
 
 
 def test_no_run_of_other_code_is_reported_unless_asked(
@@ -128,7 +134,7 @@ def test_no_run_of_other_code_is_reported_unless_asked(
     asked = ("--report-only", "--work", tiny / "work")
     capsys.readouterr()
     assert evidence(monkeypatch, *asked) == 0
-    assert "6 of 6 runs are not finished" in capsys.readouterr().out
+    assert "8 of 8 runs are not finished" in capsys.readouterr().out
     assert evidence(monkeypatch, *asked, "--any-code") == 0
     assert "not finished" not in capsys.readouterr().out
 
@@ -160,7 +166,7 @@ def test_the_sets_ask_for_configurations_that_there_are() -> None:
     for one in every_set().values():
         configuration(CONFIGS / one.config)
         for preset in one.presets:
-            if known_preset(CONFIGS / one.config, preset):
+            if preset != "trees" and known_preset(CONFIGS / one.config, preset):
                 assert configuration(CONFIGS / one.config, preset).recipe.model.network.preset.name == preset
 
 
@@ -176,6 +182,18 @@ def test_a_folder_of_a_preset_replaces_files_of_its_configuration(tmp_path: Path
     assert mine.search_digest == base.search_digest
     assert mine.digest != base.digest
     assert base.with_seed(7).model.train.seed == 7
+
+
+def test_the_hand_made_numbers_are_fields_and_columns(tiny: Path) -> None:
+    used = configuration(tiny / "config", "popularity")
+    more = with_fields(used)
+    (data,) = (tiny / "work" / "needle").glob("data-*_52-*")
+    table = pq.read_table(data / "impressions.parquet")
+    plain = pq.read_table(data.with_name(data.name.partition("_52")[0]) / "impressions.parquet")
+    added = [field.name for field in more.recipe.schema.fields[len(used.recipe.schema.fields) :]]
+    assert table.column_names == [*plain.column_names, *added]
+    assert len(added) == 52
+    assert table["cosine"].to_numpy().any()
 
 
 def run_of(preset: str, seed: int, auc: float, drawn: list[float]) -> Run:
