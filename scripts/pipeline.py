@@ -1,7 +1,8 @@
 """The offline job: `python -m scripts.pipeline --data DATASET --config CONFIG --work DIR`.
 
-Ingests a dataset directory, learns the attention table, builds the index, trains, publishes, and measures on the test
-split. Why it trains twice: docs/adr/0004-attention-table-in-two-passes.md.
+Ingests a dataset directory, learns the attention table or makes it of content vectors, builds the index, trains,
+publishes, and measures on the test split. Why it trains twice where the table is learned:
+docs/adr/0004-attention-table-in-two-passes.md.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from model_stage.bundle import load_bundle
 from model_stage.cli.search import example_folder
 from model_stage.cli.tables import metrics_table
 from model_stage.networks.preset import load_preset
-from model_stage.training.pipeline import Recipe, train_bundle
+from model_stage.training.pipeline import Recipe, publish_attention, train_bundle
 from model_stage.training.scoring import Scored, score_split
+from scripts.item_vectors import make_item_vectors
 from scripts.servers import Roots
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from store import BehaviorStore, ingest
 from store.command import JsonOption, command_line, config_folder, output_folder, run
+from store.dataset.item_vectors import ITEM_VECTORS
+from store.dataset.readers import find_files
 from store.terminal import show_report, steps
 
 OnProgress = Callable[[str, int, int], None]
@@ -79,9 +83,10 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
 
 
 def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed: int | None = None) -> Roots:
-    """Runs the job up to what search serves: the store, and the index of a first, short training.
+    """Runs the job up to what search serves: the store, and the index of a first, short training or content vectors.
 
-    The arguments are those of `build`. Gives where `build` publishes; there are no bundles yet.
+    Where the recipe's attention table is content vectors and the dataset has none, they are made of the store, and
+    written into the dataset. The arguments are those of `build`. Gives where `build` publishes; it has no bundles yet.
     """
     roots = Roots(
         store=work / "store",
@@ -99,17 +104,23 @@ def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgr
         progress=lambda what, done, rows=0: on_progress(what, round(100 * done), 100),
     )
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
-        short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
-        hard_and_recent = Searcher(store, None, search)
-        train_bundle(
-            short,
-            dataset,
-            snapshot,
-            hard_and_recent,
-            attention,
-            examples=example_folder(roots.examples, hard_and_recent, None),
-            on_progress=_named("first pass", on_progress),
-        )
+        if recipe.model.attention == "content":
+            on_progress("item vectors", 0, 1)
+            if not find_files(dataset, ITEM_VECTORS):
+                make_item_vectors(dataset, snapshot, recipe.schema.attention_dim)
+            publish_attention(recipe, dataset, snapshot, attention)
+        else:
+            short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
+            hard_and_recent = Searcher(store, None, search)
+            train_bundle(
+                short,
+                dataset,
+                snapshot,
+                hard_and_recent,
+                attention,
+                examples=example_folder(roots.examples, hard_and_recent, None),
+                on_progress=_named("first pass", on_progress),
+            )
         build_index(attention, store, roots.index)
     return roots
 

@@ -40,11 +40,20 @@ def train(
         Path | None, typer.Option("--attention-from", help="Bundle root whose attention table is kept, fixed.")
     ] = None,
     examples: ExamplesOption = None,
+    attention_only: Annotated[
+        bool, typer.Option("--attention-only", help="Publish the content vectors alone, for an index; train nothing.")
+    ] = False,
 ) -> None:
     """Train on point-in-time retrieved behaviors and publish a bundle."""
-    from model_stage.training.pipeline import Recipe, train_bundle
+    from model_stage.training.pipeline import Recipe, publish_attention, train_bundle
+    from store.behavior_store import BehaviorStore
 
     recipe = Recipe.load(config)
+    if attention_only:
+        with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
+            name = publish_attention(recipe, data, snapshot, out)
+        say(f"published bundle {name}: its attention table alone, nothing is trained")
+        return
     with (
         open_searcher(store, index, config) as (opened, retriever),
         opened.snapshot() as snapshot,

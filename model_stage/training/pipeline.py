@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
 
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
+from model_stage.calibration import Calibration
 from model_stage.config.schema import NumericField, Schema, StrictModel, load_yaml
 from model_stage.config.targets import Targets
 from model_stage.config.train import TrainConfig
@@ -14,6 +17,7 @@ from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
+from model_stage.training.content_vectors import load_content_vectors, set_content_vectors
 from model_stage.training.example_folder import opened_folder
 from model_stage.training.health import start_norms
 from model_stage.training.impressions import Splits, load_impressions
@@ -27,10 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import torch
-
     from model_stage.bundle import Bundle
-    from model_stage.calibration import Calibration
     from model_stage.encoding.vocabulary import Vocabularies
     from model_stage.networks import RankingNetwork
     from model_stage.training.example_folder import ExampleFolder
@@ -46,6 +47,9 @@ class ModelConfig(StrictModel):
 
     network: NetworkConfig = NetworkConfig()
     train: TrainConfig = TrainConfig()
+    attention: Literal["learned", "content"] = "learned"
+    """Where the attention table comes from. `learned`: from training. `content`: it is the vectors of items that the
+    dataset folder has (`item_vectors.parquet`), and no training changes it (ADR 0030)."""
     calibration: CalibrationMethod = "platt"
     """How probabilities are fitted to the validation split afterwards. `platt` has two numbers per target, which a few
     dozen positives can carry, and keeps the order of candidates; `isotonic` takes any rising shape, wants thousands of
@@ -123,6 +127,23 @@ def train_bundle(
     return Trained(name=_publish(training, snapshot, fitted, out), metrics=fitted.metrics)
 
 
+def publish_attention(recipe: Recipe, dataset: Path, snapshot: Snapshot, out: Path) -> str:
+    """Publishes a bundle whose attention table is content vectors and whose network has not learned anything.
+
+    An index is built from it, and `train_bundle` takes the table over by `attention_from`. Arguments, errors:
+    `train_bundle`. Gives the bundle's name.
+
+    Raises:
+        ConfigError: The recipe's attention table is learned.
+    """
+    if recipe.model.attention != "content":
+        raise ConfigError(
+            "train.yaml: attention: is `learned`: train a bundle for its table; only `content` is there before"
+        )
+    training = _prepare(recipe, dataset, snapshot, None)
+    return _publish(training, snapshot, _Fitted(calibration=Calibration(), served_as=torch.float32, metrics={}), out)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Training:
     """What a training starts with."""
@@ -155,18 +176,24 @@ def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: 
     impressions = load_impressions(dataset, schema, targets.names)
     parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
     fixed = load_bundle(attention_from) if attention_from is not None else None
+    content = None
     if fixed is not None:
         _check_attention(fixed, schema)
         vocabularies = fixed.vocabularies
     else:
-        vocabularies = build_vocabularies(schema, snapshot, parts["train"], splits.validation_from_ms)
+        content = load_content_vectors(dataset, schema) if config.attention == "content" else None
+        vocabularies = build_vocabularies(
+            schema, snapshot, parts["train"], splits.validation_from_ms, None if content is None else content.ids
+        )
     network = new_network(schema, targets, config.network, vocabularies, config.train.seed)
+    if content is not None:
+        set_content_vectors(network.attention, vocabularies.tree, content)
     start = start_norms(network)
     auxiliary, options = None, config.network.preset.auxiliary
     if fixed is not None:
         network.attention.load_state_dict(fixed.network.attention.state_dict())
-        network.attention.requires_grad_(False)
-    elif options is not None:  # a fixed attention table would learn nothing from it
+        network.attention.node.requires_grad_(False)
+    elif options is not None and content is None:  # a fixed attention table would learn nothing from it
         auxiliary = AuxiliaryModel(schema, targets, config.network, options.weight, config.train.seed)
     return _Training(
         recipe=recipe,

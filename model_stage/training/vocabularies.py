@@ -24,7 +24,9 @@ MIN_COUNT = 2
 the out-of-vocabulary row, and stand for those that will be seen for the first time."""
 
 
-def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int) -> Vocabularies:
+def build_vocabularies(
+    schema: Schema, snapshot: Snapshot, impressions: Impressions, until_ms: int, items: U64 | None = None
+) -> Vocabularies:
     """Builds the vocabularies from a store generation and the training impressions.
 
     Args:
@@ -32,12 +34,15 @@ def build_vocabularies(schema: Schema, snapshot: Snapshot, impressions: Impressi
         snapshot: The store generation.
         impressions: Those of the training split.
         until_ms: End of the training split: later behaviors do not count.
+        items: Items that have rows however often they occur; None = none. (I,)
     """
     counts = np.zeros(snapshot.taxonomy.num_nodes + 1, dtype=np.int64)
     for user in snapshot.user_ids():
         columns = snapshot.user(user).columns
         np.add.at(counts, columns.node[columns.order[: columns.num_before(until_ms)]], 1)
     np.add.at(counts, snapshot.taxonomy.item_node(impressions.item), 1)
+    if items is not None:
+        counts[snapshot.taxonomy.item_node(items)] += schema.item_min_count
     categorical, boundaries = {}, {}
     of_behaviors = _seen_behaviors(schema, snapshot, until_ms)
     for field in schema.fields:

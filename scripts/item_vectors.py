@@ -1,0 +1,136 @@
+"""Vectors of items out of what users did: `python -m scripts.item_vectors --data DATASET --store ROOT --dim N`.
+
+For datasets that have no content vectors of their own (docs/data.md, item_vectors). Items are alike when the same users
+chose them: the truncated singular value decomposition of the matrix users x items, log(1 + behaviors) times the items'
+inverse document frequency. An ad that covers products is their mean, weighted by how often they were chosen. Of the
+time that validation and test are of, nothing is looked at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from scipy.sparse import csr_matrix
+from sklearn.utils.extmath import randomized_svd
+
+from model_stage.config.schema import load_yaml
+from model_stage.training.impressions import Splits
+from store import BehaviorStore
+from store.command import StoreOption, command_line, run
+from store.dataset.item_vectors import ITEM_VECTORS, ItemVectors
+from store.terminal import say
+
+if TYPE_CHECKING:
+    from store.reading.snapshot import Snapshot
+    from store.types import F32, I64, U64
+
+FILE = f"{ITEM_VECTORS}.parquet"
+_SEED = 0
+_LEAST = 1e-4
+"""Singular values below this share of the largest are rounding: their directions are arbitrary."""
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Dataset directory with splits.json; takes item_vectors.parquet.")],
+    store: StoreOption,
+    dim: Annotated[int, typer.Option(min=2, max=256, help="Dimensions: attention_dim of the schema.")] = 32,
+) -> None:
+    """Writes item_vectors.parquet into a dataset: vectors of items out of what users did before the validation."""
+    with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
+        vectors = make_item_vectors(data, snapshot, dim)
+    say(f"wrote {len(vectors.ids):,} vectors of {vectors.dim} dimensions to {data / FILE}")
+
+
+def make_item_vectors(dataset: Path, snapshot: Snapshot, dim: int) -> ItemVectors:
+    """Writes the vectors of a dataset into its folder, and gives them.
+
+    Args:
+        dataset: Dataset directory; its splits.json says where training ends.
+        snapshot: The store that was made of it.
+        dim: Dimensions.
+
+    Raises:
+        ConfigError: splits.json is absent or wrong.
+    """
+    vectors = item_vectors(snapshot, load_yaml(dataset / "splits.json", Splits).validation_from_ms, dim)
+    table = {
+        "item": pa.array(vectors.ids),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.vectors.ravel()), dim),
+        "weight": pa.array(vectors.weights),
+    }
+    pq.write_table(pa.table(table), dataset / FILE)
+    return vectors
+
+
+def item_vectors(snapshot: Snapshot, until_ms: int, dim: int) -> ItemVectors:
+    """Gives the vectors of all items that were chosen before a time, and of the ads that cover some of them.
+
+    The root mean square of their norms over all behaviors is 1; an ad's norm is 1.
+
+    Args:
+        snapshot: The store.
+        until_ms: Behaviors from then on do not count.
+        dim: Dimensions; those beyond the rank of the matrix are 0.
+    """
+    users, nodes = _chosen(snapshot, until_ms)
+    taxonomy = snapshot.taxonomy
+    items, column = np.unique(nodes, return_inverse=True)
+    counts = csr_matrix(
+        (np.ones(len(users), np.float32), (users, column)), (int(users.max(initial=-1)) + 1, len(items))
+    )
+    often = counts.sum(axis=0).A1
+    idf = np.log(counts.shape[0] / counts.getnnz(axis=0)).astype(np.float32)
+    space = np.zeros((len(items), dim), np.float32)
+    kept = min(dim, *counts.shape)
+    weighted = csr_matrix(counts.log1p().multiply(idf))
+    if kept > 0:
+        _, size, directions = randomized_svd(weighted, kept, random_state=_SEED)
+        space[:, :kept] = np.where(size > _LEAST * size[0], directions.T, 0.0)
+    vectors = space * idf[:, None]
+    vectors /= max(float(np.sqrt((often * (vectors**2).sum(1)).sum() / max(often.sum(), 1))), 1e-12)
+    ads, of_ads = _of_ads(snapshot, items, often, space)
+    # An ad that was chosen itself, too, is what it covers.
+    own = ~np.isin(taxonomy.id[items], ads)
+    ids = np.concatenate([taxonomy.id[items][own], ads])
+    order = np.argsort(ids)
+    return ItemVectors(
+        ids=ids[order],
+        vectors=np.concatenate([vectors[own], of_ads])[order],
+        weights=np.concatenate([often[own], np.zeros(len(ads), np.float32)])[order].astype(np.float32),
+    )
+
+
+def _chosen(snapshot: Snapshot, until_ms: int) -> tuple[I64, I64]:
+    """Gives the user and the node of every behavior with an item that the store knows, before a time. (N,) each."""
+    users, nodes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    is_item = np.append(snapshot.taxonomy.is_item, np.False_)
+    for number, user in enumerate(snapshot.user_ids()):
+        columns = snapshot.user(user).columns
+        node = columns.node[columns.order[: columns.num_before(until_ms)]].astype(np.int64)
+        node = node[is_item[node]]
+        users.append(np.full(len(node), number))
+        nodes.append(node)
+    return np.concatenate(users), np.concatenate(nodes)
+
+
+def _of_ads(snapshot: Snapshot, items: I64, often: F32, space: F32) -> tuple[U64, F32]:
+    """Gives the ads that cover an item with a vector, and their vectors: unit means in the space of items."""
+    covers, taxonomy = snapshot.covers, snapshot.taxonomy
+    node = taxonomy.item_node(covers.values).astype(np.int64)
+    at = np.minimum(np.searchsorted(items, node), max(len(items) - 1, 0))
+    known = items[at] == node if len(items) else np.zeros(len(node), bool)
+    ad = np.repeat(np.arange(len(covers.ids)), np.diff(covers.offsets))[known]
+    weights = csr_matrix((often[at[known]], (ad, at[known])), (len(covers.ids), len(items)))
+    vectors = weights @ space
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    there = norm[:, 0] > 1e-12
+    return covers.ids[there], (vectors[there] / norm[there]).astype(np.float32)
+
+
+if __name__ == "__main__":
+    run(command_line(None, main))
