@@ -42,29 +42,14 @@ def main(
 ) -> None:
     """Writes item_vectors.parquet into a dataset: vectors of items out of what users did before the validation."""
     with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
-        vectors = make_item_vectors(data, snapshot, dim)
-    say(f"wrote {len(vectors.ids):,} vectors of {vectors.dim} dimensions to {data / FILE}")
-
-
-def make_item_vectors(dataset: Path, snapshot: Snapshot, dim: int) -> ItemVectors:
-    """Writes the vectors of a dataset into its folder, and gives them.
-
-    Args:
-        dataset: Dataset directory; its splits.json says where training ends.
-        snapshot: The store that was made of it.
-        dim: Dimensions.
-
-    Raises:
-        ConfigError: splits.json is absent or wrong.
-    """
-    vectors = item_vectors(snapshot, load_yaml(dataset / "splits.json", Splits).validation_from_ms, dim)
+        vectors = item_vectors(snapshot, load_yaml(data / "splits.json", Splits).validation_from_ms, dim)
     table = {
         "item": pa.array(vectors.ids),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.vectors.ravel()), dim),
         "weight": pa.array(vectors.weights),
     }
-    pq.write_table(pa.table(table), dataset / FILE)
-    return vectors
+    pq.write_table(pa.table(table), data / FILE)
+    say(f"wrote {len(vectors.ids):,} vectors of {vectors.dim} dimensions to {data / FILE}")
 
 
 def item_vectors(snapshot: Snapshot, until_ms: int, dim: int) -> ItemVectors:

@@ -18,10 +18,12 @@ import typer
 from model_stage.bundle import load_bundle
 from model_stage.cli.search import example_folder
 from model_stage.cli.tables import metrics_table
+from model_stage.config.schema import load_yaml
 from model_stage.networks.preset import load_preset
+from model_stage.training.impressions import Splits
 from model_stage.training.pipeline import Recipe, publish_attention, train_bundle
 from model_stage.training.scoring import Scored, score_split
-from scripts.item_vectors import make_item_vectors
+from scripts.item_vectors import item_vectors
 from scripts.servers import Roots
 from search_stage import IndexGeneration, SearchConfig, Searcher, build_index
 from store import BehaviorStore, ingest
@@ -85,8 +87,8 @@ def build(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed
 def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgress, seed: int | None = None) -> Roots:
     """Runs the job up to what search serves: the store, and the index of a first, short training or content vectors.
 
-    Where the recipe's attention table is content vectors and the dataset has none, they are made of the store, and
-    written into the dataset. The arguments are those of `build`. Gives where `build` publishes; it has no bundles yet.
+    Where the recipe's attention table is content vectors and the dataset has none, they are made of the store. The
+    arguments are those of `build`. Gives where `build` publishes; it has no bundles yet.
     """
     roots = Roots(
         store=work / "store",
@@ -106,9 +108,10 @@ def publish_search(dataset: Path, config: Path, work: Path, on_progress: OnProgr
     with BehaviorStore.open(roots.store) as store, store.snapshot() as snapshot:
         if recipe.model.attention == "content":
             on_progress("item vectors", 0, 1)
-            if not find_files(dataset, ITEM_VECTORS):
-                make_item_vectors(dataset, snapshot, recipe.schema.attention_dim)
-            publish_attention(recipe, dataset, snapshot, attention)
+            until_ms = load_yaml(dataset / "splits.json", Splits).validation_from_ms
+            found = find_files(dataset, ITEM_VECTORS)
+            made = None if found else item_vectors(snapshot, until_ms, recipe.schema.attention_dim)
+            publish_attention(recipe, dataset, snapshot, attention, made)
         else:
             short = teaching_attention(_with_training(recipe, max_epochs=ATTENTION_EPOCHS))
             hard_and_recent = Searcher(store, None, search)

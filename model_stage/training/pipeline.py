@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from model_stage.training.examples import Examples
     from model_stage.types import Retriever
     from store.dataset.impressions import Impressions
+    from store.dataset.item_vectors import ItemVectors
     from store.reading.snapshot import Snapshot
     from store.types import F32
 
@@ -127,11 +128,19 @@ def train_bundle(
     return Trained(name=_publish(training, snapshot, fitted, out), metrics=fitted.metrics)
 
 
-def publish_attention(recipe: Recipe, dataset: Path, snapshot: Snapshot, out: Path) -> str:
+def publish_attention(
+    recipe: Recipe, dataset: Path, snapshot: Snapshot, out: Path, content: ItemVectors | None = None
+) -> str:
     """Publishes a bundle whose attention table is content vectors and whose network has not learned anything.
 
-    An index is built from it, and `train_bundle` takes the table over by `attention_from`. Arguments, errors:
-    `train_bundle`. Gives the bundle's name.
+    An index is built from it, and `train_bundle` takes the table over by `attention_from`. Gives the bundle's name.
+
+    Args:
+        recipe: As in `train_bundle`, like the next three.
+        dataset: See `recipe`.
+        snapshot: See `recipe`.
+        out: See `recipe`.
+        content: The vectors, as wide as the schema says; None = those of the dataset.
 
     Raises:
         ConfigError: The recipe's attention table is learned.
@@ -140,7 +149,7 @@ def publish_attention(recipe: Recipe, dataset: Path, snapshot: Snapshot, out: Pa
         raise ConfigError(
             "train.yaml: attention: is `learned`: train a bundle for its table; only `content` is there before"
         )
-    training = _prepare(recipe, dataset, snapshot, None)
+    training = _prepare(recipe, dataset, snapshot, None, content)
     return _publish(training, snapshot, _Fitted(calibration=Calibration(), served_as=torch.float32, metrics={}), out)
 
 
@@ -169,19 +178,28 @@ class _Fitted:
     metrics: dict[str, Any]
 
 
-def _prepare(recipe: Recipe, dataset: Path, snapshot: Snapshot, attention_from: Path | None) -> _Training:
-    """Reads the impressions, and makes vocabularies, the network and the auxiliary loss. Arguments: `train_bundle`."""
+def _prepare(
+    recipe: Recipe,
+    dataset: Path,
+    snapshot: Snapshot,
+    attention_from: Path | None,
+    content: ItemVectors | None = None,
+) -> _Training:
+    """Reads the impressions, and makes vocabularies, the network and the auxiliary loss.
+
+    Arguments: `train_bundle`, `publish_attention`.
+    """
     schema, targets, config = recipe.schema, recipe.targets, recipe.model
     splits = load_yaml(dataset / "splits.json", Splits)
     impressions = load_impressions(dataset, schema, targets.names)
     parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
     fixed = load_bundle(attention_from) if attention_from is not None else None
-    content = None
     if fixed is not None:
         _check_attention(fixed, schema)
         vocabularies = fixed.vocabularies
     else:
-        content = load_content_vectors(dataset, schema) if config.attention == "content" else None
+        if config.attention == "content" and content is None:
+            content = load_content_vectors(dataset, schema)
         vocabularies = build_vocabularies(
             schema, snapshot, parts["train"], splits.validation_from_ms, None if content is None else content.ids
         )
