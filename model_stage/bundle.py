@@ -61,6 +61,8 @@ class Provenance(BaseModel):
     """Time of the first impression learned from."""
     train_until_ms: int | None = None
     """Time of the last one."""
+    search: dict[str, Any] = {}
+    """How search was configured: the keys of search.yaml that change answers. Empty = not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

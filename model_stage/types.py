@@ -113,6 +113,11 @@ class RankResult:
     versions: Versions
     ancestors_reason: str = ""
     """Why categories that the bundle lacks count as unknown, when their ancestors could not be asked for."""
+    missing: tuple[str, ...] = ()
+    """What the bundle learned from and this request lacks: fields that neither the request nor the store gives for any
+    candidate, and statistics that search does not answer."""
+    search_differences: tuple[str, ...] = ()
+    """In what search is configured otherwise than where the bundle was trained, key by key."""
 
     @property
     def degraded_kind(self) -> str:
@@ -178,6 +183,10 @@ class ExplainResult:
     """Oldest first."""
     versions: Versions
     ancestors_reason: str = ""
+    """As of `RankResult`."""
+    missing: tuple[str, ...] = ()
+    """As of `RankResult`."""
+    search_differences: tuple[str, ...] = ()
     """As of `RankResult`."""
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from pkgutil import iter_modules
@@ -163,6 +165,12 @@ class SearchConfig(_Part):
     recent: RecentConfig = RecentConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @cached_property
+    def configuration(self) -> str:
+        """What changes answers, as JSON with sorted keys: all but the limits, and the engine, of which all agree."""
+        found = self.model_dump(exclude={"limits": True, "soft": {"engine"}})
+        return json.dumps(found, sort_keys=True, default=sorted)  # a set of names has no order of its own
 
     @staticmethod
     def load(folder: Path | None = None) -> SearchConfig:

@@ -248,6 +248,7 @@ def _assemble(
         index_generation=index.name if index is not None else "",
         index_model=index.model if index is not None else "",
         delta_sequence=snapshot.delta_sequence,
+        configuration=config.configuration,
         behavior_fields={name: fields[name][np.array(union, np.int64)] for name in request.behavior_fields},
     )
 

@@ -179,6 +179,7 @@ def _answer(
         index_generation=serving.index.name if serving.index is not None else "",
         index_model=serving.index.model if serving.index is not None else "",
         delta_sequence=snapshot.delta_sequence,
+        configuration=config.configuration,
         behavior_fields=fields,
         names=_names(behaviors, fields, request.candidates, snapshot) if request.with_names else None,
     )

@@ -224,6 +224,8 @@ class SearchResult:
     """Name of the model generation whose attention vectors the index holds; empty when none is loaded."""
     delta_sequence: int = 0
     """Number of the last live event or deletion that the answer could see; 0 = there never was one."""
+    configuration: str = ""
+    """How search is configured, as JSON: the keys of search.yaml that change answers. Empty = it did not say."""
     behavior_fields: Mapping[str, ValueColumn] = field(default_factory=lambda: MappingProxyType({}))
     """The side-info that was asked for: columns of length U, uint64 ids (`NO_ID` = missing) or float32 numbers (NaN =
     missing)."""

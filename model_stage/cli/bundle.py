@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,7 @@ def _fact_tables(facts: BundleFacts) -> Iterator[Table]:
             ("trained on impressions", span),
             ("store generation", made["store_generation"] or "not recorded"),
             ("taxonomy", made["taxonomy_fingerprint"] or "not recorded"),
+            ("search configured with", json.dumps(made["search"]) if made["search"] else "not recorded"),
             ("attention model", facts.attention_model),
             ("vectors served as", _served(facts)),
             ("parameters", ", ".join(f"{part} {count:,}" for part, count in facts.parameters.items())),

@@ -10,7 +10,7 @@ import typer
 
 from model_stage.cli.request import FieldsOption, name_fields_file, request_of
 from model_stage.cli.search import open_searcher
-from model_stage.cli.tables import attention_lines, contribution_table, explanation_table
+from model_stage.cli.tables import attention_lines, contribution_table, difference_lines, explanation_table
 from serving import ClientSecurity
 from serving.command import client_options
 from serving.deadline import Deadline
@@ -85,5 +85,8 @@ def _parts(explained: ExplainResult, rows: int) -> Iterator[Table | str]:
     yield from attention_lines(explained)
     versions = explained.versions
     yield f"store {versions.store_generation}, index {versions.index_generation or 'none'}, bundle {versions.bundle}"
+    if explained.missing:
+        yield f"without {', '.join(explained.missing)}, which the bundle learned from"
+    yield from difference_lines(explained.search_differences)
     if explained.ancestors_reason:
         yield f"categories that the bundle lacks count as unknown: {explained.ancestors_reason}"

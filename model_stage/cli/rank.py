@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from model_stage.cli.request import FieldsOption, name_fields_file, request_of
-from model_stage.cli.tables import explanation_table, ranking_table
+from model_stage.cli.tables import difference_lines, explanation_table, ranking_table
 from serving import ClientSecurity
 from serving.command import client_options
 from serving.deadline import Deadline
@@ -31,7 +31,7 @@ def rank(
     request = request_of(user, candidate, as_of, fields)
     with RankClient(server, security) as client, name_fields_file(fields):
         result = client.rank(request, Deadline.after(deadline_s))
-        say(ranking_table(result, candidate))
+        say(ranking_table(result, candidate), *difference_lines(result.search_differences))
         if not result.degraded:
             best = int(result.probability[:, 0].argmax())
             say(explanation_table(client.explain(request, best, Deadline.after(deadline_s))))

@@ -26,6 +26,8 @@ def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> T
     state = f"degraded: {result.degraded_reason}" if result.degraded else f"{result.num_behaviors:,} behaviors"
     if result.ancestors_reason:
         state += f"; categories that the bundle lacks count as unknown: {result.ancestors_reason}"
+    if result.missing:
+        state += f"; without {', '.join(result.missing)}, which the bundle learned from"
     chances = tuple(f"P({target})" for target in result.targets)
     order = np.argsort(-result.probability[:, 0], kind="stable")
     return table(
@@ -38,6 +40,11 @@ def ranking_table(result: RankResult, names: Sequence[str], rows: int = 10) -> T
         caption=more_text(len(order), rows),
         right=(*chances, "retrieved"),
     )
+
+
+def difference_lines(differences: Sequence[str]) -> list[str]:
+    """Says in what search is configured otherwise than where the bundle was trained."""
+    return [f"search is not configured as in training: {each}" for each in differences]
 
 
 def explanation_table(explained: ExplainResult, rows: int = 10, *, scores: bool = False) -> Table:

@@ -5,6 +5,7 @@ Where they do not, ranking answers without history, and says why.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from model_stage.config.schema import Schema
     from model_stage.networks.preset import Preset
     from model_stage.types import Retriever
+    from serving.deadline import Deadline
     from store.fields import FieldColumn
     from store.retrieval import SearchResult
+
+NOTHING_ASKED = SearchRequest(user=0, as_of_ms=1, candidates=Candidates.by_id(np.array([NO_ID], np.uint64)))
+"""A search that finds nothing and says what answers."""
 
 
 def check_compatible(bundle: Bundle, found: SearchResult) -> None:
@@ -87,23 +92,22 @@ def find_field_mismatch(schema: Schema, found: SearchResult) -> str | None:
     return None
 
 
-def check_retriever(bundle: Bundle, retriever: Retriever) -> None:
-    """Sends an empty search and checks the answer; a retriever that does not answer yet is checked at each request.
+def check_retriever(bundle: Bundle, retriever: Retriever, deadline: Deadline | None = None) -> SearchResult | None:
+    """Sends an empty search, checks the answer and gives it; None where the retriever does not answer yet.
 
     Raises:
         BundleMismatchError: As `check_compatible`.
     """
-    nothing = SearchRequest(
-        user=0,
-        as_of_ms=1,
-        candidates=Candidates.by_id(np.array([NO_ID], np.uint64)),
+    nothing = replace(
+        NOTHING_ASKED,
         newest=bundle.network_config.preset.newest_read,
         behavior_fields=bundle.schema.side_info,
     )
     try:
-        found = retriever.search(nothing)
+        found = retriever.search(nothing, deadline)
     except FieldError as exc:
         raise schema_mismatch_error(bundle, str(exc)) from exc
     except SearchUnavailableError:
-        return
+        return None
     check_compatible(bundle, found)
+    return found

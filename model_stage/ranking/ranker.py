@@ -15,6 +15,7 @@ from model_stage.errors import BundleMismatchError, SearchUnavailableError
 from model_stage.ranking.ablation import no_history, parts_of, without
 from model_stage.ranking.compatibility import check_compatible, check_retriever, schema_mismatch_error
 from model_stage.ranking.explanation import explained_behaviors
+from model_stage.ranking.trained_with import TrainedWith
 from model_stage.ranking.validate import check_request, columns_of
 from model_stage.types import Answer, Contribution, ExplainResult, RankResult, Versions
 from serving.call import lap
@@ -62,6 +63,7 @@ class Ranker:
         self.bundle = bundle
         self.retriever = retriever
         self._encoder = AncestorEncoder(bundle.encoder, retriever)
+        self._trained_with = TrainedWith(bundle)
         self._max_clock_skew_s = max_clock_skew_s
         self._now_s = now_s
 
@@ -71,16 +73,20 @@ class Ranker:
 
         Args:
             root: Root of model bundles.
-            retriever: The in-process searcher, or the gRPC client of the search stage.
+            retriever: As of `Ranker`.
 
         Raises:
             BundleMismatchError: The index or the store behind the retriever is not what the bundle was made for. Where
                 the retriever does not answer yet, that is found with the first request, whose answer is degraded.
             store.errors.GenerationError, BundleError, ConfigError: As `model_stage.bundle.load_bundle`.
         """
-        bundle = load_bundle(root)
-        check_retriever(bundle, retriever)
-        return Ranker(bundle, retriever)
+        (ranker := Ranker(load_bundle(root), retriever)).check_retriever()
+        return ranker
+
+    def check_retriever(self, deadline: Deadline | None = None) -> tuple[str, ...]:
+        """Checks the retriever as `load` does; gives, and logs, in what search differs from that of the training."""
+        found = check_retriever(self.bundle, self.retriever, deadline)
+        return () if found is None else self._trained_with.differences(found)
 
     def rank(self, request: RankRequest, deadline: Deadline | None = None, request_id: str = "") -> RankResult:
         """Gives a probability per candidate and target; degraded, and flagged so, when search does not answer.
@@ -144,7 +150,7 @@ class Ranker:
             found: What search answered, or `no_history`.
             degraded_reason: Why it is without history; empty = it is not.
             deadline: None = take the time it takes.
-            request_id: For the logs of search, which may be asked for ancestors.
+            request_id: For the logs of search.
 
         Raises:
             DeadlineExceededError: No time is left to score.
@@ -164,6 +170,8 @@ class Ranker:
             degraded_reason=degraded_reason,
             versions=self._versions(found),
             ancestors_reason=ancestors_reason,
+            missing=self._trained_with.missing(request, found),
+            search_differences=self._trained_with.differences(found),
         )
 
     def explain(
@@ -195,6 +203,8 @@ class Ranker:
             contributions=self._contributions(encoder, request, found, candidate, columns, deadline),
             versions=self._versions(found),
             ancestors_reason=ancestors_reason,
+            missing=self._trained_with.missing(request, found),
+            search_differences=self._trained_with.differences(found),
         )
 
     def _contributions(

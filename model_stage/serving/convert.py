@@ -18,6 +18,7 @@ from serving.wire.columns import (
 )
 
 _RESULT = ("num_behaviors", "degraded", "degraded_reason", "ancestors_reason")
+_LISTS = ("missing", "search_differences")
 _BEHAVIOR = tuple(ExplainedBehavior.__dataclass_fields__.keys() - {"side_info", "attention"})
 _VERSIONS = tuple(Versions.__dataclass_fields__)
 
@@ -65,7 +66,7 @@ def put_request(message: pb.RankRequest, request: RankRequest, request_id: str) 
 def result_to_proto(result: RankResult) -> pb.RankResponse:
     """Gives the message of a ranking."""
     message = pb.RankResponse(
-        targets=result.targets, versions=_versions_to_proto(result.versions), **same_fields(result, _RESULT)
+        targets=result.targets, versions=_versions_to_proto(result.versions), **same_fields(result, (*_RESULT, *_LISTS))
     )
     put_columns(message, result, ("probability", "num_retrieved"))
     return message
@@ -81,6 +82,8 @@ def result_from_proto(message: pb.RankResponse) -> RankResult:
     shape = (len(num_retrieved), len(message.targets))
     return RankResult(
         targets=tuple(message.targets),
+        missing=tuple(message.missing),
+        search_differences=tuple(message.search_differences),
         probability=decode_column("probability", message.probability, np.float32, shape[0] * shape[1]).reshape(shape),
         num_retrieved=num_retrieved,
         versions=_versions_from_proto(message.versions),
@@ -105,6 +108,7 @@ def explanation_to_proto(result: ExplainResult) -> pb.ExplainResponse:
         logit=encode_column(np.array(result.logit, np.float32)),
         contributions=[pb.Contribution(part=each.part, logit=each.logit) for each in result.contributions],
         ancestors_reason=result.ancestors_reason,
+        **same_fields(result, _LISTS),
     )
 
 
@@ -127,6 +131,8 @@ def explanation_from_proto(message: pb.ExplainResponse) -> ExplainResult:
         behaviors=tuple(_behavior_from_proto(behavior) for behavior in message.behaviors),
         versions=_versions_from_proto(message.versions),
         ancestors_reason=message.ancestors_reason,
+        missing=tuple(message.missing),
+        search_differences=tuple(message.search_differences),
     )
 
 

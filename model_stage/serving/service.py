@@ -14,6 +14,7 @@ What the store and the edge raise, and whatever is listed nowhere, is in the tab
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -40,6 +41,7 @@ from serving import (
     request_units,
     takes_up_to,
 )
+from serving.deadline import Deadline
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ STATUS_TABLE = StatusTable(
     Row(errors.SearchUnavailableError, StatusCode.UNAVAILABLE),
     Row(errors.RankingUnavailableError, StatusCode.UNAVAILABLE),
 )
+
+CHECK_S = 1.0
+"""What search gets to say how it is configured, when a bundle is opened."""
 
 
 class CurrentRanker:
@@ -102,7 +107,10 @@ class CurrentRanker:
     def _open(self, name: str | None = None) -> Ranker:
         bundle = load_bundle(self._root, name)
         warm_up(bundle)
-        return Ranker(bundle, self._retriever)
+        ranker = Ranker(bundle, self._retriever)
+        with suppress(errors.BundleMismatchError):  # every answer will be degraded, and say so
+            ranker.check_retriever(Deadline.after(CHECK_S))
+        return ranker
 
 
 class RankingMetrics:
@@ -122,6 +130,11 @@ class RankingMetrics:
             "lookback_candidates_nothing_retrieved", "Candidates scored with no behavior.", registry=registry
         )
 
+        self.missing_inputs = Counter(
+            "lookback_missing_inputs",
+            "Rank answers to requests that lack a field or a statistic which the bundle learned from.",
+            registry=registry,
+        )
         self.ancestors_unknown = Counter(
             "lookback_ancestors_unknown",
             "Rank answers for which search did not say what is above categories that the bundle lacks.",
@@ -132,6 +145,7 @@ class RankingMetrics:
         """Counts one answer."""
         self.candidates.inc(len(result.num_retrieved))
         self.ancestors_unknown.inc(bool(result.ancestors_reason))
+        self.missing_inputs.inc(bool(result.missing))
         if result.degraded:
             self.degraded.labels(result.degraded_kind).inc()
             return

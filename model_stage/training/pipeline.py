@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from model_stage.config.targets import Targets
 from model_stage.config.train import TrainConfig
 from model_stage.errors import ConfigError
 from model_stage.networks import NetworkConfig
+from model_stage.ranking.compatibility import NOTHING_ASKED
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.content_vectors import load_content_vectors, set_content_vectors
@@ -125,7 +127,9 @@ def train_bundle(
             folder=folder,
         )
         fitted = _fit(training, _retrieve(training, source, on_progress), on_progress)
-    return Trained(name=_publish(training, snapshot, fitted, out), metrics=fitted.metrics)
+    configuration = retriever.search(NOTHING_ASKED).configuration
+    name = _publish(training, snapshot, fitted, json.loads(configuration or "{}"), out)
+    return Trained(name=name, metrics=fitted.metrics)
 
 
 def publish_attention(
@@ -150,7 +154,8 @@ def publish_attention(
             "train.yaml: attention: is `learned`: train a bundle for its table; only `content` is there before"
         )
     training = _prepare(recipe, dataset, snapshot, None, content)
-    return _publish(training, snapshot, _Fitted(calibration=Calibration(), served_as=torch.float32, metrics={}), out)
+    fitted = _Fitted(calibration=Calibration(), served_as=torch.float32, metrics={})
+    return _publish(training, snapshot, fitted, {}, out)  # nothing was retrieved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +268,7 @@ def _fit(
     return _Fitted(calibration=calibration, served_as=dtype, metrics={"training": asdict(report), **measured})
 
 
-def _publish(training: _Training, snapshot: Snapshot, fitted: _Fitted, out: Path) -> str:
+def _publish(training: _Training, snapshot: Snapshot, fitted: _Fitted, search: dict[str, Any], out: Path) -> str:
     times_ms, recipe = training.parts["train"].timestamp_ms, training.recipe
     return save_bundle(
         out,
@@ -281,6 +286,7 @@ def _publish(training: _Training, snapshot: Snapshot, fitted: _Fitted, out: Path
             attention_from=training.fixed.attention_model if training.fixed else "",
             train_from_ms=int(times_ms.min()),
             train_until_ms=int(times_ms.max()),
+            search=search,
         ),
     )
 

@@ -46,6 +46,7 @@ _ABOUT = (
     "index_generation",
     "index_model",
     "delta_sequence",
+    "configuration",
 )
 """What is said of a whole answer."""
 _NO_LIMITS = TopK()

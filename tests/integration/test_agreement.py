@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from model_stage.bundle import load_bundle
 from model_stage.errors import BundleMismatchError, RankingUnavailableError
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving.rank_client import RankClient
@@ -20,7 +25,7 @@ from store.building.ingest import ingest
 from store.errors import FieldError, InputError
 from store.publishing.generation import current_name
 from store.types import parse_id
-from tests.worlds.services import AS_OF_MS, candidates, publish_bundle, publish_index
+from tests.worlds.services import AS_OF_MS, candidates, metric, publish_bundle, publish_index
 
 REQUEST = RankRequest(user=parse_id("u3"), as_of_ms=AS_OF_MS, candidates=candidates("a1", "a2"))
 
@@ -95,3 +100,31 @@ def test_a_store_without_the_side_info_of_the_bundle_is_refused_and_degrades_the
             searching.search(REQUEST.query(behavior_fields=("os",)))
         with pytest.raises(InputError, match=r"^behavior_fields: a field is named twice"):
             searching.search(REQUEST.query(behavior_fields=("os", "os")))
+
+
+def test_answers_say_what_the_bundle_was_trained_with_and_this_request_lacks(own_world):
+    """Over both services and in one process alike, at load and with each answer; nothing of it degrades an answer."""
+    bundle = load_bundle(own_world.bundle)
+    trained = json.loads(SearchConfig.load().configuration)
+    publish_bundle(own_world, seed=0, provenance=bundle.provenance.model_copy(update={"search": trained}))
+    publish_index(own_world)
+    fewer = SearchConfig.model_validate({"recent": {"top_k": 3}})
+    differs = ("recent.top_k: trained with 20, is 3",)
+    unknown = replace(REQUEST, user=parse_id("u9"), candidates=candidates("", categories=("tea",)))
+    with (
+        search_server(own_world.store, own_world.index, fewer, ServeOptions()) as search,
+        ranking_server(own_world.bundle, f"127.0.0.1:{search.port}", ServeOptions(metrics_port=0)) as ranking,
+        RankClient(f"127.0.0.1:{ranking.port}") as client,
+        BehaviorStore.open(own_world.store) as store,
+    ):
+        here = Ranker.load(own_world.bundle, Searcher(store, IndexGeneration.open(own_world.index), fewer))
+        assert here.check_retriever() == differs
+        full = replace(REQUEST, context_fields={"hour": np.array([3], np.float32)})
+        for ranker in (here, client):
+            assert (ranker.rank(full).missing, ranker.rank(full).search_differences) == ((), differs)
+            poor = ranker.rank(unknown)
+            assert poor.missing == ("brand", "price", "segment", "hour", "weight", "shop", "tags", "likes")
+            assert not poor.degraded
+            assert ranker.rank(REQUEST).missing == ranker.explain(REQUEST).missing == ("hour",)
+            assert ranker.explain(REQUEST).search_differences == differs
+        assert metric(ranking, "lookback_missing_inputs_total") == 2

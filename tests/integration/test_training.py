@@ -23,6 +23,7 @@ from model_stage.training.history import HistoryReader
 from model_stage.training.pipeline import ModelConfig, train_bundle
 from model_stage.training.scoring import score_split
 from model_stage.types import RankRequest
+from search_stage.config import SearchConfig
 from search_stage.searcher import Searcher
 from store import BehaviorStore
 from store.building.ingest import ingest
@@ -51,6 +52,9 @@ def test_a_trained_bundle_is_calibrated_and_says_where_it_comes_from(data, tmp_p
     found = bundle.provenance
     assert (found.train_from_ms, found.train_until_ms) == (FIRST_MS, CUT_MS - DAY_MS)
     assert (found.store_generation, found.taxonomy_fingerprint, found.attention_from) == (generation, taxonomy, "")
+    assert found.search == json.loads(SearchConfig.load().configuration)
+    shown = CliRunner().invoke(app, ["bundle", "show", "--bundle", str(out)], env={"COLUMNS": "2000"}).output
+    assert json.dumps(found.search) in shown
     kinds = {"platt": "platt", "isotonic": "isotonic", "none": "identity"}
     assert (bundle.calibration.kind("click"), bundle.calibration.kind("buy")) == (kinds[method], "identity")
     click = trained.metrics["validation"]["click"]

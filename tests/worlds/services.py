@@ -93,7 +93,7 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def publish_bundle(world: World, *, seed: int) -> str:
+def publish_bundle(world: World, *, seed: int, provenance: Provenance | None = None) -> str:
     """Publishes an untrained network with random vectors: what it says means nothing, and depends on everything."""
     schema = Schema(
         attention_dim=8,
@@ -136,7 +136,7 @@ def publish_bundle(world: World, *, seed: int) -> str:
         network=new_network(schema, targets, config, vocabularies, seed=seed),
         calibration=Calibration(by_target={"click": Platt(slope=1.5, intercept=-0.25)}),
         metrics={},
-        provenance=Provenance(store_generation=generation),
+        provenance=provenance or Provenance(store_generation=generation),
     )
 
 

@@ -202,6 +202,7 @@ def search_results(draw: st.DrawFn) -> SearchResult:
         index_generation=draw(words),
         index_model=draw(words),
         delta_sequence=draw(ids),
+        configuration=draw(words),
         behavior_fields=draw(st.dictionaries(words, id_column(union) | numbers(union, missing=np.nan), max_size=2)),
         names=draw(st.none() | names),
     )
@@ -258,6 +259,8 @@ def rank_results(draw: st.DrawFn) -> RankResult:
         degraded_reason=draw(words),
         versions=draw(versions),
         ancestors_reason=draw(words),
+        missing=tuple(draw(st.lists(words, max_size=2))),
+        search_differences=tuple(draw(st.lists(words, max_size=2))),
     )
 
 
@@ -293,4 +296,6 @@ def explanations(draw: st.DrawFn) -> ExplainResult:
         behaviors=tuple(draw(st.lists(explained_behaviors, max_size=3))),
         versions=draw(versions),
         ancestors_reason=draw(words),
+        missing=tuple(draw(st.lists(words, max_size=2))),
+        search_differences=tuple(draw(st.lists(words, max_size=2))),
     )

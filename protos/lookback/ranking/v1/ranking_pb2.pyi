@@ -126,12 +126,16 @@ class RankResponse(google.protobuf.message.Message):
     DEGRADED_REASON_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
     ANCESTORS_REASON_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    SEARCH_DIFFERENCES_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     degraded: builtins.bool
     """True when the scores were made without the user's history."""
     degraded_reason: builtins.str
-    """Why, when degraded; empty otherwise."""
+    """Why, when degraded; empty otherwise. Begins with a word and a colon: "timeout", "unavailable", "circuit_open",
+    "overloaded", "mismatch" or "failed".
+    """
     ancestors_reason: builtins.str
     """Why categories that the bundle lacks count as unknown, when what is above them could not be asked; empty otherwise."""
     @property
@@ -150,6 +154,16 @@ class RankResponse(google.protobuf.message.Message):
     def versions(self) -> global___Versions:
         """What answered."""
 
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the bundle learned from and this request lacks: fields that neither the request nor the store gives for any
+        candidate, and statistics that search does not answer.
+        """
+
+    @property
+    def search_differences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """In what search is configured otherwise than where the bundle was trained, key by key."""
+
     def __init__(
         self,
         *,
@@ -161,9 +175,11 @@ class RankResponse(google.protobuf.message.Message):
         degraded_reason: builtins.str = ...,
         versions: global___Versions | None = ...,
         ancestors_reason: builtins.str = ...,
+        missing: collections.abc.Iterable[builtins.str] | None = ...,
+        search_differences: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["num_retrieved", b"num_retrieved", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "num_behaviors", b"num_behaviors", "num_retrieved", b"num_retrieved", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "missing", b"missing", "num_behaviors", b"num_behaviors", "num_retrieved", b"num_retrieved", "probability", b"probability", "search_differences", b"search_differences", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___RankResponse = RankResponse
 
@@ -202,6 +218,8 @@ class ExplainResponse(google.protobuf.message.Message):
     LOGIT_FIELD_NUMBER: builtins.int
     CONTRIBUTIONS_FIELD_NUMBER: builtins.int
     ANCESTORS_REASON_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    SEARCH_DIFFERENCES_FIELD_NUMBER: builtins.int
     candidate_name: builtins.str
     """Name of the candidate; its decimal id where the store knows no name."""
     ancestors_reason: builtins.str
@@ -230,6 +248,14 @@ class ExplainResponse(google.protobuf.message.Message):
     def contributions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Contribution]:
         """What each part of the input adds to the logit."""
 
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in `RankResponse`."""
+
+    @property
+    def search_differences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in `RankResponse`."""
+
     def __init__(
         self,
         *,
@@ -241,9 +267,11 @@ class ExplainResponse(google.protobuf.message.Message):
         logit: protos.lookback.columns.v1.columns_pb2.Column | None = ...,
         contributions: collections.abc.Iterable[global___Contribution] | None = ...,
         ancestors_reason: builtins.str = ...,
+        missing: collections.abc.Iterable[builtins.str] | None = ...,
+        search_differences: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["logit", b"logit", "probability", b"probability", "versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "probability", b"probability", "targets", b"targets", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ancestors_reason", b"ancestors_reason", "behaviors", b"behaviors", "candidate_name", b"candidate_name", "contributions", b"contributions", "logit", b"logit", "missing", b"missing", "probability", b"probability", "search_differences", b"search_differences", "targets", b"targets", "versions", b"versions"]) -> None: ...
 
 global___ExplainResponse = ExplainResponse
 

@@ -336,6 +336,7 @@ class SearchResponse(google.protobuf.message.Message):
     NUM_UNKNOWN_ITEMS_FIELD_NUMBER: builtins.int
     NUM_NEWEST_FIELD_NUMBER: builtins.int
     DELTA_SEQUENCE_FIELD_NUMBER: builtins.int
+    CONFIGURATION_FIELD_NUMBER: builtins.int
     num_behaviors: builtins.int
     """Behaviors of the user before the as-of time."""
     store_generation: builtins.str
@@ -352,6 +353,10 @@ class SearchResponse(google.protobuf.message.Message):
     """
     delta_sequence: builtins.int
     """Number of the last live event or deletion that this answer could see; 0 = there never was one."""
+    configuration: builtins.str
+    """What search is configured to find, as JSON with sorted keys: the keys of search.yaml that change answers. A ranking
+    bundle compares it with what it was trained on.
+    """
     @property
     def behaviors(self) -> global___Behaviors:
         """The union of what was retrieved, U behaviors."""
@@ -434,9 +439,10 @@ class SearchResponse(google.protobuf.message.Message):
         num_unknown_items: builtins.int = ...,
         num_newest: builtins.int = ...,
         delta_sequence: builtins.int = ...,
+        configuration: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["behaviors", b"behaviors", "candidate_category", b"candidate_category", "index", b"index", "match_level", b"match_level", "names", b"names", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "vocabulary", b"vocabulary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "delta_sequence", b"delta_sequence", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_newest", b"num_newest", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behavior_fields", b"behavior_fields", "behaviors", b"behaviors", "candidate_category", b"candidate_category", "candidate_fields", b"candidate_fields", "configuration", b"configuration", "delta_sequence", b"delta_sequence", "index", b"index", "index_generation", b"index_generation", "index_model", b"index_model", "match_level", b"match_level", "names", b"names", "num_behaviors", b"num_behaviors", "num_newest", b"num_newest", "num_unknown_items", b"num_unknown_items", "offsets", b"offsets", "same_as", b"same_as", "score", b"score", "source", b"source", "statistics", b"statistics", "store_generation", b"store_generation", "user_fields", b"user_fields", "vocabulary", b"vocabulary"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
