@@ -18,7 +18,7 @@ from store.publishing.generation import current_name
 from store.retrieval import Ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from serving.deadline import Deadline
     from store.reading.snapshot import Snapshot
@@ -51,6 +51,7 @@ class Searcher:
         index: IndexGeneration | None = None,
         config: SearchConfig | None = None,
         *,
+        recorded: Sequence[SearchRequest] = (),
         now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         """Pairs a store with an index.
@@ -59,6 +60,7 @@ class Searcher:
             store: The store; the caller closes it, and has it follow `CURRENT` through `reload` of this object.
             index: The index; None = no soft search, every score is 0.
             config: Limits and policies; None = the packaged `search.yaml`.
+            recorded: Real requests, which each pair of generations answers before it serves.
             now_ms: The clock that as-of times are compared with, milliseconds UTC.
 
         Raises:
@@ -67,6 +69,7 @@ class Searcher:
         """
         self._store = store
         self._config = config if config is not None else SearchConfig.load()
+        self._recorded = recorded
         self._now_ms = now_ms
         self._reload_lock = threading.Lock()
         self._index = index
@@ -177,7 +180,7 @@ class Searcher:
 
     def _prepared(self, snapshot: Snapshot, index: IndexGeneration | None) -> Serving:
         serving = Serving.of(snapshot, index, self._config)
-        warm_up(snapshot, serving, self._config)
+        warm_up(snapshot, serving, self._config, self._recorded)
         return serving
 
     def _newest_index(self) -> IndexGeneration | None:

@@ -63,6 +63,10 @@ def _shared(
     slow_ms: Annotated[
         float, typer.Option(help="Requests that take longer are logged with the time of each stage; 0 = none are.")
     ] = 0.0,
+    warm_requests: Annotated[
+        Path | None,
+        typer.Option(help="Recorded requests that a new generation answers before it serves: docs/served.md."),
+    ] = None,
 ) -> None:
     """Has the names of `ServeOptions` for its parameters; only its signature is used."""
 

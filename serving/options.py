@@ -51,6 +51,8 @@ class ServeOptions:
     """Seconds from one look at what is published to the next; 0 = only an operator's `Reload` changes it."""
     slow_ms: float = 0.0
     """Requests that take longer are logged with the time of each of their stages; 0 = none are."""
+    warm_requests: Path | None = None
+    """File of recorded requests that what is published has to answer before it serves; None = there is none."""
     worker: WorkerSlot | None = None
     """Where this process stands among the workers of a port; None = it serves alone."""
 

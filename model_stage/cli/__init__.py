@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_stage.cli import bundle, explain, precompile, rank, report, serve, targets, train
+from model_stage.cli import bundle, explain, precompile, rank, replay, report, serve, targets, train
 from serving.security.command import token
 from store.command import command_line, run
 
@@ -14,6 +14,9 @@ app = command_line(
     report.report,
     serve.serve,
     rank.rank,
+    replay.replay,
+    replay.warm_requests,
+    replay.join_labels,
     explain.explain,
     token,
     precompile.compile,

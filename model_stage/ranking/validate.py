@@ -43,7 +43,20 @@ def check_request(request: RankRequest, schema: Schema, now_s: float, max_clock_
         raise InputError(
             f"as_of_ms: {request.as_of_ms} is more than {max_clock_skew_s:g} s ahead of this server's clock"
         )
-    _check_fields("candidate", request.candidate_fields, schema, count)
+    _check_all_fields(request, schema)
+
+
+def fits_schema(request: RankRequest, schema: Schema) -> bool:
+    """Says whether a request's fields are those of a schema."""
+    try:
+        _check_all_fields(request, schema)
+    except FieldError:
+        return False
+    return True
+
+
+def _check_all_fields(request: RankRequest, schema: Schema) -> None:
+    _check_fields("candidate", request.candidate_fields, schema, len(request.candidates))
     _check_fields("user", request.user_fields, schema, 1)
     _check_fields("context", request.context_fields, schema, 1)
 

@@ -43,6 +43,11 @@ def request_from_proto(message: pb.RankRequest) -> RankRequest:
     )
 
 
+def request_from_bytes(data: bytes) -> RankRequest:
+    """Gives the request that a serialised message holds; errors as `request_from_proto`."""
+    return request_from_proto(pb.RankRequest.FromString(data))
+
+
 def request_to_proto(request: RankRequest, request_id: str = "") -> pb.RankRequest:
     """Gives the message of a request."""
     message = pb.RankRequest()

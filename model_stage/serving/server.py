@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from model_stage.errors import BundleError, ConfigError
 from model_stage.serving.options import RankingOptions
 from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.search_calls import SearchCallMetrics
+from model_stage.serving.served_log.warm_requests import read_warm_requests
 from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from serving import ServeOptions
+    from prometheus_client import CollectorRegistry
+    from structlog.typing import FilteringBoundLogger
+
+    from model_stage.serving.service import TakesServed
+    from serving import ServeOptions, WorkerSlot
 
 RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
 
@@ -51,19 +56,22 @@ def ranking_server(
     metrics, slot = ServerMetrics(), options.worker
     log = make_logger("ranking", users=options.log_users)
     log = log if slot is None else log.bind(worker=slot.number)
-    asides = RankingOptions() if ranking_options is None else ranking_options
+    wanted = RankingOptions() if ranking_options is None else ranking_options
     calls = SearchCallMetrics(metrics.registry)
-    with RemoteRetriever(search_address, asides.search_security, calls) as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(RemoteRetriever(search_address, wanted.search_security, calls))
         calls.watch(client.circuit)
+        recorded = [] if options.warm_requests is None else read_warm_requests(options.warm_requests)
         try:
-            current = CurrentRanker(bundle_root, client)
+            current = CurrentRanker(bundle_root, client, recorded=recorded)
         except (GenerationError, BundleError, ConfigError) as error:
             served = {} if slot is None else read_served(slot)
             if not served:
                 raise
             log.error("refused", reason=str(error), serving=served)
-            current = CurrentRanker(bundle_root, client, served["bundle"])
-        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log, asides)
+            current = CurrentRanker(bundle_root, client, served["bundle"], recorded)
+        asides = _open_asides(wanted, client, metrics.registry, log, slot, stack)
+        ranking = RankingServicer(current, RankingMetrics(metrics.registry), log, wanted, asides)
         swaps = Swaps(current, metrics.registry, log, slot)
         service = Service(
             name=RANKING_SERVICE,
@@ -71,9 +79,37 @@ def ranking_server(
             priorities={"Explain": Priority.EXPLAIN},
             units={"Rank": ranking.rank_units, "Explain": ranking.explain_units},
         )
-        watching = swaps.watching(options.watch_s) if options.watch_s else nullcontext()
-        with Server((service, swaps.admin), options, STATUS_TABLE, metrics, log) as server, watching:
-            yield server
+        server = stack.enter_context(Server((service, swaps.admin), options, STATUS_TABLE, metrics, log))
+        if options.watch_s:
+            stack.enter_context(swaps.watching(options.watch_s))
+        yield server
+
+
+def _open_asides(
+    options: RankingOptions,
+    client: RemoteRetriever,
+    registry: CollectorRegistry,
+    log: FilteringBoundLogger,
+    slot: WorkerSlot | None,
+    stack: ExitStack,
+) -> list[TakesServed]:
+    """Opens what works beside the answers; the stack closes it."""
+    asides: list[TakesServed] = []
+    if options.shadow_bundle is not None:
+        from model_stage.serving.shadow import Shadow
+
+        own, security = None, options.search_security
+        if options.shadow_search is not None:
+            own = stack.enter_context(RemoteRetriever(options.shadow_search, security))
+        shadow = Shadow(options.shadow_bundle, options.shadow_share, client, own, registry, log)
+        asides.append(stack.enter_context(closing(shadow)))
+    if options.served_log is not None:
+        from model_stage.serving.served_log.log import ServedLog
+
+        worker = 0 if slot is None else slot.number
+        served_log = ServedLog(options.served_log, options.served_share, registry, log, worker)
+        asides.append(stack.enter_context(closing(served_log)))
+    return asides
 
 
 def serve(

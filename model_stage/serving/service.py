@@ -14,8 +14,10 @@ What the store and the edge raise, and whatever is listed nowhere, is in the tab
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import numpy as np
 from grpc import StatusCode
@@ -27,6 +29,7 @@ from model_stage.errors import Degraded
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert
 from model_stage.serving.history_lengths import HistoryLengths
+from model_stage.serving.served_log.record import Served
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2 as pb
 from protos.lookback.ranking.v1 import ranking_pb2_grpc
@@ -42,9 +45,11 @@ from serving import (
     takes_up_to,
 )
 from serving.deadline import Deadline
+from serving.server.pool import afterwards
 from store.publishing.generation import current_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import grpc
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
     from model_stage.serving.options import RankingOptions
     from model_stage.types import RankRequest, RankResult, Retriever
     from serving import Call
+    from store.retrieval import SearchResult
 
 STATUS_TABLE = StatusTable(
     Row(errors.ModelError, StatusCode.INTERNAL, tell=False),
@@ -69,6 +75,18 @@ CHECK_S = 1.0
 """What search gets to say how it is configured, when a bundle is opened."""
 
 
+class TakesServed(Protocol):
+    """Works on some of what was served, beside the answers."""
+
+    def takes(self, request_id: str) -> bool:
+        """Says whether a request is to be offered."""
+        ...
+
+    def offer(self, served: Served) -> None:
+        """Leaves a request and its answer to be worked on; never waits."""
+        ...
+
+
 class CurrentRanker:
     """The ranker over the bundle that is published, and the switch to the next one. Thread-safe.
 
@@ -79,11 +97,19 @@ class CurrentRanker:
         bundle_root: Root that `lookback-model train` published to.
         retriever: The client of the search stage.
         name: Bundle to begin with; None = the current one.
+        recorded: Real requests, with what was retrieved for them, that a bundle scores before it serves.
     """
 
-    def __init__(self, bundle_root: Path, retriever: Retriever, name: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle_root: Path,
+        retriever: Retriever,
+        name: str | None = None,
+        recorded: Sequence[tuple[RankRequest, SearchResult]] = (),
+    ) -> None:
         self._root = bundle_root
         self._retriever = retriever
+        self._recorded = recorded
         self._reloading = threading.Lock()
         self.ranker = self._open(name)
 
@@ -106,7 +132,7 @@ class CurrentRanker:
 
     def _open(self, name: str | None = None) -> Ranker:
         bundle = load_bundle(self._root, name)
-        warm_up(bundle)
+        warm_up(bundle, self._recorded)
         ranker = Ranker(bundle, self._retriever)
         with suppress(errors.BundleMismatchError):  # every answer will be degraded, and say so
             ranker.check_retriever(Deadline.after(CHECK_S))
@@ -157,12 +183,27 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
     """Answers `lookback.ranking.v1.RankingService`."""
 
     def __init__(
-        self, current: CurrentRanker, metrics: RankingMetrics, log: FilteringBoundLogger, options: RankingOptions
+        self,
+        current: CurrentRanker,
+        metrics: RankingMetrics,
+        log: FilteringBoundLogger,
+        options: RankingOptions,
+        asides: Sequence[TakesServed] = (),
     ) -> None:
+        """Answers with what is current.
+
+        Args:
+            current: What ranks.
+            metrics: What to count in.
+            log: Gets a line for every answer that lacks something.
+            options: Which experiments there are.
+            asides: What gets requests and their answers, once these are on their way.
+        """
         self._current = current
         self._metrics = metrics
         self._log = log
         self._options = options
+        self._asides = asides
         self._lengths = HistoryLengths()
 
     def rank_units(self, request: pb.RankRequest) -> float:
@@ -179,8 +220,10 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         """Scores the candidates; degraded, flagged and counted, when search does not answer."""
         call = current_call()
         ranker = self._current.ranker
-        result = ranker.rank(self._read(request, call), call.deadline, call.request_id)
+        asked = self._read(request, call)
+        answer = ranker.answer(asked, call.deadline, call.request_id)
         call.check_time()
+        result = answer.result
         call.units = request_units(len(result.num_retrieved), result.num_behaviors)
         if not result.degraded:
             self._lengths.keep(request.user, result.num_behaviors)
@@ -189,6 +232,16 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
             self._log.warning("degraded", request_id=call.request_id, reason=result.degraded_reason)
         if result.ancestors_reason:
             self._log.warning("ancestors unknown", request_id=call.request_id, reason=result.ancestors_reason)
+        for aside in self._asides:
+            if aside.takes(call.request_id):
+                served = Served(
+                    request_id=call.request_id,
+                    served_ms=time.time_ns() // 1_000_000,
+                    request=asked,
+                    answer=answer,
+                    bundle=ranker.bundle,
+                )
+                afterwards(partial(aside.offer, served))
         return convert.result_to_proto(result)
 
     @for_role(Role.READ_HISTORY)

@@ -15,16 +15,18 @@ from search_stage.serving.delta_lag import DeltaLag
 from search_stage.serving.service import SEARCH_SERVICE, STATUS_TABLE, SearchMetrics, SearchServicer
 from serving import Priority, Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 from serving.slot import FIRST, read_served
+from serving.wire.recorded import read_recorded_searches
 from store.behavior_store import BehaviorStore
 from store.errors import GenerationError
 from store.live_writer import LiveWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from search_stage.config import SearchConfig
     from serving import ServeOptions
+    from store.retrieval import SearchRequest
 
 WRITES = frozenset({"Append", "DeleteUser"})
 """Methods that only the process that appends can answer."""
@@ -54,15 +56,16 @@ def search_server(
     metrics, slot = ServerMetrics(), options.worker
     log = make_logger("search", users=options.log_users)
     log = log if slot is None else log.bind(worker=slot.number)
+    recorded = [] if options.warm_requests is None else read_recorded_searches(options.warm_requests)
     with ExitStack() as stack:
         try:
-            store, searcher = _opened(store_root, index_root, config, {})
+            store, searcher = _opened(store_root, index_root, config, {}, recorded)
         except (GenerationError, UnusableIndexError) as error:
             served = {} if slot is None else read_served(slot)
             if not served:
                 raise
             log.error("refused", reason=str(error), serving=served)
-            store, searcher = _opened(store_root, index_root, config, served)
+            store, searcher = _opened(store_root, index_root, config, served, recorded)
         stack.enter_context(store)
         writes = append and (slot is None or slot.number == FIRST)
         writer = stack.enter_context(LiveWriter(store)) if writes else None
@@ -83,12 +86,16 @@ def search_server(
 
 
 def _opened(
-    store_root: Path, index_root: Path | None, config: SearchConfig, names: Mapping[str, str]
+    store_root: Path,
+    index_root: Path | None,
+    config: SearchConfig,
+    names: Mapping[str, str],
+    recorded: Sequence[SearchRequest] = (),
 ) -> tuple[BehaviorStore, Searcher]:
     """Opens the generations of some names; where there is none, the current one."""
     store = BehaviorStore.open(store_root, names.get("store"))
     index = None if index_root is None else IndexGeneration.open(index_root, names.get("index"))
-    return store, Searcher(store, index, config)
+    return store, Searcher(store, index, config, recorded=recorded)
 
 
 def serve(

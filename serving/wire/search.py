@@ -145,6 +145,11 @@ def result_from_proto(message: pb.SearchResponse, num_candidates: int) -> Search
     )
 
 
+def result_from_bytes(data: bytes, num_candidates: int) -> SearchResult:
+    """Gives the search result that a serialised message holds; errors as `result_from_proto`."""
+    return result_from_proto(pb.SearchResponse.FromString(data), num_candidates)
+
+
 def _same_as(message: pb.SearchResponse, offsets: I64) -> I32:
     itself = np.arange(len(offsets) - 1, dtype=np.int32)
     if not message.HasField("same_as"):  # a search stage of an earlier version

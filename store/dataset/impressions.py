@@ -74,6 +74,45 @@ class Impressions:
         return self.select(np.flatnonzero(keep))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedLabels:
+    """What became of candidates that were served, as columns of length N."""
+
+    request_id: list[str]
+    item: U64
+    targets: tuple[str, ...]
+    labels: F32
+    """As in `Impressions`. (N, T)"""
+
+
+def read_served_labels(file: Path) -> ServedLabels:
+    """Reads a table of what became of served candidates: `request_id`, `item` and a `label_<target>` column per target.
+
+    Raises:
+        InputError: It is no table, it lacks a column or has one that is not a label.
+        TooManyBadRowsError: A row breaks the contract; names file, line and reason.
+    """
+    own, pools, bad_rows = {"request_id", "item"}, IdPools(), BadRows(max_bad_rows=0)
+    request_ids: list[str] = []
+    parts: list[tuple[U64, tuple[str, ...], F32]] = []
+    for batch in read_batches(file, own, set(), bad_rows, free=True):
+        item = pools.items.column(batch, "item", required=True)
+        fields = side_fields(batch, own, pools.values)
+        targets, labels = _take_labels(batch, fields)
+        if fields or not targets:
+            wrong = f"has a column {min(fields)!r}" if fields else "has no label"
+            raise InputError(f"{file}: {wrong}; expected request_id, item and label_<target> columns")
+        batch.report(bad_rows)
+        request_ids += [str(name) for name in batch.columns["request_id"].to_pylist()]
+        parts.append((item, targets, labels))
+    return ServedLabels(
+        request_id=request_ids,
+        item=np.concatenate([item for item, _, _ in parts]),
+        targets=parts[0][1],
+        labels=np.concatenate([labels for _, _, labels in parts]),
+    )
+
+
 def read_impressions(folder: Path) -> Impressions:
     """Reads `impressions*` of a dataset folder; several files are joined in name order.
 
@@ -109,6 +148,13 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> Impressions:
     item = pools.items.column(batch, "item", required=True)
     time = times(batch, "timestamp_ms")
     fields = side_fields(batch, _OWN, pools.values)
+    targets, labels = _take_labels(batch, fields)
+    batch.report(bad_rows)
+    return Impressions(user=user, item=item, timestamp_ms=time, targets=targets, labels=labels, fields=fields)
+
+
+def _take_labels(batch: Batch, fields: dict[str, FieldColumn]) -> tuple[tuple[str, ...], F32]:
+    """Takes the columns of labels out of the fields: gives their targets, and a column each. (N, T)."""
     labels: dict[str, F32] = {}
     for name in [name for name in fields if name.startswith(LABEL)]:
         values = fields.pop(name)
@@ -117,9 +163,8 @@ def _read_batch(batch: Batch, pools: IdPools, bad_rows: BadRows) -> Impressions:
         wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
         batch.check.refuse(wrong, partial(_no_label, name, values))
         labels[name.removeprefix(LABEL)] = values.astype(np.float32)
-    batch.report(bad_rows)
-    columns = np.stack(list(labels.values()), axis=1) if labels else np.empty((len(user), 0), np.float32)
-    return Impressions(user=user, item=item, timestamp_ms=time, targets=tuple(labels), labels=columns, fields=fields)
+    columns = np.stack(list(labels.values()), axis=1) if labels else np.empty((len(batch), 0), np.float32)
+    return tuple(labels), columns
 
 
 def _no_label(name: str, values: AnyArray, row: int) -> str:

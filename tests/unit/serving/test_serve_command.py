@@ -16,6 +16,8 @@ from serving import ServeOptions
 from serving.command import serve_options
 from store.errors import InputError
 
+SHADOW = {"--shadow-bundle", "--shadow-share", "--shadow-search"}
+
 
 def run(*arguments):
     """Gives what a command got, and how it ended."""
@@ -40,7 +42,19 @@ def test_a_command_gets_its_own_options_and_the_shared_ones():
     assert (root, loud) == (Path("somewhere"), False)
     assert options == ServeOptions(port=7, watch_s=5.0)
     given = ("--host", "::1", "--port", "9", "--port-file", "p", "--metrics-port", "3", "--reflection", "--insecure")
-    more = ("--max-running", "2", "--max-waiting", "0", "--grace-seconds", "1.5", "--watch-seconds", "0", "--loud")
+    more = (
+        "--max-running",
+        "2",
+        "--max-waiting",
+        "0",
+        "--grace-seconds",
+        "1.5",
+        "--watch-seconds",
+        "0",
+        "--loud",
+        "--warm-requests",
+        "w",
+    )
     [[_, options, loud]], _ = run("--root", "x", *given, *more)
     assert loud
     assert options == ServeOptions(
@@ -54,6 +68,7 @@ def test_a_command_gets_its_own_options_and_the_shared_ones():
         max_waiting=0,
         grace_s=1.5,
         watch_s=0.0,
+        warm_requests=Path("w"),
     )
 
 
@@ -87,6 +102,9 @@ def test_both_stages_serve_with_the_same_options():
             "--bundle",
             "--search",
             "--experiment",
+            "--served-log",
+            "--served-share",
+            *SHADOW,
             *(f"--search-{name}" for name in ("tls-ca", "tls-cert", "tls-key", "token-file")),
         },
     }
