@@ -16,15 +16,15 @@ from store.lists import Lists
 from store.retrieval import MAX_CATEGORIES_ASKED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from model_stage.encoding.batch import EncodedRequest
     from model_stage.encoding.encoder import RequestEncoder
     from model_stage.types import RankRequest, Retriever
     from serving.deadline import Deadline
-    from store.fields import IdLists
-    from store.retrieval import SearchResult
-    from store.types import U64
+    from store.fields import IdLists, ValueColumn
+    from store.retrieval import BehaviorColumns, SearchResult
+    from store.types import I32, U64, Vocabulary
 
 MAX_KEPT = 65_536
 """Categories to keep ancestors of, some MiB; beyond that the cache is emptied."""
@@ -80,12 +80,42 @@ class AncestorEncoder:
         lacking = encoder.unknown_categories(encoded, found)
         if not len(lacking) or not found.store_generation:  # degraded: no store answered
             return encoded, encoder
-        above = self._ask(found, lacking, deadline, request_id)
-        self._keep(found.store_generation, lacking, above)
-        encoder = encoder.with_categories(lacking, above)
+        encoder = self._learned(encoder, lacking, found.store_generation, deadline, request_id)
         return encoder.encode(request, found), encoder
 
-    def _ask(self, found: SearchResult, lacking: U64, deadline: Deadline | None, request_id: str) -> IdLists:
+    @property
+    def side_info(self) -> tuple[str, ...]:
+        """Side-info fields of behaviors that the schema names."""
+        return self._encoder.side_info
+
+    def behavior_rows(
+        self, behaviors: BehaviorColumns, names: Vocabulary, fields: Mapping[str, ValueColumn], store_generation: str
+    ) -> tuple[I32, I32]:
+        """Gives what `RequestEncoder.behavior_rows` gives, with ancestors as `encode` has them; so are the errors.
+
+        Args:
+            behaviors: The behaviors.
+            names: As there.
+            fields: As there.
+            store_generation: Where they come from.
+        """
+        encoder = self.known(store_generation)
+        rows = encoder.behavior_rows(behaviors, names, fields)
+        lacking = encoder.unknown_among(behaviors.category[rows[0] == 0])
+        if not len(lacking):
+            return rows
+        encoder = self._learned(encoder, lacking, store_generation, None, "")
+        return encoder.behavior_rows(behaviors, names, fields)
+
+    def _learned(
+        self, encoder: RequestEncoder, lacking: U64, store_generation: str, deadline: Deadline | None, request_id: str
+    ) -> RequestEncoder:
+        """Gives an encoder that takes some more categories for their ancestors, and keeps these."""
+        above = self._ask(store_generation, lacking, deadline, request_id)
+        self._keep(store_generation, lacking, above)
+        return encoder.with_categories(lacking, above)
+
+    def _ask(self, store_generation: str, lacking: U64, deadline: Deadline | None, request_id: str) -> IdLists:
         if self._clock_s() < self._retry_at_s:
             raise SearchUnavailableError(f"{self._failure}; it is asked again after {PAUSE_S:g} s")
         parts = []
@@ -98,9 +128,9 @@ class AncestorEncoder:
                 if had_time:
                     self._failure, self._retry_at_s = str(error), self._clock_s() + PAUSE_S
                 raise
-            if answer.store_generation != found.store_generation:
+            if answer.store_generation != store_generation:
                 raise SearchUnavailableError(
-                    f"store {found.store_generation} answered the search, store {answer.store_generation} says what is "
+                    f"store {store_generation} answered the search, store {answer.store_generation} says what is "
                     "above its categories"
                 )
             parts.append(answer.above)

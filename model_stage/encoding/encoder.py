@@ -55,6 +55,10 @@ class RequestEncoder:
                 found.candidate_category[encoded.candidate_node == 0],
             )
         )
+        return self.unknown_among(categories)
+
+    def unknown_among(self, categories: U64) -> U64:
+        """Gives those of some categories that the tree does not know, ascending."""
         return self._vocabularies.tree.categories.unknown(categories) if len(categories) else categories
 
     def with_categories(self, ids: U64, above: IdLists) -> RequestEncoder:

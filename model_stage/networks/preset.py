@@ -96,6 +96,8 @@ class Preset(StrictModel):
         if self.selection == "history" and unable:
             able = sorted(kind for kind, config in registered_blocks().items() if config.reads_history)
             raise ValueError(f"selection: history: {', '.join(unable)} cannot read it; {', '.join(able)} can")
+        if self.reads_history and self.auxiliary is not None and self.auxiliary.newest is not None:
+            raise ValueError("auxiliary.newest: a block reads the whole history, and so does the loss; leave it out")
         return self
 
     def kept(self, source_M: Tensor, candidate_M: Tensor) -> Tensor | None:
@@ -107,6 +109,11 @@ class Preset(StrictModel):
         """How many of the user's newest behaviors the blocks read besides what was retrieved; `WHOLE_HISTORY` = all."""
         whole = WHOLE_HISTORY if self.selection == "history" else 0
         return max([whole, *(block.newest_read for block in self.blocks)])
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether a block reads the user's whole history."""
+        return self.newest_read == WHOLE_HISTORY
 
     @property
     def reads_attention(self) -> bool:

@@ -68,12 +68,12 @@ class AuxiliaryModel(nn.Module):
         Args:
             network: Whose tables are read.
             batch: Candidates of some requests.
-            histories: Of each request, in the order of the batch.
+            histories: Of each request, in the order of the batch, as `Histories.take` gives them.
         """
         lengths = np.diff(histories.offsets)
-        node_H, side_HF = tensor(histories.node), tensor(histories.side)
+        node_H, side_HF = tensor(histories.rows.node), tensor(histories.rows.side)
         interval_ms_H = tensor(histories.interval_ms)
-        rank_H = np.repeat(histories.offsets[1:], lengths) - np.arange(len(histories.node))
+        rank_H = np.repeat(histories.offsets[1:], lengths) - np.arange(len(histories.rows))
         columns = {
             "rank": torch.from_numpy(rank_H),
             "interval": interval_ms_H,

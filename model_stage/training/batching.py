@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from store.types import I32, I64
 
 V = TypeVar("V")
+MAX_BEHAVIORS = 1 << 20
+"""Behaviors of whole histories in a batch, at most, but for a single part."""
 
 
 class Chosen(NamedTuple):
@@ -118,8 +120,8 @@ class Shuffled:
 def batches(examples: Examples, order: Order, max_candidates: int, max_pairs: int) -> Iterator[Examples]:
     """Cuts examples into batches; memory does not depend on how many there are.
 
-    A batch ends with the part that fills it, or before the part that would give it too many pairs; it has one part at
-    least.
+    A batch ends with the part that fills it, or before the part that would give it too many pairs or behaviors of
+    whole histories; it has one part at least.
 
     Args:
         examples: What to cut.
@@ -132,7 +134,11 @@ def batches(examples: Examples, order: Order, max_candidates: int, max_pairs: in
         stop = min(int(np.searchsorted(ends, ends[start] + max_candidates)), len(ends) - 1)
         requests, candidates, offsets = order.chosen(start, stop)
         pairs = _ends(pair_offsets[candidates + 1] - pair_offsets[candidates])
-        fitting = max(int(np.searchsorted(pairs[offsets[1:]], max_pairs, side="right")), 1)
+        fitting = int(np.searchsorted(pairs[offsets[1:]], max_pairs, side="right"))
+        if examples.histories is not None:
+            behaviors = examples.histories.lengths[requests].cumsum()
+            fitting = min(fitting, int(np.searchsorted(behaviors, MAX_BEHAVIORS, side="right")))
+        fitting = max(fitting, 1)
         yield examples.take(requests[:fitting], candidates[: offsets[fitting]], offsets[: fitting + 1])
         start += fitting
 

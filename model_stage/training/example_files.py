@@ -7,21 +7,22 @@ docs/adr/0016-examples-as-mapped-columns.md.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
 from model_stage.encoding.batch import RequestColumns
 from model_stage.training.examples import Example, Examples
-from model_stage.training.history import Histories
+from model_stage.training.history import Histories, UserRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from store.types import AnyArray
 
-FORMAT_VERSION = 1
+V = TypeVar("V")
+FORMAT_VERSION = 2
 """Version of the columns and of what they hold; a change of what retrieval or encoding makes of the same input counts
 as well: files of another version are not read."""
 WRITTEN_PAIRS = 1 << 20
@@ -46,32 +47,50 @@ class ExampleWriter:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def write(self, examples: Iterable[Example]) -> None:
+    def write(
+        self, examples: Iterable[Example], users: Iterable[UserRows] | None = None, *, whole: bool = False
+    ) -> None:
         """Writes examples, at least one, and ends the files.
+
+        Args:
+            examples: Taken after all users.
+            users: What the histories of the examples are spans of; None = they have none.
+            whole: Whether the behaviors of each request are its history: they are written as that alone.
 
         Raises:
             OSError: A file could not be written whole.
         """
-        waiting: list[Example] = []
-        size = 0
-        for example in examples:
-            waiting.append(example)
-            size += len(example.encoded.pair_behavior) + len(example.encoded.behavior_node)
-            size += 0 if example.history is None else len(example.history.node)
-            if size >= WRITTEN_PAIRS:
-                self._append(Examples.of(waiting))
-                waiting, size = [], 0
-        if waiting:
-            self._append(Examples.of(waiting))
+        for rows in _gathered(users or (), len):
+            joined = UserRows.join(rows)
+            self._append({f"{_USERS}{name}": getattr(joined, name) for name in _USER_COLUMNS})
+        for part in _gathered(examples, _size):
+            self._append(columns_of(part, whole=whole))
         for column in self._columns.values():
             column.end()
 
-    def _append(self, examples: Examples) -> None:
-        for name, array in columns_of(examples).items():
+    def _append(self, columns: Mapping[str, AnyArray]) -> None:
+        for name, array in columns.items():
             if name not in self._columns:
                 path = self._folder / f"{name}.npy"
                 self._columns[name] = _Column(path, array, self._open, is_offsets=name.endswith(_OFFSETS))
             self._columns[name].append(array)
+
+
+def _gathered(parts: Iterable[V], size: Callable[[V], int]) -> Iterator[list[V]]:
+    """Gives parts in lists of `WRITTEN_PAIRS`, about."""
+    waiting, total = list[V](), 0
+    for part in parts:
+        waiting.append(part)
+        total += size(part)
+        if total >= WRITTEN_PAIRS:
+            yield waiting
+            waiting, total = [], 0
+    if waiting:
+        yield waiting
+
+
+def _size(example: Example) -> int:
+    return len(example.encoded.pair_behavior) + len(example.encoded.behavior_node)
 
 
 class _Column:
@@ -119,31 +138,67 @@ def read_examples(folder: Path) -> Examples:
     return _examples({path.name.removesuffix(".npy"): np.asarray(np.load(path, mmap_mode="r")) for path in paths})
 
 
-def columns_of(examples: Examples) -> dict[str, AnyArray]:
-    """Gives the columns of examples by the names of their files."""
-    columns = {name: getattr(examples.requests, name) for name in _REQUEST_COLUMNS}
-    for at, (rows, offsets) in enumerate(examples.requests.multi_valued):
+def columns_of(examples: Sequence[Example], *, whole: bool = False) -> dict[str, AnyArray]:
+    """Gives the columns of examples by the names of their files.
+
+    Args:
+        examples: At least one.
+        whole: See `ExampleWriter.write`.
+    """
+    requests = RequestColumns.of([example.encoded for example in examples])
+    left_out = _BEHAVIOR_COLUMNS if whole else ()
+    columns = {name: getattr(requests, name) for name in _REQUEST_COLUMNS if name not in left_out}
+    for at, (rows, offsets) in enumerate(requests.multi_valued):
         columns |= {f"multi_valued.{at}.rows": rows, f"multi_valued.{at}.offsets": offsets}
-    if examples.histories is not None:
-        columns |= {f"history.{name}": getattr(examples.histories, name) for name in _HISTORY_COLUMNS}
-    return {**columns, "labels": examples.labels, "rows": examples.rows}
+    if spans := [example.history for example in examples if example.history is not None]:
+        assert len(spans) == len(examples)
+        first, stop, as_of_ms = np.array(spans, np.int64).T
+        columns |= {"history.first": first, "history.stop": stop, "history.as_of_ms": as_of_ms}
+    labels, of_impressions = (
+        np.concatenate([getattr(example, name) for example in examples]) for name in ("labels", "rows")
+    )
+    return {**columns, "labels": labels, "rows": of_impressions}
 
 
 def _examples(columns: Mapping[str, AnyArray]) -> Examples:
     lists = sum(name.startswith("multi_valued.") for name in columns) // 2
-    histories = {name: columns[f"history.{name}"] for name in _HISTORY_COLUMNS if f"history.{name}" in columns}
+    whole = "behavior_offsets" not in columns
+    given = _no_behaviors(len(columns["num_newest"])) | dict(columns)
     return Examples(
         requests=RequestColumns(
             multi_valued=tuple(
                 (columns[f"multi_valued.{at}.rows"], columns[f"multi_valued.{at}.offsets"]) for at in range(lists)
             ),
-            **{name: columns[name] for name in _REQUEST_COLUMNS},
+            **{name: given[name] for name in _REQUEST_COLUMNS},
         ),
         labels=columns["labels"],
         rows=columns["rows"],
-        histories=Histories(**histories) if histories else None,
+        histories=_histories(columns) if "history.first" in columns else None,
+        whole=whole,
     )
 
 
+def _histories(columns: Mapping[str, AnyArray]) -> Histories:
+    return Histories(
+        rows=UserRows(**{name: columns[f"{_USERS}{name}"] for name in _USER_COLUMNS}),
+        first=columns["history.first"],
+        stop=columns["history.stop"],
+        as_of_ms=columns["history.as_of_ms"],
+    )
+
+
+def _no_behaviors(num_requests: int) -> dict[str, AnyArray]:
+    """Gives the columns of requests whose behaviors stand elsewhere."""
+    return {
+        "behavior_offsets": np.zeros(num_requests + 1, np.int64),
+        "behavior_node": np.empty(0, np.int32),
+        "behavior_side": np.empty((0, 0), np.int32),
+        "interval_ms": np.empty(0, np.int64),
+    }
+
+
 _REQUEST_COLUMNS = tuple(name for name in RequestColumns.__slots__ if name != "multi_valued")
-_HISTORY_COLUMNS = tuple(Histories.__slots__)
+_BEHAVIOR_COLUMNS = tuple(_no_behaviors(0))
+_USER_COLUMNS = tuple(UserRows.__slots__)
+_USERS = "user."
+"""How the names of columns begin that users share."""

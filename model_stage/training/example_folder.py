@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from model_stage.training.examples import Example, Examples
+    from model_stage.training.history import UserRows
     from store.publishing.manifest import Kind
 
 _log = logging.getLogger(__name__)
@@ -85,10 +86,23 @@ class ExampleFolder:
                 shutil.rmtree(root / "generations" / name, ignore_errors=True)
         return None
 
-    def write(self, key: ExampleKey, examples: Iterable[Example]) -> Examples:
+    def write(
+        self,
+        key: ExampleKey,
+        examples: Iterable[Example],
+        users: Iterable[UserRows] | None = None,
+        *,
+        whole: bool = False,
+    ) -> Examples:
         """Writes the set of a key while its examples are made, and gives it mapped; it appears whole or not at all.
 
         The oldest sets beyond `KEPT_SETS` are removed; who has mapped one keeps what it has.
+
+        Args:
+            key: What the examples depend on.
+            examples: As `ExampleWriter.write`, and so the others.
+            users: See there.
+            whole: See there.
 
         Raises:
             StoreIOError: The file system refused.
@@ -96,7 +110,7 @@ class ExampleFolder:
         root = self.path / key.split
         with GenerationWriter(root, kind=KIND) as writer:
             with ExampleWriter(writer.path) as files:
-                files.write(examples)
+                files.write(examples, users, whole=whole)
             writer.meta.update(asdict(key))
             name = writer.publish()
         for old in kept_generations(root)[:-KEPT_SETS]:

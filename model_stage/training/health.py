@@ -58,7 +58,7 @@ class HealthWatch:
 
     def __init__(self, examples: Examples, target_names: Sequence[str], start: Mapping[str, F32]) -> None:
         self._start, self._targets = start, tuple(target_names)
-        self._batch = _sampled(examples).requests.batch()
+        self._batch = _sampled(examples).batch()
         self._histories = _histories(self._batch)
 
     @torch.inference_mode()

@@ -1,85 +1,140 @@
-"""Whole histories as of a request, encoded as what was retrieved for it is: what an auxiliary loss attends over."""
+"""What users did, encoded once each as what is retrieved for them is, and which of it came before each request.
+
+    user 7:  b0 b1 b2 b3 b4    user 9:  b5 b6          rows, oldest first within a user
+    request of user 7 before b3:  first 0, stop 3      of user 9 after all:  first 5, stop 7
+
+Legend: H rows, R requests.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model_stage.encoding.batch import rows_of_spans
+from store.columns import Columns
+from store.lists import spans
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-    from model_stage.encoding.encoder import RequestEncoder
+    from model_stage.encoding.ancestors import AncestorEncoder
     from model_stage.types import RankRequest
+    from store.dataset.impressions import Impressions
     from store.reading.snapshot import Snapshot
-    from store.types import I32, I64
+    from store.types import I32, I64, U64
+
+
+class Span(NamedTuple):
+    """Which rows came before a request."""
+
+    first: int
+    stop: int
+    as_of_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedHistory:
-    """What a user did before a request, oldest first, as columns of length H."""
+class UserRows(Columns):
+    """Encoded behaviors of users, one user after another, the oldest first, as columns of length H."""
 
     node: I32
     """Row in the tree vocabulary."""
     side: I32
     """Rows of the schema's behavior fields. (H, number of fields)"""
-    interval_ms: I64
-    """As-of time less the behavior's time, positive."""
+    timestamp_ms: I64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histories:
-    """Histories of several requests, one after another."""
+    """Rows of users, and the histories of several requests as spans of them."""
 
-    offsets: I64
-    """Where each history begins, and the end. (R + 1,)"""
-    node: I32
-    side: I32
-    interval_ms: I64
-    """The columns of `EncodedHistory`."""
+    rows: UserRows
+    first: I64
+    """(R,)"""
+    stop: I64
+    """(R,)"""
+    as_of_ms: I64
+    """(R,)"""
 
     @staticmethod
-    def of(histories: Sequence[EncodedHistory]) -> Histories:
-        """Gives some histories, at least one, one after another."""
-        return Histories(
-            offsets=np.cumsum([0, *(len(history.node) for history in histories)], dtype=np.int64),
-            node=np.concatenate([history.node for history in histories]),
-            side=np.concatenate([history.side for history in histories]),
-            interval_ms=np.concatenate([history.interval_ms for history in histories]),
-        )
+    def of(spans_of: list[Span], rows: UserRows) -> Histories:
+        """Gives the histories of some requests, at least one."""
+        first, stop, as_of_ms = (np.array(column, np.int64) for column in zip(*spans_of, strict=True))
+        return Histories(rows=rows, first=first, stop=stop, as_of_ms=as_of_ms)
 
     def take(self, requests: I64) -> Histories:
-        """Gives the histories of some requests, in the order asked. Copies."""
-        rows, offsets = rows_of_spans(self.offsets, requests)
+        """Gives the histories of some requests with rows of their own, one after another. Copies."""
+        lengths = self.lengths[requests]
+        at, offsets = spans(self.first[requests], lengths)
+        rows = self.rows
         return Histories(
-            offsets=offsets,
-            node=self.node.take(rows),
-            side=self.side.take(rows, axis=0),
-            interval_ms=self.interval_ms.take(rows),
+            # `take` of numpy, which is faster than an index where rows have several numbers.
+            rows=UserRows(
+                node=rows.node.take(at), side=rows.side.take(at, axis=0), timestamp_ms=rows.timestamp_ms.take(at)
+            ),
+            first=offsets[:-1],
+            stop=offsets[1:],
+            as_of_ms=self.as_of_ms[requests],
         )
 
+    @property
+    def lengths(self) -> I64:
+        """Behaviors of each history. (R,)."""
+        return self.stop - self.first
 
+    @property
+    def offsets(self) -> I64:
+        """Where each history begins, and the end, once `take` has put them one after another. (R + 1,)."""
+        return np.concatenate((self.first[:1], self.stop))
+
+    @property
+    def interval_ms(self) -> I64:
+        """As-of time less each row's time, positive, once `take` has put them one after another."""
+        return np.repeat(self.as_of_ms, self.lengths) - self.rows.timestamp_ms
+
+
+@dataclass(slots=True, kw_only=True)
 class HistoryReader:
-    """Reads histories from a store generation, for one thread at a time; never an event at or after the as-of time.
+    """Reads histories from a store generation, for one thread at a time; never an event at or after the as-of time."""
 
-    Args:
-        snapshot: The store generation.
-        encoder: What encodes the retrieved behaviors.
-        newest: Of each history, the newest behaviors only; None = all.
-    """
+    snapshot: Snapshot
+    """The store generation."""
+    encoder: AncestorEncoder
+    """What encodes the retrieved behaviors."""
+    newest: int | None = None
+    """Of each history, the newest behaviors only; None = all."""
+    _first: dict[int, int] = field(default_factory=dict)
+    """First row of each user."""
 
-    def __init__(self, snapshot: Snapshot, encoder: RequestEncoder, newest: int | None) -> None:
-        self._snapshot, self._encoder, self._newest = snapshot, encoder, newest
+    def users(self, impressions: Impressions) -> Iterator[UserRows]:
+        """Gives the rows of the users of some impressions, as of the last of each, a user at a time."""
+        users, last_ms = _last_times(impressions)
+        count = 0
+        for user, before_ms in zip(users.tolist(), last_ms.tolist(), strict=True):
+            rows = self._rows(user, before_ms)
+            self._first[user] = count
+            count += len(rows)
+            yield rows
 
-    def read(self, request: RankRequest) -> EncodedHistory:
-        """Gives what the request's user did before it; nothing for an unknown user."""
-        user = self._snapshot.user(request.user)
-        stop = user.columns.num_before(request.as_of_ms)
-        positions = np.arange(0 if self._newest is None else max(stop - self._newest, 0), stop)
-        behaviors = user.behaviors(positions)
-        fields = user.behavior_fields(positions, self._encoder.side_info)
-        node, side = self._encoder.behavior_rows(behaviors, self._snapshot.vocabulary, fields)
-        return EncodedHistory(node=node, side=side, interval_ms=request.as_of_ms - behaviors.timestamp_ms)
+    def span(self, request: RankRequest) -> Span:
+        """Gives which of the rows that `users` gave came before a request; none for an unknown user."""
+        first = self._first[request.user]
+        stop = first + self.snapshot.user(request.user).columns.num_before(request.as_of_ms)
+        return Span(first if self.newest is None else max(first, stop - self.newest), stop, request.as_of_ms)
+
+    def _rows(self, user: int, before_ms: int) -> UserRows:
+        view = self.snapshot.user(user)
+        positions = view.positions(as_of_ms=before_ms)
+        behaviors = view.behaviors(positions)
+        fields = view.behavior_fields(positions, self.encoder.side_info)
+        node, side = self.encoder.behavior_rows(behaviors, self.snapshot.vocabulary, fields, self.snapshot.generation)
+        return UserRows(node=node, side=side, timestamp_ms=behaviors.timestamp_ms)
+
+
+def _last_times(impressions: Impressions) -> tuple[U64, I64]:
+    """Gives the users of impressions, ascending, and the time of the last impression of each."""
+    order = np.lexsort((impressions.timestamp_ms, impressions.user))
+    user = impressions.user[order]
+    (last,) = np.nonzero(np.append(user[1:] != user[:-1], True)[: len(user)])
+    return user[last], impressions.timestamp_ms[order][last]

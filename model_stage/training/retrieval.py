@@ -64,14 +64,18 @@ class ExampleSource:
             store.errors.OutdatedGenerationError: The store was replaced meanwhile.
             store.errors.FieldError: Behaviors of the store lack side-info that the schema names.
         """
-        auxiliary = self.preset.auxiliary if with_histories else None
+        auxiliary, whole = self.preset.auxiliary if with_histories else None, self.preset.reads_history
         key = self._key(split, impressions, auxiliary)
         found = self.folder.find(key)
         if found is not None:
             on_request(len(impressions), len(impressions))
             return found
         encoder = RequestEncoder(self.schema, self.vocabularies)
-        histories = HistoryReader(self.snapshot, encoder, auxiliary.newest) if auxiliary is not None else None
+        reader = None
+        if auxiliary is not None or whole:
+            encoders = AncestorEncoder(encoder, self.retriever)
+            newest = None if auxiliary is None else auxiliary.newest
+            reader = HistoryReader(snapshot=self.snapshot, encoder=encoders, newest=newest)
         made = retrieve_examples(
             impressions,
             self.schema,
@@ -79,10 +83,10 @@ class ExampleSource:
             self.retriever,
             encoder,
             on_request=on_request,
-            histories=histories,
+            histories=reader,
             check=self._check_generation,
         )
-        return self.folder.write(key, made)
+        return self.folder.write(key, made, None if reader is None else reader.users(impressions), whole=whole)
 
     def _key(self, split: str, impressions: Impressions, auxiliary: AuxiliaryLoss | None) -> ExampleKey:
         delta = self.snapshot.delta
@@ -126,7 +130,7 @@ def retrieve_examples(
         retriever: What will also serve.
         encoder: What will also serve.
         on_request: Called with (impressions done, impressions in all).
-        histories: Reads the whole history of each request besides, for an auxiliary loss; None = there is none.
+        histories: Says besides which rows of its user came before each request; None = nothing asks for it.
         check: Raises where an answer of search is not to be used.
 
     Raises:
@@ -146,7 +150,7 @@ def retrieve_examples(
             encoded=encoders.encode(request, found)[0],
             labels=impressions.labels[rows],
             rows=rows,
-            history=None if histories is None else histories.read(request),
+            history=None if histories is None else histories.span(request),
         )
         done += len(rows)
         on_request(done, len(impressions))

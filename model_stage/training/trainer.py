@@ -155,7 +155,7 @@ def shuffled_batches(examples: Examples, config: TrainConfig, generator: np.rand
 
 
 def _inputs(parts: Iterator[Examples]) -> Iterator[tuple[Examples, Batch]]:
-    return ((part, part.requests.batch()) for part in parts)
+    return ((part, part.batch()) for part in parts)
 
 
 def _validation_auc(network: RankingNetwork, validation: Examples, target_names: Sequence[str]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from model_stage.bundle import load_bundle, new_network
 from model_stage.cli import app
 from model_stage.cli.search import example_folder
 from model_stage.config.schema import BucketedField, CategoricalField, Schema, load_yaml
+from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
 from model_stage.errors import ConfigError
 from model_stage.ranking.ranker import Ranker
-from model_stage.training.history import HistoryReader
+from model_stage.training.history import Histories, HistoryReader
 from model_stage.training.pipeline import ModelConfig, train_bundle
 from model_stage.training.scoring import score_split
 from model_stage.types import RankRequest
@@ -361,9 +363,15 @@ def encoder_of(snapshot):
 
 
 def history_of(store, user, as_of_ms, newest=None):
+    """Gives the history of a request, which another one of the same user follows."""
     request = RankRequest(user=parse_id(user), as_of_ms=as_of_ms, candidates=candidates("a1"))
+    times = np.array([as_of_ms, as_of_ms + DAY_MS * 1000])
+    asked = SimpleNamespace(user=np.full(2, request.user, np.uint64), timestamp_ms=times)
     with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:
-        return HistoryReader(snapshot, encoder_of(snapshot), newest).read(request)
+        encoder = AncestorEncoder(encoder_of(snapshot), Searcher(opened))
+        reader = HistoryReader(snapshot=snapshot, encoder=encoder, newest=newest)
+        (rows,) = reader.users(asked)
+        return Histories.of([reader.span(request)], rows).take(np.array([0]))
 
 
 def test_a_history_ends_before_its_request(tmp_path):
@@ -375,24 +383,26 @@ def test_a_history_ends_before_its_request(tmp_path):
     clean, planted = (history_of(tmp_path / name, "u1", AS_OF_MS) for name in ("clean", "planted"))
     later = history_of(tmp_path / "planted", "u1", AS_OF_MS + 1)
     newest = history_of(tmp_path / "planted", "u1", AS_OF_MS, 7)
-    assert len(clean.node) == 40
-    assert (clean.node > 0).all()
-    assert [len(np.unique(column)) for column in clean.side.T] == [2, 2, 3, 4]
+    assert len(clean.rows) == 40
+    assert (clean.rows.node > 0).all()
+    assert [len(np.unique(column)) for column in clean.rows.side.T] == [2, 2, 3, 4]
     assert (planted.interval_ms > 0).all()
     assert (np.diff(planted.interval_ms) < 0).all()
-    assert (len(later.node), later.interval_ms[-1]) == (41, 1)  # what was planted is there, one millisecond on
-    for column in ("node", "side", "interval_ms"):
-        np.testing.assert_array_equal(getattr(planted, column), getattr(clean, column))
-        np.testing.assert_array_equal(getattr(newest, column), getattr(clean, column)[-7:])
-    assert len(history_of(tmp_path / "planted", "nobody", AS_OF_MS).node) == 0
+    assert (len(later.rows), later.interval_ms[-1]) == (41, 1)  # what was planted is there, one millisecond on
+    for column in ("node", "side", "timestamp_ms"):
+        np.testing.assert_array_equal(getattr(planted.rows, column), getattr(clean.rows, column))
+        np.testing.assert_array_equal(getattr(newest.rows, column), getattr(clean.rows, column)[-7:])
+    assert len(history_of(tmp_path / "planted", "nobody", AS_OF_MS).rows) == 0
 
 
-def test_a_training_request_looks_its_user_up_once(data, monkeypatch):
-    request = RankRequest(user=parse_id("u1"), as_of_ms=CUT_MS, candidates=candidates("a1"))
+def test_the_past_of_a_user_is_read_and_decoded_once(data, monkeypatch):
+    asked = SimpleNamespace(user=np.full(3, parse_id("u1"), np.uint64), timestamp_ms=np.full(3, CUT_MS))
     with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
-        reader = HistoryReader(snapshot, encoder_of(snapshot), newest=7)
+        encoder = AncestorEncoder(encoder_of(snapshot), Searcher(opened))
+        reader = HistoryReader(snapshot=snapshot, encoder=encoder)
         counts = count_lookups(monkeypatch)
-        assert len(reader.read(request).node) == 7
+        (rows,) = reader.users(asked)
+        assert len(rows) > 7
     assert counts == {"record": 1, "decode_user": 1, "decode_extras": 1}
 
 
@@ -404,8 +414,8 @@ def test_a_history_is_encoded_as_what_is_retrieved(data):
         retrieved = encoder.encode(request, found)
     history = history_of(data.parent / "store", "u1", CUT_MS)
     at = {interval: row for row, interval in enumerate(history.interval_ms.tolist())}
-    assert len(at) == len(history.node)
+    assert len(at) == len(history.rows)
     rows = [at[interval] for interval in retrieved.interval_ms.tolist()]
     assert rows
-    np.testing.assert_array_equal(history.node[rows], retrieved.behavior_node)
-    np.testing.assert_array_equal(history.side[rows], retrieved.behavior_side)
+    np.testing.assert_array_equal(history.rows.node[rows], retrieved.behavior_node)
+    np.testing.assert_array_equal(history.rows.side[rows], retrieved.behavior_side)

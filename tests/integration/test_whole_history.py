@@ -6,9 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from model_stage.bundle import load_bundle
 from model_stage.errors import SearchUnavailableError
+from model_stage.ranking.ranker import Ranker
 from model_stage.serving.remote_retriever import RemoteRetriever
+from model_stage.training.example_folder import ExampleFolder
+from model_stage.training.impressions import load_impressions, requests_of
+from model_stage.training.retrieval import ExampleSource
+from model_stage.training.scoring import logits_by_row
+from model_stage.types import RankRequest
 from search_stage.config import SearchConfig
 from search_stage.index.generation import IndexGeneration
 from search_stage.searcher import Searcher
@@ -22,7 +30,7 @@ from store.live_writer import LiveWriter
 from store.retrieval import WHOLE_HISTORY, SearchRequest
 from tests.worlds import wire
 from tests.worlds.appends import batch, event
-from tests.worlds.services import AS_OF_MS, DAY_MS, candidates
+from tests.worlds.services import AS_OF_MS, DAY_MS, candidates, publish_bundle
 
 USERS = ("u0", "u3", "u7", "nobody")
 FIELDS = ("device", "stars")
@@ -45,19 +53,25 @@ def request_for(user: str, *, as_of_ms: int = AS_OF_MS, newest: int = WHOLE_HIST
 
 
 @pytest.fixture
-def both(own_world, monkeypatch):
-    """The searcher and a client of a server over the same store, with live events behind its generation."""
+def live_world(own_world, monkeypatch):
+    """A world with live events behind its generation, and small pages."""
     monkeypatch.setattr(questions, "HISTORY_PAGE", 7)
     with BehaviorStore.open(own_world.store) as store, LiveWriter(store) as writer:
         days = [0.5, 3.5, 3.5, 20, -1]
         live = [event(parse_id("u3"), parse_id("t1"), AS_OF_MS - int(d * DAY_MS), key=at) for at, d in enumerate(days)]
         writer.append(batch(*live))
+    return own_world
+
+
+@pytest.fixture
+def both(live_world):
+    """The searcher, and a client of a server over the same store."""
     with (
-        BehaviorStore.open(own_world.store) as store,
-        search_server(own_world.store, own_world.index, CONFIG, ServeOptions(metrics_port=0)) as server,
+        BehaviorStore.open(live_world.store) as store,
+        search_server(live_world.store, live_world.index, CONFIG, ServeOptions(metrics_port=0)) as server,
         RemoteRetriever(f"127.0.0.1:{server.port}") as client,
     ):
-        yield Searcher(store, IndexGeneration.open(own_world.index), CONFIG), client
+        yield Searcher(store, IndexGeneration.open(live_world.index), CONFIG), client
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -104,3 +118,80 @@ def test_pages_share_the_time_of_the_search_and_its_refusals(both):
         client.search(request_for("u3"), Deadline.after(0))
     with pytest.raises(FieldError, match=r"behavior_fields\[0\]: 'os'"):
         client.search(request_for("u3", fields=("os",)))
+
+
+PRESETS = ("din_history", "stca")
+NAMES = ("a1", "a2", "a3", "t1", "c1", "x9", "never seen")
+
+
+@pytest.fixture(params=PRESETS)
+def rankers(live_world, request):
+    """Rankers of one bundle, untrained but with parameters that matter: in one process and over gRPC."""
+    publish_bundle(live_world, seed=3, preset=request.param)
+    bundle = load_bundle(live_world.bundle)
+    with torch.no_grad():
+        for parameter in bundle.network.interest.parameters():
+            parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
+    with (
+        BehaviorStore.open(live_world.store) as store,
+        search_server(live_world.store, None, CONFIG, ServeOptions(metrics_port=0)) as server,
+        RemoteRetriever(f"127.0.0.1:{server.port}") as client,
+    ):
+        yield Ranker(bundle, Searcher(store, None, CONFIG)), Ranker(bundle, client)
+
+
+def rank_request(user: str, *names: str, as_of_ms: int = AS_OF_MS) -> RankRequest:
+    return RankRequest(user=parse_id(user), as_of_ms=as_of_ms, candidates=candidates(*names))
+
+
+def test_library_grpc_and_examples_score_the_same(live_world, rankers, tmp_path):
+    """I7, of histories with live events: rankers over the store and over pages, and what training reads."""
+    lines = ["user,item,timestamp_ms,label_click,label_buy"]
+    for user in (0, 3, 5, 8, 77):
+        for days in (0, 3.5, 30):
+            lines += [f"u{user},{name},{AS_OF_MS - int(days * DAY_MS)},1,0" for name in NAMES]
+    (tmp_path / "impressions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    alone, remote = rankers
+    bundle = alone.bundle
+    impressions = load_impressions(tmp_path, bundle.schema, bundle.targets.names)
+    with BehaviorStore.open(live_world.store) as store, store.snapshot() as snapshot:
+        source = ExampleSource(
+            schema=bundle.schema,
+            preset=bundle.network_config.preset,
+            vocabularies=bundle.vocabularies,
+            snapshot=snapshot,
+            retriever=alone.retriever,
+            folder=ExampleFolder(path=tmp_path / "examples"),
+        )
+        examples = source.examples("test", impressions)
+        assert examples.whole
+        assert len(examples.histories.rows) == sum(
+            snapshot.user(parse_id(f"u{user}")).columns.num_before(AS_OF_MS) for user in (0, 3, 5, 8, 77)
+        ), "each user once, though of three requests"
+        logits = logits_by_row(bundle.network, examples)
+    offline = bundle.calibration.probabilities(logits, bundle.targets.names, bundle.targets.given)
+    for rows, request in requests_of(impressions, bundle.schema):
+        library, served = alone.rank(request), remote.rank(request)
+        assert not served.degraded, served.degraded_reason
+        np.testing.assert_allclose(served.probability, library.probability, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(library.probability, offline[rows], atol=1e-6, rtol=0)
+    assert np.ptp(offline, axis=0).min() > 1e-3, "all scores are the same: this test says nothing"
+
+
+def test_a_score_depends_on_its_candidate_alone(rankers):
+    """I8."""
+    for ranker in rankers:
+        together = ranker.rank(rank_request("u3", *NAMES)).probability
+        for at, name in enumerate(NAMES):
+            alone = ranker.rank(rank_request("u3", name)).probability
+            np.testing.assert_allclose(alone[0], together[at], atol=1e-6, rtol=0)
+
+
+def test_an_explanation_names_the_behaviors_that_were_retrieved(rankers):
+    alone, remote = (ranker.explain(rank_request("u3", *NAMES), 0) for ranker in rankers)
+    assert [each.item_name for each in remote.behaviors] == [each.item_name for each in alone.behaviors]
+    assert len(alone.behaviors) > 0
+    for one, other in zip(alone.behaviors, remote.behaviors, strict=True):
+        np.testing.assert_allclose(one.attention, other.attention, atol=1e-6, rtol=0)
+        assert 0 < one.attention[0] < 1
+    assert 0 < alone.attention_sums[0] < 1, "the rest is on behaviors that were not retrieved"

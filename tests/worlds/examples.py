@@ -9,18 +9,24 @@ import torch
 
 from model_stage.encoding.batch import Batch
 from model_stage.training.examples import Example
-from model_stage.training.history import EncodedHistory
+from model_stage.training.history import Span, UserRows
 from tests.worlds.networks import make_request
 
 
-def make_example(lengths, seed, *, history=True) -> Example:
-    draw = np.random.default_rng([seed, len(lengths)])
-    length = int(draw.integers(0, 6))
-    past = EncodedHistory(
-        node=draw.integers(0, 30, length).astype(np.int32),
-        side=draw.integers(0, 2, (length, 3)).astype(np.int32),
-        interval_ms=np.sort(draw.integers(1, 10**12, length))[::-1].copy(),
+def make_users(count=60, seed=0) -> UserRows:
+    """Gives rows that the histories of `make_example` are spans of."""
+    draw = np.random.default_rng(seed)
+    return UserRows(
+        node=draw.integers(0, 30, count).astype(np.int32),
+        side=draw.integers(0, 2, (count, 3)).astype(np.int32),
+        timestamp_ms=np.sort(draw.integers(1, 10**12, count)),
     )
+
+
+def make_example(lengths, seed, *, history=False) -> Example:
+    draw = np.random.default_rng([seed, len(lengths)])
+    first, length = int(draw.integers(0, 50)), int(draw.integers(0, 6))
+    past = Span(first, first + length, 10**12 + seed)
     return Example(
         encoded=make_request(lengths, num_behaviors=9, seed=seed),
         labels=draw.choice(np.array([0, 1, np.nan], np.float32), (len(lengths), 2)),

@@ -24,6 +24,7 @@ from model_stage.config.schema import BucketedField, CategoricalField, MultiValu
 from model_stage.config.targets import Target, Targets
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
 from model_stage.networks import NetworkConfig
+from model_stage.networks.preset import load_preset
 from search_stage.index.build import build_index
 from store import BehaviorStore
 from store.building.ingest import ingest
@@ -93,7 +94,7 @@ def write_dataset(folder: Path, *, behaviors_per_user: int = 40) -> None:
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def publish_bundle(world: World, *, seed: int, provenance: Provenance | None = None) -> str:
+def publish_bundle(world: World, *, seed: int, preset: str = "tin", provenance: Provenance | None = None) -> str:
     """Publishes an untrained network with random vectors: what it says means nothing, and depends on everything."""
     schema = Schema(
         attention_dim=8,
@@ -113,7 +114,7 @@ def publish_bundle(world: World, *, seed: int, provenance: Provenance | None = N
         ),
     )
     targets = Targets(targets=(Target(name="click"), Target(name="buy")))
-    config = NetworkConfig()
+    config = NetworkConfig(preset=load_preset(preset))
     with BehaviorStore.open(world.store) as store, store.snapshot() as snapshot:
         vocabularies = Vocabularies(
             tree=TreeVocabulary.from_taxonomy(snapshot.taxonomy, np.ones(snapshot.taxonomy.num_nodes, np.bool_)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from model_stage.config.train import TrainConfig
 from model_stage.networks.preset import AuxiliaryLoss, load_preset, preset_names
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.examples import Example, Examples
-from model_stage.training.history import EncodedHistory, Histories
+from model_stage.training.history import Histories, Span, UserRows
 from model_stage.training.trainer import log_loss, train
 from tests.worlds.networks import (
     BUY,
@@ -28,13 +30,28 @@ CONFIG = config_of("dare", dropout=0.0)
 LABELS = np.array([[1, 0], [0, np.nan], [1, 1]], np.float32)
 
 
-def make_history(length, seed=0) -> EncodedHistory:
+def make_history(length, seed=0) -> Histories:
+    """The history of one request, of so many behaviors."""
     draw = np.random.default_rng([length, seed])
-    return EncodedHistory(
+    rows = UserRows(
         node=draw.integers(0, 30, length).astype(np.int32),
         side=draw.integers(0, 2, (length, 3)).astype(np.int32),
-        interval_ms=np.sort(draw.integers(1, 300 * DAY_MS, length))[::-1].copy(),
+        timestamp_ms=np.sort(draw.integers(0, 300 * DAY_MS, length)),
     )
+    return Histories.of([Span(0, length, 300 * DAY_MS)], rows)
+
+
+def joined(histories) -> Histories:
+    rows = UserRows.join([each.rows for each in histories])
+    ends = np.cumsum([0, *(len(each.rows) for each in histories)]).tolist()
+    spans = [Span(first, stop, 300 * DAY_MS) for first, stop in itertools.pairwise(ends)]
+    return Histories.of(spans, rows)
+
+
+def example_of(request, history=None) -> Examples:
+    span = None if history is None else Span(0, len(history.rows), 300 * DAY_MS)
+    example = Example(encoded=request, labels=LABELS, rows=np.arange(3), history=span)
+    return Examples.of([example], None if history is None else history.rows)
 
 
 def make_auxiliary(weight=1.0, seed=0) -> AuxiliaryModel:
@@ -60,8 +77,8 @@ def loss_in_numpy(network, auxiliary, request, history, labels, weights):
 
     minutes = np.log1p(history.interval_ms / 60_000.0) / np.log1p(BUY.positions[0].span_days * 1440.0)
     buckets = [
-        np.minimum(np.arange(len(history.node))[::-1], 7),  # rank, 8 buckets, the newest 0
-        np.full(len(history.node), 3),  # match level of what was not found, 3 levels
+        np.minimum(np.arange(len(history.rows))[::-1], 7),  # rank, 8 buckets, the newest 0
+        np.full(len(history.rows), 3),  # match level of what was not found, 3 levels
         np.clip((minutes * 6).astype(int), 0, 5),  # interval, 6 buckets
     ]
     assert [p.kind for p in (*CLICK.positions, *BUY.positions)] == ["rank", "match_level", "interval"]
@@ -69,7 +86,10 @@ def loss_in_numpy(network, auxiliary, request, history, labels, weights):
         name: sum(own[f"block.{name}_positions.rows.{k}"][bucket] for k, bucket in enumerate(buckets))
         for name in ("attention", "representation")
     }
-    key, seen = fused("attention", history.node, history.side), fused("representation", history.node, history.side)
+    key, seen = (
+        fused("attention", history.rows.node, history.rows.side),
+        fused("representation", history.rows.node, history.rows.side),
+    )
     query, shown = fused("attention", request.candidate_node), fused("representation", request.candidate_node)
     score = query @ key.T / np.sqrt(8) + time["attention"] @ own["block.attention_positions.candidate_row"] / np.sqrt(8)
     weight = np.exp(score) / np.exp(score).sum(1, keepdims=True)
@@ -89,7 +109,7 @@ def loss_in_numpy(network, auxiliary, request, history, labels, weights):
 def test_equals_an_independent_numpy_implementation():
     network, auxiliary = make_network(CONFIG), make_auxiliary()
     request, history = make_request([2, 0, 4]), make_history(9)
-    logit_BT = auxiliary(network, batch_of(request), Histories.of([history]))
+    logit_BT = auxiliary(network, batch_of(request), history)
     found = log_loss(logit_BT, torch.from_numpy(LABELS), torch.tensor([1.0, 0.7]))
     expected = loss_in_numpy(network, auxiliary, request, history, LABELS, [1.0, 0.7])
     assert found.item() == pytest.approx(expected, abs=1e-5)
@@ -100,8 +120,8 @@ def test_a_request_stands_by_itself_and_an_empty_history_is_one():
     requests = [make_request(lengths, seed=len(lengths)) for lengths in ([2, 0], [3], [1, 1, 4])]
     histories = [make_history(5), make_history(0), make_history(30)]
     with torch.no_grad():
-        together = auxiliary(network, batch_of(*requests), Histories.of(histories))
-        alone = [auxiliary(network, batch_of(r), Histories.of([h])) for r, h in zip(requests, histories, strict=True)]
+        together = auxiliary(network, batch_of(*requests), joined(histories))
+        alone = [auxiliary(network, batch_of(r), h) for r, h in zip(requests, histories, strict=True)]
     assert torch.isfinite(together).all()
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
 
@@ -110,7 +130,7 @@ def moved_attention_rows(auxiliary, tables, history):
     network = make_network(CONFIG, std=0.1)
     request = make_request([2, 3, 1], num_behaviors=3)
     before = network.attention.node.weight.detach().clone()
-    examples = Examples.of([Example(encoded=request, labels=LABELS, rows=np.arange(3), history=history)])
+    examples = example_of(request, history)
     config = TrainConfig(max_epochs=1, averaging=0.0, tables=tables)
     report = train(network, examples, examples, TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
     assert len(report.auxiliary_loss) == (auxiliary is not None)
@@ -125,7 +145,7 @@ def test_the_attention_table_learns_about_rows_that_were_not_retrieved(tables):
     moved, retrieved, _ = moved_attention_rows(None, tables, history)
     assert moved == retrieved  # a control: the network's own loss reaches no further
     moved, retrieved, network = moved_attention_rows(make_auxiliary(), tables, history)
-    whole = set(network.attention.path[history.node].flatten().tolist()) - {0}
+    whole = set(network.attention.path[history.rows.node].flatten().tolist()) - {0}
     assert whole - retrieved
     assert moved == retrieved | whole
 
@@ -149,8 +169,7 @@ def test_the_weight_is_that_of_the_loss():
     gradients = []
     for weight in (1.0, 3.0):
         network, auxiliary = make_network(CONFIG), make_auxiliary(weight)
-        example = Example(encoded=make_request([0, 0, 0]), labels=LABELS, rows=np.arange(3), history=make_history(7))
-        examples = Examples.of([example])
+        examples = example_of(make_request([0, 0, 0]), make_history(7))
         config = TrainConfig(max_epochs=1, averaging=0.0, tables="touched")
         train(network, examples, examples, TARGETS.names, [1.0, 1.0], config, auxiliary=auxiliary)
         gradients.append(network.attention.node.weight.grad.to_dense())
@@ -160,7 +179,7 @@ def test_the_weight_is_that_of_the_loss():
 
 
 def test_examples_without_histories_are_a_mistake():
-    examples = Examples.of([Example(encoded=make_request([1, 1, 1]), labels=LABELS, rows=np.arange(3))])
+    examples = example_of(make_request([1, 1, 1]))
     with pytest.raises(AssertionError, match="without histories"):
         train(
             make_network(CONFIG), examples, examples, TARGETS.names, [1, 1], TrainConfig(), auxiliary=make_auxiliary()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import islice
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 
 from model_stage.config.train import TrainConfig
 from model_stage.encoding.batch import collate
-from model_stage.training import trainer
+from model_stage.training import batching, trainer
 from model_stage.training.batching import InOrder, Shuffled, batches, prefetched
 from model_stage.training.examples import Examples
 from model_stage.training.trainer import shuffled_batches, train
-from tests.worlds.examples import assert_equal, make_example
+from tests.worlds.examples import assert_equal, make_example, make_users
 from tests.worlds.networks import TARGETS, config_of, make_network
 
 MANY = 10**9
@@ -30,17 +31,18 @@ def plain_shuffled_batches(made, config, generator):
         shuffled = generator.permutation(len(example.rows))
         cut = np.array_split(shuffled, -(-len(shuffled) // config.request_candidates))
         parts += [(at, np.sort(chosen)) for chosen in cut]
-    waiting, size, pairs = [], 0, 0
+    waiting, size, pairs, behaviors = [], 0, 0, 0
     for at, chosen in (parts[number] for number in generator.permutation(len(parts))):
         more = int(np.diff(made[at].encoded.offsets)[chosen].sum())
-        if waiting and pairs + more > config.batch_pairs:
+        length = made[at].history.stop - made[at].history.first if made[at].history else 0
+        if waiting and (pairs + more > config.batch_pairs or behaviors + length > batching.MAX_BEHAVIORS):
             yield waiting
-            waiting, size, pairs = [], 0, 0
+            waiting, size, pairs, behaviors = [], 0, 0, 0
         waiting.append((at, chosen))
-        size, pairs = size + len(chosen), pairs + more
+        size, pairs, behaviors = size + len(chosen), pairs + more, behaviors + length
         if size >= config.batch_candidates:
             yield waiting
-            waiting, size, pairs = [], 0, 0
+            waiting, size, pairs, behaviors = [], 0, 0, 0
     if waiting:
         yield waiting
 
@@ -52,12 +54,16 @@ def plain_shuffled_batches(made, config, generator):
     candidates=st.integers(1, 12),
     pairs=st.sampled_from([1, 5, 20, MANY]),
     seed=st.integers(0, 3),
+    behaviors=st.sampled_from([None, 1, 8, MANY]),
 )
-def test_batches_are_those_of_the_plain_definition(requests, part, candidates, pairs, seed):
-    made = [make_example(lengths, at) for at, lengths in enumerate(requests)]
+def test_batches_are_those_of_the_plain_definition(requests, part, candidates, pairs, seed, behaviors):
+    with_history = behaviors is not None
+    made = [make_example(lengths, at, history=with_history) for at, lengths in enumerate(requests)]
     config = TrainConfig(request_candidates=part, batch_candidates=candidates, batch_pairs=pairs)
-    found = list(shuffled_batches(Examples.of(made), config, np.random.default_rng(seed)))
-    expected = list(plain_shuffled_batches(made, config, np.random.default_rng(seed)))
+    examples = Examples.of(made, make_users() if with_history else None)
+    with mock.patch.object(batching, "MAX_BEHAVIORS", behaviors or MANY):
+        found = list(shuffled_batches(examples, config, np.random.default_rng(seed)))
+        expected = list(plain_shuffled_batches(made, config, np.random.default_rng(seed)))
     assert len(found) == len(expected)
     for batch, parts in zip(found, expected, strict=True):
         assert_equal(batch.requests.batch(), collate([made[at].encoded.take(chosen) for at, chosen in parts]))

@@ -15,7 +15,7 @@ from model_stage.training import example_files
 from model_stage.training.example_files import ExampleWriter, columns_of, read_examples
 from model_stage.training.examples import Examples
 from store.lists import Lists
-from tests.worlds.examples import assert_equal, make_example, tensors_of
+from tests.worlds.examples import assert_equal, make_example, make_users, tensors_of
 from tests.worlds.networks import config_of, make_network, make_request
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
@@ -24,8 +24,9 @@ LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 @settings(deadline=None, max_examples=60)
 @given(requests=st.lists(LENGTHS, min_size=1, max_size=5), data=st.data())
 def test_a_batch_cut_from_columns_is_that_of_the_requests_themselves(requests, data):
-    made = [make_example(lengths, seed) for seed, lengths in enumerate(requests)]
-    examples = Examples.of(made)
+    made = [make_example(lengths, seed, history=True) for seed, lengths in enumerate(requests)]
+    users = make_users()
+    examples = Examples.of(made, users)
     first = examples.requests.candidate_offsets
     asked = data.draw(st.lists(st.integers(0, len(made) - 1), min_size=1, max_size=6))
     chosen = [
@@ -42,9 +43,12 @@ def test_a_batch_cut_from_columns_is_that_of_the_requests_themselves(requests, d
     rows = np.concatenate([made[at].rows[places] for at, places in zip(asked, chosen, strict=True)])
     np.testing.assert_array_equal(found.rows, rows)
     for row, at in enumerate(asked):
-        span = slice(found.histories.offsets[row], found.histories.offsets[row + 1])
-        for name in ("node", "side", "interval_ms"):
-            np.testing.assert_array_equal(getattr(found.histories, name)[span], getattr(made[at].history, name), name)
+        mine, past = slice(*found.histories.offsets[row : row + 2]), made[at].history
+        for name in ("node", "side"):
+            column = getattr(users, name)[past.first : past.stop]
+            np.testing.assert_array_equal(getattr(found.histories.rows, name)[mine], column, name)
+        interval_ms = past.as_of_ms - users.timestamp_ms[past.first : past.stop]
+        np.testing.assert_array_equal(found.histories.interval_ms[mine], interval_ms)
 
 
 def read_only(request: EncodedRequest) -> EncodedRequest:
@@ -93,17 +97,60 @@ def test_the_batch_of_one_request_is_its_own_arrays(lengths, written):
 def test_files_hold_what_was_written_however_it_was_cut(history, at_once, tmp_path, monkeypatch):
     monkeypatch.setattr(example_files, "WRITTEN_PAIRS", at_once)
     made = [make_example([3, 0, 9][: 1 + seed % 3], seed, history=history) for seed in range(7)]
+    users = make_users()
+    parts = [users.take(slice(at, at + 15)) for at in range(0, 60, 15)]
     with ExampleWriter(tmp_path) as writer:
-        writer.write(iter(made))
-    found = read_examples(tmp_path)
-    expected = columns_of(Examples.of(made))
-    assert columns_of(found).keys() == expected.keys()
-    for name, column in columns_of(found).items():
+        writer.write(iter(made), iter(parts) if history else None)
+    expected = columns_of(made)
+    expected |= {f"user.{name}": getattr(users, name) for name in ("node", "side", "timestamp_ms")} if history else {}
+    files = {path.name.removesuffix(".npy"): np.load(path) for path in tmp_path.iterdir()}
+    assert files.keys() == expected.keys()
+    for name, column in files.items():
         assert column.dtype == expected[name].dtype, name
         np.testing.assert_array_equal(column, expected[name], name)
-        assert column.size == 0 or not column.flags.writeable, "mapped, and for reading alone"
+    found = read_examples(tmp_path)
+    assert not found.labels.flags.writeable, "mapped, and for reading alone"
     assert found.num_candidates == sum(len(example.rows) for example in made)
-    assert (found.histories is not None) == history
+    assert (found.histories is not None, found.whole) == (history, False)
+    everyone = np.arange(len(made))
+    chosen = (everyone, np.arange(found.num_candidates), found.requests.candidate_offsets)
+    assert_equal(found.take(*chosen).batch(), collate([example.encoded for example in made]))
+
+
+def test_whole_histories_stand_in_files_once_and_in_batches_as_the_behaviors_of_their_requests(tmp_path):
+    users, made = make_users(), [make_example([3, 0, 5], seed, history=True) for seed in range(7)]
+    made = [replace(one, encoded=with_behaviors(one.encoded, users, one.history)) for one in made]
+    with ExampleWriter(tmp_path) as writer:
+        writer.write(made, [users], whole=True)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("behavior_", "interval_ms"))]
+    found = read_examples(tmp_path)
+    assert found.whole
+    for asked in ([3], [5, 0, 0, 2], range(7)):
+        candidates = [np.arange(3) + 3 * at for at in asked]
+        taken = found.take(np.array(asked), np.concatenate(candidates), 3 * np.arange(len(asked) + 1))
+        assert_equal(taken.batch(), collate([made[at].encoded for at in asked]))
+        again = taken.take(np.arange(len(asked)), np.arange(3 * len(asked)), 3 * np.arange(len(asked) + 1))
+        assert_equal(again.batch(), taken.batch())
+
+
+def with_behaviors(request, users, span):
+    """Gives a request whose behaviors are a history, with as many pairs as it had, where there is anything."""
+    rows = slice(span.first, span.stop)
+    count = span.stop - span.first
+    lengths = np.minimum(np.diff(request.offsets), count)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    kept = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
+    return replace(
+        request,
+        behavior_node=users.node[rows],
+        behavior_side=users.side[rows],
+        interval_ms=span.as_of_ms - users.timestamp_ms[rows],
+        pair_behavior=kept,
+        match_level=request.match_level[: len(kept)],
+        source=request.source[: len(kept)],
+        offsets=offsets,
+        num_newest=count,
+    )
 
 
 def test_a_network_scores_mapped_examples_as_it_does_those_in_memory(tmp_path):

@@ -59,6 +59,20 @@ def test_rows_are_numbered_as_numpy_numbers_them(rows, large):
     assert number.tolist() == expected.ravel().tolist()
 
 
+def test_din_over_a_history_is_din_over_all_pairs_of_candidates_and_behaviors():
+    """Behaviors that are alike are counted, candidates that are alike ask once: the twin does neither."""
+    whole, retrieved = make_network(config_of("din_history")), make_network(config_of("din_full"))
+    retrieved.load_state_dict(whole.state_dict())
+    everyone = []
+    for seed, (candidates, behaviors) in enumerate([(6, 40), (2, 0), (4, 30), (1, 1)]):
+        one = make_request([behaviors] * candidates, num_behaviors=behaviors, seed=seed)
+        node = 1 + one.behavior_node % 3
+        side = one.behavior_side * np.array([1, 0, 0], np.int32)
+        everyone.append(replace(one, behavior_node=node, behavior_side=side, candidate_node=1 + one.candidate_node % 2))
+    for found, expected in zip(outputs_of(whole, *everyone), outputs_of(retrieved, *everyone), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_candidates_asked_some_at_a_time_find_the_same(preset, monkeypatch):
     network = make_network(config_of(preset))

@@ -1,11 +1,13 @@
-"""Whole histories for an auxiliary loss: strictly before the request, the newest where not all are asked for."""
+"""Whole histories: each user's behaviors once, and of every request those strictly before it, or the newest of them."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from model_stage.training.history import HistoryReader
+from model_stage.training.history import Histories, HistoryReader, UserRows
 from model_stage.types import RankRequest
 from store.behavior_store import BehaviorStore
 from store.retrieval import Candidates
@@ -20,16 +22,27 @@ class Encoder:
 
     side_info = ()
 
-    def behavior_rows(self, behaviors, names, fields):
+    def behavior_rows(self, behaviors, names, fields, store_generation):
         return behaviors.item.astype(np.int32), np.empty((len(behaviors), 0), np.int32)
 
 
 @pytest.fixture
 def snapshot(tmp_path):
     behaviors = [event(1, 100 + at, 1, time) for at, time in enumerate(TIMES)]
+    behaviors += [event(3, 300 + at, 1, 15 + at) for at in range(3)]
     root = build_store(tmp_path, taxonomy=[{"category": 1, "parent": None}], behaviors=behaviors)
     with BehaviorStore.open(root) as store, store.snapshot() as snapshot:
         yield snapshot
+
+
+def read(snapshot, asked, newest=None):
+    """Gives the histories of requests, (user, time) each, and the rows that were kept for all of them."""
+    user, time = (np.array(column) for column in zip(*asked, strict=True))
+    reader = HistoryReader(snapshot=snapshot, encoder=Encoder(), newest=newest)
+    rows = UserRows.join([*reader.users(SimpleNamespace(user=user.astype(np.uint64), timestamp_ms=time))])
+    candidates = Candidates.by_id(np.array([5], np.uint64))
+    spans = [reader.span(RankRequest(user=u, as_of_ms=t, candidates=candidates)) for u, t in asked]
+    return Histories.of(spans, rows), rows
 
 
 @pytest.mark.parametrize(
@@ -45,8 +58,21 @@ def snapshot(tmp_path):
         (11, 2, [100]),
     ],
 )
-def test_nothing_at_or_after_the_request_is_read(snapshot, as_of_ms, newest, items):
-    request = RankRequest(user=1, as_of_ms=as_of_ms, candidates=Candidates.by_id(np.array([5], np.uint64)))
-    history = HistoryReader(snapshot, Encoder(), newest).read(request)
-    assert history.node.tolist() == items
-    assert history.interval_ms.tolist() == [as_of_ms - TIMES[item - 100] for item in items]
+@pytest.mark.parametrize("later", [[], [(1, 1000), (3, 16), (2, 50)]])
+def test_nothing_at_or_after_the_request_is_read(snapshot, as_of_ms, newest, items, later):
+    histories, _ = read(snapshot, [*later, (1, as_of_ms)], newest)
+    taken = histories.take(np.array([len(later)]))
+    assert taken.rows.node.tolist() == items
+    assert taken.interval_ms.tolist() == [as_of_ms - TIMES[item - 100] for item in items]
+    assert taken.offsets.tolist() == [0, len(items)]
+
+
+def test_what_a_user_did_is_kept_once_and_no_longer_than_the_last_request(snapshot):
+    asked = [(3, 17), (1, 21), (2, 50), (1, 30), (3, 16), (1, 11), (1, 30)]
+    histories, rows = read(snapshot, asked)
+    assert rows.node.tolist() == [100, 101, 102, 300, 301]
+    again = histories.take(np.array([3, 0, 2, 3]))
+    assert again.rows.node.tolist() == [100, 101, 102, 300, 301, 100, 101, 102]
+    assert again.offsets.tolist() == [0, 3, 5, 5, 8]
+    assert again.interval_ms.tolist() == [20, 10, 10, 2, 1, 20, 10, 10]
+    assert again.take(np.array([1])).rows.node.tolist() == [300, 301]
