@@ -16,6 +16,7 @@ from tests.worlds.services import server_process
 from tests.worlds.workers import events_of, wait_until, worker_pids
 
 WORKERS = 2
+BACK_S = 5.0
 
 
 def test_a_killed_worker_comes_back_and_the_others_serve(folder, scale, rng, seed, tally):
@@ -50,6 +51,7 @@ def test_a_killed_worker_comes_back_and_the_others_serve(folder, scale, rng, see
     tally.lost += sum(worker_of.get(failure.last_answered, victim) != victim for victim, failure in failures)
     assert len(answered) == WORKERS
     assert len(pauses) == tally.injected
+    assert max(pauses) < BACK_S * scale(3, 1), pauses  # beside other tests a start takes longer
     tally.note = f"serves again after {max(pauses):.1f} s at most; {len(failures)} calls were made again"
     tally.check()
 

@@ -186,11 +186,11 @@ class Process:
 
 
 @contextmanager
-def server_process(folder: Path, package: str, *arguments: str | Path):
-    """Starts `python -m <package> serve ...` on a free port; its log goes to a file that failures can show."""
+def server_process(folder: Path, package: str, *arguments: str | Path, port: int = 0):
+    """Starts `python -m <package> serve ...`, on a free port if none is given; its log is kept for failures to show."""
     number = len(list(folder.glob("port*")))
     port_file, log = folder / f"port{number}", folder / f"{package}{number}.log"
-    command = [sys.executable, "-W", "error", "-m", package, "serve", "--port", "0", "--port-file", port_file]
+    command = [sys.executable, "-W", "error", "-m", package, "serve", "--port", str(port), "--port-file", port_file]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     with log.open("wb") as stream:
         popen = subprocess.Popen([*command, *arguments], cwd=CHECKOUT, stderr=stream, stdout=stream, env=environment)
