@@ -47,7 +47,8 @@ bench-train: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench train --jso
 bench-cost: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench cost --json work/cost.json
 bench-overload: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench overload --json work/overload.json
 work: ; mkdir -p $@
-dist: .venv/dev.stamp ; $(BIN)/python -m build
+# Without the network, or with one that hides the database of known holes: make dist AUDIT=--unaudited
+dist: .venv/dist.stamp ; $(BIN)/python -m build && $(BIN)/python -m scripts.checks.release $(AUDIT)
 install: .venv/dev.stamp
 clean: ; rm -rf .venv .venv-protos work build dist *.egg-info
 
@@ -58,3 +59,4 @@ clean: ; rm -rf .venv .venv-protos work build dist *.egg-info
 	@$(BIN)/python -m pip install -qq --retries 1 --timeout 10 --editable '.[cpu,data]' > .venv/data.log 2>&1 && touch $@ \
 		|| echo "the real data could not be installed: .venv/data.log says why"
 .venv/dev.stamp: pyproject.toml | .venv/pip.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu,dev]' && touch $@ .venv/run.stamp
+.venv/dist.stamp: .venv/dev.stamp ; $(BIN)/python -m pip install --quiet --editable '.[cpu,dev,dist]' && touch $@
