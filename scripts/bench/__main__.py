@@ -15,6 +15,7 @@ BENCHMARKS = {
     "train": "scripts.bench.train.command",
     "cost": "scripts.bench.cost.command",
     "overload": "scripts.bench.overload.command",
+    "security": "scripts.bench.security",
 }
 
 
