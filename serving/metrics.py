@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from store.types import AnyArray
+    from store.types import I64, AnyArray
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, 0.0005, *LATENCY_BUCKETS_S[:-2])
@@ -75,7 +75,14 @@ class ServerMetrics:
 class BulkHistogram(Collector):
     """A histogram that takes many values at a time: one by one they would cost as much as the work they tell of."""
 
-    def __init__(self, name: str, documentation: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        bounds: Sequence[float],
+        registry: CollectorRegistry,
+        label: str | None = None,
+    ) -> None:
         """Registers an empty one.
 
         Args:
@@ -83,27 +90,30 @@ class BulkHistogram(Collector):
             documentation: For its page.
             bounds: Upper bounds of the buckets, inclusive, ascending; one without a bound is added.
             registry: Where it is shown.
+            label: Name of its label; None = it has none.
         """
         self._family = name, documentation
+        self._label = label
         self._bounds = np.array(bounds, np.float64)
         self._names = [*map(str, self._bounds.tolist()), "+Inf"]
-        self._counts = np.zeros(len(self._names), np.int64)
-        self._sum = 0.0
+        self._counts: dict[str, I64] = {} if label is not None else {"": np.zeros(len(self._names), np.int64)}
+        self._sums: dict[str, float] = dict.fromkeys(self._counts, 0.0)
         self._lock = threading.Lock()
         registry.register(self)
 
-    def observe(self, values: AnyArray) -> None:
-        """Counts finite values of any number and shape."""
+    def observe(self, values: AnyArray, value: str = "") -> None:
+        """Counts finite values of any number and shape, under a value of the label."""
         at = np.searchsorted(self._bounds, values.ravel())
         counts, total = np.bincount(at, minlength=len(self._names)), float(values.sum(dtype=np.float64))
         with self._lock:
-            self._counts += counts
-            self._sum += total
+            self._counts[value] = self._counts.get(value, 0) + counts
+            self._sums[value] = self._sums.get(value, 0.0) + total
 
     def collect(self) -> Iterable[Metric]:
         """Gives the counts so far."""
+        family = HistogramMetricFamily(*self._family, labels=None if self._label is None else [self._label])
         with self._lock:
-            cumulative, total = np.cumsum(self._counts).tolist(), self._sum
-        family = HistogramMetricFamily(*self._family)
-        family.add_metric([], list(zip(self._names, cumulative, strict=True)), sum_value=total)
+            for value, counts in self._counts.items():
+                buckets = list(zip(self._names, np.cumsum(counts).tolist(), strict=True))
+                family.add_metric([] if self._label is None else [value], buckets, sum_value=self._sums[value])
         yield family

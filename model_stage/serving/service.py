@@ -28,6 +28,7 @@ from model_stage.bundle import load_bundle
 from model_stage.errors import Degraded
 from model_stage.ranking.ranker import Ranker
 from model_stage.serving import convert
+from model_stage.serving.drift import Drift
 from model_stage.serving.history_lengths import HistoryLengths
 from model_stage.serving.served_log.record import Served
 from model_stage.serving.warm_up import warm_up
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from structlog.typing import FilteringBoundLogger
 
+    from model_stage.bundle import Bundle
     from model_stage.serving.options import RankingOptions
     from model_stage.types import RankRequest, RankResult, Retriever
     from serving import Call
@@ -167,8 +169,10 @@ class RankingMetrics:
             registry=registry,
         )
 
-    def count(self, result: RankResult) -> None:
-        """Counts one answer."""
+        self._drift = Drift(registry)
+
+    def count(self, bundle: Bundle, result: RankResult) -> None:
+        """Counts one answer that a bundle gave."""
         self.candidates.inc(len(result.num_retrieved))
         self.ancestors_unknown.inc(bool(result.ancestors_reason))
         self.missing_inputs.inc(bool(result.missing))
@@ -177,6 +181,7 @@ class RankingMetrics:
             return
         self.empty_histories.inc(result.num_behaviors == 0)
         self.nothing_retrieved.inc(int(np.count_nonzero(result.num_retrieved == 0)))
+        self._drift.observe(bundle, result)
 
 
 class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
@@ -227,7 +232,7 @@ class RankingServicer(ranking_pb2_grpc.RankingServiceServicer):
         call.units = request_units(len(result.num_retrieved), result.num_behaviors)
         if not result.degraded:
             self._lengths.keep(request.user, result.num_behaviors)
-        self._metrics.count(result)
+        self._metrics.count(ranker.bundle, result)
         if result.degraded:
             self._log.warning("degraded", request_id=call.request_id, reason=result.degraded_reason)
         if result.ancestors_reason:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from model_stage.reference import KEY, reference_window
 from model_stage.training.scoring import calibrated_report, logits_by_row
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def fit_served_type(
         targets: The targets.
 
     Returns:
-        The type, and what `metrics.json` says: the validation report of the network as it will be served, and by how
-        much each number moved.
+        The type, and what `metrics.json` says: the validation report of the network as it will be served, by how much
+        each number moved, and the reference window.
     """
     network.prepare_for_serving(network.node_vectors(torch.bfloat16))
     before = calibrated_report(impressions, logits, calibration, targets)
@@ -52,7 +53,9 @@ def fit_served_type(
     drift = {name: _drift(before[name], after[name]) for name in targets.names}
     passed = max(value for moved in drift.values() for value in moved.values()) <= LARGEST_DRIFT
     dtype, report = (torch.bfloat16, after) if passed else (torch.float32, before)
-    return dtype, {"validation": report, "bfloat16_drift": drift}
+    said = calibration.probabilities(logits, targets.names, targets.given)
+    window = reference_window(impressions.labels, said, targets.names, impressions.timestamp_ms)
+    return dtype, {"validation": report, "bfloat16_drift": drift, KEY: window}
 
 
 def _drift(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

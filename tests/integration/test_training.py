@@ -21,6 +21,7 @@ from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
 from model_stage.errors import ConfigError
 from model_stage.ranking.ranker import Ranker
+from model_stage.reference import read_reference
 from model_stage.training.history import Histories, HistoryReader
 from model_stage.training.pipeline import ModelConfig, train_bundle
 from model_stage.training.scoring import score_split
@@ -66,6 +67,11 @@ def test_a_trained_bundle_is_calibrated_and_says_where_it_comes_from(data, tmp_p
         assert click["logloss"] < click["logloss_uncalibrated"]
         assert click["ece"] < click["ece_uncalibrated"]
     assert bundle.metrics["validation"]["click"] == click
+    window = read_reference(bundle.metrics)["click"]
+    assert window.from_ms >= CUT_MS > found.train_until_ms
+    assert window.positive_rate * window.rows == pytest.approx(click["positives"])
+    if method == "platt":
+        assert window.mean_probability == pytest.approx(window.positive_rate, rel=0.1)
     drift = max(value for moved in bundle.metrics["bfloat16_drift"].values() for value in moved.values())
     assert bundle.network.served_type is (torch.bfloat16 if drift <= 1e-4 else torch.float32)
 
