@@ -88,9 +88,9 @@ class RemoteRetriever(Closing):
         if request.newest != WHOLE_HISTORY:
             return self._ask(questions.search(request, request_id), deadline)
 
-        def page(token: str) -> HistoryPage:
-            asked = questions.history_page(request.user, request.as_of_ms, token, request.behavior_fields)
-            return self._ask(asked, deadline)
+        def page(token: str, delta_sequence: int) -> HistoryPage:
+            of = request.user, request.as_of_ms, token, request.behavior_fields, delta_sequence
+            return self._ask(questions.history_page(*of), deadline)
 
         bounded = replace(request, newest=0)
         return search_whole(lambda: self._ask(questions.search(bounded, request_id), deadline), page)

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_stage.errors import SearchUnavailableError
 from store.columns import join_column
+from store.errors import InputError
 from store.retrieval import BehaviorColumns, HistoryPage
 
 if TYPE_CHECKING:
@@ -21,22 +22,27 @@ if TYPE_CHECKING:
     from store.types import I64, AnyArray
 
 ATTEMPTS = 3
-"""Searches to make while events that come in between tear search and pages apart."""
+"""Searches to make while generations that are published, or deletions, tear search and pages apart."""
 
 
-def search_whole(search: Callable[[], SearchResult], page: Callable[[str], HistoryPage]) -> SearchResult:
+def search_whole(search: Callable[[], SearchResult], page: Callable[[str, int], HistoryPage]) -> SearchResult:
     """Gives an answer of search whose behaviors are the whole history, all of one state of the store.
 
     Args:
         search: Searches.
-        page: Gives the page of a token, the first one of an empty token.
+        page: Gives the page of a token, the first one of an empty token, as of a number of the delta.
 
     Raises:
         SearchUnavailableError: As `search` and `page`; or the store changed under every attempt.
     """
     for _ in range(ATTEMPTS):
         found = search()
-        pages = _pages(page)
+        try:
+            pages = _pages(page, found.delta_sequence)
+        except InputError as error:
+            if not str(error).startswith("delta_sequence:"):  # a generation that has merged later events
+                raise
+            continue
         history = _oldest_first(pages)
         one_store = {(each.store_generation, each.vocabulary) for each in pages}
         if one_store == {(found.store_generation, found.vocabulary)} and len(history.behaviors) == found.num_behaviors:
@@ -105,10 +111,10 @@ def _columns(behaviors: BehaviorColumns) -> list[AnyArray]:
     return [getattr(behaviors, field.name) for field in fields(behaviors)]
 
 
-def _pages(page: Callable[[str], HistoryPage]) -> list[HistoryPage]:
-    pages = [page("")]
+def _pages(page: Callable[[str, int], HistoryPage], delta_sequence: int) -> list[HistoryPage]:
+    pages = [page("", delta_sequence)]
     while token := pages[-1].next_page_token:
-        pages.append(page(token))
+        pages.append(page(token, delta_sequence))
     return pages
 
 

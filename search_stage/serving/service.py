@@ -204,7 +204,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise InputError("behavior_fields: a field is named twice")
         size = request.page_size or DEFAULT_PAGE_SIZE
         as_of_ms, skip = _position(request.page_token, request.as_of_ms or None)
-        with self._store.snapshot() as snapshot:
+        up_to = request.delta_sequence if request.HasField("delta_sequence") else None
+        with self._store.snapshot(up_to) as snapshot:
             user = snapshot.user(request.user)
             # One more than the page holds, to know whether there is another page.
             positions = user.positions(as_of_ms=as_of_ms, limit=size + 1, skip=skip)

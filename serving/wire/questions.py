@@ -38,11 +38,20 @@ def ancestors(categories: U64, request_id: str = "") -> Question[Ancestors]:
 
 
 def history_page(
-    user: int, as_of_ms: int, token: str = "", behavior_fields: tuple[str, ...] = ()
+    user: int,
+    as_of_ms: int,
+    token: str = "",
+    behavior_fields: tuple[str, ...] = (),
+    delta_sequence: int | None = None,
 ) -> Question[HistoryPage]:
     """Reads one page of a user's behaviors."""
     message = pb.GetHistoryRequest(
-        user=user, as_of_ms=as_of_ms, page_size=HISTORY_PAGE, page_token=token, behavior_fields=behavior_fields
+        user=user,
+        as_of_ms=as_of_ms,
+        page_size=HISTORY_PAGE,
+        page_token=token,
+        behavior_fields=behavior_fields,
+        delta_sequence=delta_sequence,
     )
     return Question("GetHistory", message, page_from_proto)
 

@@ -99,6 +99,19 @@ def test_what_was_retrieved_is_what_a_search_without_the_history_retrieves(both)
             np.testing.assert_array_equal(getattr(whole, name), getattr(few, name))
 
 
+def test_pages_see_the_live_events_that_the_search_saw(both):
+    """A search that is asked again as of an earlier moment: its pages are of that moment, too."""
+    searcher, client = both
+    last = searcher.search(request_for("u3")).delta_sequence
+    counts = []
+    for number in range(last - 4, last + 1):
+        request = replace(request_for("u3"), delta_sequence=number)
+        alone, remote = searcher.search(request), client.search(request)
+        wire.assert_same(remote.behaviors, alone.behaviors)
+        counts.append(alone.num_newest)
+    assert counts[-1] == max(counts) > counts[0]
+
+
 def test_nothing_at_or_after_the_as_of_time_is_there(both):
     """I6: one of the live events is a day after it, and one right at the time that is asked for second."""
     for retriever in both:

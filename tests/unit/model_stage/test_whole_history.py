@@ -13,6 +13,7 @@ from model_stage.errors import SearchUnavailableError
 from model_stage.ranking.ablation import no_statistics
 from model_stage.serving.whole_history import ATTEMPTS, places_in, search_whole
 from store.columns import take_column
+from store.errors import InputError
 from store.retrieval import BehaviorColumns, HistoryPage, SearchResult
 from store.types import Vocabulary
 from tests.worlds import wire
@@ -43,7 +44,8 @@ def test_of_equal_rows_the_last_is_taken():
 def pages_of(found, behaviors, sides, size):
     """Gives a function of tokens that gives pages, the newest behavior first."""
 
-    def page(token):
+    def page(token, delta_sequence):
+        assert delta_sequence == found.delta_sequence
         end = len(behaviors) - int(token or 0)
         start = max(end - size, 0)
         taken = np.arange(start, end)[::-1]
@@ -139,3 +141,18 @@ def test_a_history_that_changes_meanwhile_is_read_again(changed, lasts):
     else:
         assert search_whole(search, page).num_newest == len(found.behaviors)
         assert searches == 2
+
+
+def test_a_generation_that_has_merged_later_events_is_asked_again():
+    found, refusals = answer_of([5, 6, 7]), 1
+
+    def page(token, delta_sequence):
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise InputError("delta_sequence: 0 is before the 9 that the generation has merged")
+        return pages_of(found, found.behaviors, found.behavior_fields, 2)(token, delta_sequence)
+
+    assert search_whole(lambda: found, page).num_newest == 3
+    with pytest.raises(InputError, match="user: "):
+        search_whole(lambda: found, lambda token, number: (_ for _ in ()).throw(InputError("user: none")))

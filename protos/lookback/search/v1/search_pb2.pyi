@@ -643,6 +643,7 @@ class GetHistoryRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     BEHAVIOR_FIELDS_FIELD_NUMBER: builtins.int
+    DELTA_SEQUENCE_FIELD_NUMBER: builtins.int
     user: builtins.int
     """Who. Required."""
     as_of_ms: builtins.int
@@ -651,6 +652,8 @@ class GetHistoryRequest(google.protobuf.message.Message):
     """Behaviors per page. Default: 0, the server's 1,000. At most 10,000."""
     page_token: builtins.str
     """`next_page_token` of the page before. Default: empty, the first page."""
+    delta_sequence: builtins.int
+    """As `SearchRequest.delta_sequence`: only live events up to this number are seen. Default: absent, all there are."""
     @property
     def behavior_fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Side-info fields of behaviors to answer, by name. Default: none."""
@@ -663,8 +666,11 @@ class GetHistoryRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         behavior_fields: collections.abc.Iterable[builtins.str] | None = ...,
+        delta_sequence: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_delta_sequence", b"_delta_sequence", "delta_sequence", b"delta_sequence"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_delta_sequence", b"_delta_sequence", "as_of_ms", b"as_of_ms", "behavior_fields", b"behavior_fields", "delta_sequence", b"delta_sequence", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_delta_sequence", b"_delta_sequence"]) -> typing.Literal["delta_sequence"] | None: ...
 
 global___GetHistoryRequest = GetHistoryRequest
 
