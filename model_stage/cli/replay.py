@@ -52,22 +52,41 @@ def replay(
 
     Exit status 1 if anything differs, or nothing could be asked again.
     """
+    report = replay_log(log, bundle, store, index, config, processes)
+    show_report(_tables(report), _as_json(report), json)
+    sys.exit(0 if report.num_same and not report.differences else 1)
+
+
+def replay_log(
+    log: Path, bundle: Path, store: Path, index: Path | None, config: Path | None = None, processes: int = 1
+) -> ReplayReport:
+    """Asks every request of a served log again, in this process or in some.
+
+    Args:
+        log: Folder of the log, or one of its files.
+        bundle: Root of the bundles that served; likewise `store` and `index`.
+        store: See `bundle`.
+        index: See `bundle`; None = the log was served without one.
+        config: Folder with search.yaml, as the search server had it; None = the packaged one.
+        processes: How many share the files; with one it is this process.
+
+    Raises:
+        InputError: There is no such log.
+    """
     from model_stage.serving.served_log.reader import request_files
     from model_stage.serving.served_log.replay import ReplayReport
 
     files = request_files(log)
-    report = ReplayReport()
     one = partial(_replay_some, bundle=bundle, store=store, index=index, config=config)
     shares = [share for at in range(processes) if (share := files[at::processes])]
     if len(shares) == 1:
-        report.add(one(shares[0]))
-    else:
-        with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool, bar("replaying") as show:
-            for done, part in enumerate(pool.map(one, shares), start=1):
-                report.add(part)
-                show(done / len(shares))
-    show_report(_tables(report), _as_json(report), json)
-    sys.exit(0 if report.num_same and not report.differences else 1)
+        return one(shares[0])
+    report = ReplayReport()
+    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool, bar("replaying") as show:
+        for done, part in enumerate(pool.map(one, shares), start=1):
+            report.add(part)
+            show(done / len(shares))
+    return report
 
 
 def warm_requests(

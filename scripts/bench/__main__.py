@@ -14,6 +14,7 @@ BENCHMARKS = {
     "index": "scripts.bench.index.command",
     "train": "scripts.bench.train.command",
     "cost": "scripts.bench.cost.command",
+    "served": "scripts.bench.served.command",
     "overload": "scripts.bench.overload.command",
     "security": "scripts.bench.security",
 }
