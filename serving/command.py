@@ -117,7 +117,10 @@ def _given(
     def with_options(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**given: Any) -> None:  # noqa: ANN401 (the values of a command line)
-            command(**{parameter: kind(**{each.name: given.pop(prefix + each.name) for each in shared})}, **given)
+            command(
+                **{parameter: kind(**{each.name: given.pop(prefix + each.name, each.default) for each in shared})},
+                **given,
+            )
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [

@@ -26,6 +26,8 @@ from scripts.load.show import draw, late_warning, report_sections, result_tables
 from scripts.load.visitors import parse_weights, read_population
 from scripts.pipeline import CONFIGS
 from scripts.servers import Roots, running
+from serving import ClientSecurity
+from serving.command import client_options
 from store.behavior_store import BehaviorStore
 from store.command import JsonOption, PlotOption, command_line, output_file, run
 from store.errors import InputError
@@ -39,8 +41,10 @@ LARGEST_SIZE = 1_000
 """Candidates of a request, by the contract."""
 
 
+@client_options()
 def main(
     stage: Annotated[list[str], typer.Option(help="RATE:SECONDS, or FROM-TO:SECONDS for a ramp; one or more.")],
+    security: ClientSecurity,
     work: Annotated[
         Path | None, typer.Option(help="Folder with store, index and bundles; both services are started over it.")
     ] = None,
@@ -83,7 +87,12 @@ def main(
     with BehaviorStore.open(roots.store) as opened:
         plan = draw_plan(read_population(opened, lengths, np.random.default_rng([seed, 9])), stages, mix)
     with _services(roots, work, ranking, search, pid or ()) as (addresses, pids, what):
-        target = Target(addresses=_addressed(mix.methods, *addresses), deadline_s=deadline_s, connections=connections)
+        target = Target(
+            addresses=_addressed(mix.methods, *addresses),
+            deadline_s=deadline_s,
+            connections=connections,
+            security=security,
+        )
         memory = MemoryLog(pids)
         before = load_average()
         with console(stderr=True).status(f"{len(plan):,} requests to {what}"):

@@ -21,12 +21,15 @@ import numpy as np
 
 from protos.lookback.ranking.v1 import ranking_pb2
 from scripts.load.plan import METHODS
+from serving.options import PLAIN
+from serving.security.channel import Channels, read_secrets
 from store.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from scripts.load.plan import Plan
+    from serving.options import ClientSecurity
     from store.types import F64, U8
 
 DEGRADED, UNSENT = 17, 18
@@ -63,6 +66,8 @@ class Target:
     """Of each sender to each address: a connection stays with one worker of a server."""
     patience_s: float = 20.0
     """For all senders to be connected."""
+    security: ClientSecurity = PLAIN
+    """How to know the services, and how to be known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +151,7 @@ class _Sender:
         self._due_s = plan.due_s.tolist()
         self._begin_s = 0.0
         self._reasons: Counter[str] = Counter()
+        self._metadata = read_secrets(target.security).metadata
         self._outcome = Outcome(
             result=np.full(len(plan), UNSENT, np.uint8),
             latency_s=np.zeros(len(plan)),
@@ -155,10 +161,7 @@ class _Sender:
         )
 
     async def run(self) -> Outcome:
-        channels = {
-            address: [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(self._target.connections)]
-            for address in set(self._target.addresses.values())
-        }
+        channels = self._channels()
         await _connect(channels, self._target.patience_s)
         calls = [
             [channel.unary_unary(path) for channel in channels[self._target.addresses[name]]]
@@ -172,6 +175,16 @@ class _Sender:
         finally:
             await asyncio.gather(*(channel.close() for each in channels.values() for channel in each))
         return self._outcome
+
+    def _channels(self) -> dict[str, list[grpc.aio.Channel]]:
+        count, security = self._target.connections, self._target.security
+        known = {
+            address: Channels(
+                address, lambda channel: channel, security, options=_OPTIONS, count=count, library=grpc.aio
+            )
+            for address in set(self._target.addresses.values())
+        }
+        return {address: [each.next()[0] for _ in range(count)] for address, each in known.items()}
 
     async def _wait_for_begin(self) -> None:
         await asyncio.get_running_loop().run_in_executor(
@@ -203,7 +216,8 @@ class _Sender:
         result, text = UNSENT, ""
         if lag_s < self._target.deadline_s:
             try:
-                answer = await call(self._plan.message(row), timeout=self._target.deadline_s - lag_s)
+                left_s = self._target.deadline_s - lag_s
+                answer = await call(self._plan.message(row), timeout=left_s, metadata=self._metadata)
                 result, text = _read(_METHODS[self._plan.method[row]], answer)
             except grpc.aio.AioRpcError as error:
                 result, text = _CODES[error.code()], error.details() or ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -14,6 +14,7 @@ from serving.security.tokens import find_credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from prometheus_client import Counter
 
@@ -26,6 +27,7 @@ HEADER = "authorization"
 SCHEME = "bearer "
 """In small letters; it counts in any."""
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_FREE = nullcontext()
 _REFUSED = (UnauthenticatedError, ForbiddenError)
 Handler = Any
 """grpc leaves the types of a method handler's messages open."""
@@ -90,17 +92,18 @@ class Gate:
             return False
         return True
 
-    @contextmanager
-    def place(self, credential: Credential | None) -> Iterator[None]:
+    def place(self, credential: Credential | None) -> AbstractContextManager[None]:
         """Counts a call of a caller for the time of the block.
 
         Raises:
-            CallerLimitError: As many of its calls as it may have are under way.
+            CallerLimitError: On entry; as many of its calls as it may have are under way.
         """
         if credential is None or credential.in_flight is None:
-            yield
-            return
-        caller, limit = credential.caller, credential.in_flight
+            return _FREE
+        return self._held(credential.caller, credential.in_flight)
+
+    @contextmanager
+    def _held(self, caller: str, limit: int) -> Iterator[None]:
         with self._lock:
             count = self._in_flight.get(caller, 0)
             if count >= limit:
