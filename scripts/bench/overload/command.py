@@ -1,16 +1,20 @@
-"""What servers do under too much load: `python -m scripts.bench overload --json FILE`."""
+"""What servers do under too much load: `python -m scripts.bench overload --json FILE`; with `--work` the real ones."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from scripts.bench.markdown import formatted
+from scripts.bench.overload.batching import measure_batching
 from scripts.bench.overload.orders import compare_orders
-from scripts.bench.report import finish, new_facts, note
+from scripts.bench.overload.served import OVER, measure_served
+from scripts.bench.report import finish, new_facts, note, target, targets_table
+from scripts.pipeline import CONFIGS
+from scripts.servers import Roots
 from store.command import JsonOption
 from store.terminal import table
 
@@ -22,17 +26,57 @@ _ORDER_COLUMNS = {
     "p99 of refusals, ms": "{row[refused_p99_ms]:.0f}",
     "worked for in vain": "{row[late]:.3f}",
 }
+_BATCH_COLUMNS = {
+    "preset": "{row[preset]}",
+    "candidates": "{row[candidates]}",
+    "requests together": "{row[requests]}",
+    "ms a request": "{row[ms_per_request]:.2f}",
+    "over one alone": "{row[over_alone]:.2f}",
+}
 LOADS = (0.7, 1.0, 1.5, 3.0, 6.0)
+LEAST_GOODPUT, MOST_REFUSAL_MS, MOST_RECOVERY_S, MOST_MEMORY_MIB = 0.8, 50.0, 5.0, 20.0
 
 
 def overload(
-    seconds: Annotated[float, typer.Option(min=1, help="Simulated time of each order at each load.")] = 60.0,
-    seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 1,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder with store, index and bundles: its services are put under load.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Folder with its search.yaml; default: by its name.")] = None,
+    deadline_s: Annotated[float, typer.Option("--deadline-seconds", min=0.001, help="Of every request.")] = 0.1,
+    seconds: Annotated[float, typer.Option(min=1, help="Of the overload, and of every simulation.")] = 20.0,
+    processes: Annotated[int, typer.Option(min=1, help="Senders.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the simulated arrivals.")] = 1,
     json_file: JsonOption = None,
 ) -> None:
-    """Simulates orders of waiting, prints what each answers in time, and writes all numbers as JSON."""
-    facts = new_facts(f"overload --json FILE --seconds {seconds:g} --seed {seed}", Path(tempfile.gettempdir()))
+    """Simulates orders of waiting, times requests in batches, puts services under load; writes all numbers as JSON."""
+    command = f"overload --json FILE --seconds {seconds:g} --seed {seed} --deadline-seconds {deadline_s:g}"
+    command += f" --processes {processes}" + (f" --work {work}" if work else "")
+    facts = new_facts(command, Path(tempfile.gettempdir()))
     note("orders of waiting, simulated")
-    rows = list(compare_orders(LOADS, seconds, seed))
-    shown = table(*_ORDER_COLUMNS, rows=formatted(_ORDER_COLUMNS, rows))
-    finish({**facts, "orders": rows}, (), json_file, None, shown)
+    facts["orders"] = list(compare_orders(LOADS, seconds, seed))
+    note("requests in batches")
+    facts["batching"] = list(measure_batching())
+    shown = [
+        table(*_ORDER_COLUMNS, rows=formatted(_ORDER_COLUMNS, facts["orders"])),
+        table(*_BATCH_COLUMNS, rows=formatted(_BATCH_COLUMNS, facts["batching"])),
+    ]
+    if work is not None:
+        roots = Roots(
+            store=work / "store", index=work / "index", bundle=work / "bundles", config=config or CONFIGS / work.name
+        )
+        facts["served"] = list(measure_served(roots, work / "logs", deadline_s, seconds, processes))
+        facts["targets"] = [each for row in facts["served"] for each in _targets(row)]
+        shown.append(targets_table(facts["targets"]))
+    finish(facts, (), json_file, None, *shown)
+
+
+def _targets(row: Any) -> list[dict[str, Any]]:  # noqa: ANN401 -- a row of JSON
+    name, over = row["service"], f"at {OVER:g} times the peak"
+    never = float("inf")
+    recovered_s = never if row["recovered_s"] is None else row["recovered_s"]
+    return [
+        target(f"{name}: goodput {over} over the peak", row["goodput_over_peak"], ">=", LEAST_GOODPUT),
+        target(f"{name}: p99 of refusals {over}, ms", row["refused_p99_ms"] or 0.0, "<=", MOST_REFUSAL_MS),
+        target(f"{name}: seconds until well", recovered_s, "<=", MOST_RECOVERY_S),
+        target(f"{name}: memory gained, MiB", row["memory_mib"], "<=", MOST_MEMORY_MIB),
+    ]

@@ -10,7 +10,8 @@ from scripts.bench.overload.command import LOADS, overload
 from scripts.bench.overload.orders import ORDERS, compare_orders
 
 
-def test_the_order_that_is_kept_answers_most_in_time_and_refuses_at_once(tmp_path):
+def test_the_order_that_is_kept_answers_most_in_time_and_refuses_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.bench.overload.command.measure_batching", lambda: [])
     overload(seconds=10, seed=3, json_file=tmp_path / "overload.json")
     rows = json.loads((tmp_path / "overload.json").read_text())["orders"]
     assert len(rows) == len(LOADS) * len(ORDERS)
