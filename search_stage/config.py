@@ -9,10 +9,11 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search_stage.errors import ConfigError
+from store.errors import InputError
+from store.files.yaml_text import line_of, parse_yaml
 from store.retrieval import NO_DECAY
 from store.types import DAY_MS
 
@@ -184,11 +185,17 @@ class SearchConfig(_Part):
         """
         source = (files("search_stage") if folder is None else folder).joinpath(FILE_NAME)
         try:
-            return SearchConfig.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")) or {})
+            text = source.read_text(encoding="utf-8")
+            content = parse_yaml(text)
+            return SearchConfig.model_validate({} if content is None else content)
         except FileNotFoundError as error:
             raise ConfigError(f"{folder}: has no {FILE_NAME}; an empty one keeps every default") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{source}: cannot be read: {error}") from error
+        except InputError as error:
+            raise ConfigError(f"{source}: {error}") from error
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (line {line_of(text, e['loc'])})" for e in error.errors()
+            )
             raise ConfigError(f"{source}: {problems}") from error

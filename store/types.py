@@ -38,6 +38,8 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999
 """End of the year 9999: a larger number is in micro- or nanoseconds."""
 
 _CANONICAL_INTEGER = re.compile(r"0|[1-9][0-9]{0,19}")
+NEGATIVE_INTEGER = re.compile(r"-[1-9][0-9]*")
+"""No id of a user, an item or a category in any format: where ids are integers it means none."""
 
 
 def encoded(text: str, field: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import InputError
+from store.files.json_text import parse_json
 from store.lists import Lists
 from store.types import parse_id
 
@@ -42,19 +43,12 @@ def read_request_fields(path: Path) -> RequestFields:
         InputError: The file cannot be read, is no JSON object of parts and fields, has a key twice, or a value is no
             number, id or list of ids; names file and key.
     """
-
-    def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        names = [name for name, _ in pairs]
-        for at, name in enumerate(names):
-            if name in names[:at]:
-                raise InputError(f"{path}: {name}: is given twice")
-        return dict(pairs)
-
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
-        json.dumps(content, ensure_ascii=False).encode()  # fails for escapes of half a surrogate pair
-    except (OSError, ValueError, RecursionError) as exc:
-        raise InputError(f"{path}: cannot be read as JSON: {exc}") from exc
+        content = parse_json(path.read_bytes())
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be read: {exc}") from exc
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
     parts = _object(str(path), content)
     for part in parts:
         if part not in PARTS:

@@ -10,9 +10,9 @@ import typer
 
 from model_stage.config.schema import Schema, load_yaml
 from model_stage.config.targets import Targets
-from model_stage.config.yaml_lines import line_of
 from model_stage.errors import ConfigError
 from store.command import BundleOption, JsonOption, PlotOption
+from store.files.yaml_text import line_of
 from store.terminal import say, show_report, table
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from model_stage.config.yaml_lines import find_repeated_key, line_of
 from model_stage.errors import ConfigError
+from store.errors import InputError
 from store.fields import ID, ID_LISTS, NUMBER, FieldType
+from store.files.yaml_text import line_of, parse_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,14 +243,15 @@ def load_yaml(path: Path, model: type[M]) -> M:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        raw = yaml.safe_load(text)
+        raw = parse_yaml(text)
     except FileNotFoundError as exc:
         raise ConfigError(f"{path}: no such file") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: not YAML: {exc}") from exc
-    repeated = find_repeated_key(text)
-    if repeated is not None:
-        raise ConfigError(f"{path}: {repeated.key}: is given twice (line {repeated.line})")
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc}") from exc
+    except InputError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
     return parse_config(str(path), raw, model, text)
 
 

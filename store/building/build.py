@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.base.files import BaseReader, BaseWriter
-from store.base.meta import StoreMeta, read_meta
+from store.base.meta import read_meta
 from store.building.clean_up import clean_up
 from store.building.delta_part import spill_delta
-from store.building.event_files import BehaviorFiles, join_kinds
+from store.building.event_files import BehaviorFiles
+from store.building.facts import meta_of, span_of, warnings_of
 from store.building.names import NAME_KINDS, merge_names, sorted_names, spilled_names, without
 from store.building.options import BuildReport
-from store.building.partition import BaseSource, PartSource, Plan, by_domain
+from store.building.partition import BaseSource, PartSource, Plan
+from store.building.shrink import refuse_smaller
 from store.building.spill import used_words
 from store.building.widths import widths_of
 from store.building.work import Work, encode_partitions, partition_bits, spill_pieces
+from store.dataset.column_types import join_types, kinds_of, stored_types
 from store.dataset.readers import find_files
 from store.dataset.side_tables import IdPools, read_bridges, read_categories, read_items, read_users
 from store.dataset.table_reader import TableReader
@@ -34,6 +37,7 @@ from store.errors import GenerationError, InputError, MissingGenerationError, tr
 from store.publishing.generation import GenerationWriter, current_name, open_generation
 from store.publishing.kept import LOCK_FILE, remove_leftovers
 from store.publishing.lock import FileLock
+from store.records.layout import MAX_FIELDS
 from store.taxonomy.numbering import build_taxonomy
 from store.vocabulary import join_vocabularies, recode
 
@@ -45,7 +49,6 @@ if TYPE_CHECKING:
     from store.base.files import BaseTransaction
     from store.base.tables import FieldTable
     from store.building.options import BuildOptions, Progress
-    from store.building.partition import Counts
     from store.building.spill import SpillPart
     from store.dataset.bad_rows import BadRows
     from store.delta.layout import Tombstone
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     from store.taxonomy.taxonomy import Taxonomy
     from store.types import U64, NameKind
 
-_NO_FILES = BehaviorFiles(pieces=(), kinds=(), estimated_rows=0)
+_NO_FILES = BehaviorFiles(pieces=(), types={}, odd=(), estimated_rows=0)
 _TABLES = "tables"
 
 
@@ -119,13 +122,15 @@ class _Build:
                     f"{folder}: has no behaviors*.parquet, .csv or .csv.gz; docs/data.md says what they hold"
                 )
             parts = spill_pieces(work, self._files, self._options, self._bad_rows, self._progress)
+            for odd in (self._files.odd, *(part.odd for part, _ in parts)):
+                self._pools.odd.add(odd)
             live = spill_delta(transaction, self._merged, work.folder / "live", work.bits, kinds)
             plan = self._plan(writer.path, work, taxonomy, [part for part, _ in parts], live, deleted, kinds)
             with BaseWriter(writer.path / "base") as base:
                 counts = encode_partitions(base, plan, work, self._options.processes, self._progress)
                 for kind in NAME_KINDS:
                     base.put_names(kind, self._names(kind, transaction, work, deleted))
-            meta = self._meta(plan, counts, taxonomy, items, users, transaction.last_sequence)
+            meta = meta_of(plan, counts, taxonomy, items, users, transaction.last_sequence)
             writer.meta.update(meta.model_dump(mode="json"))
             self._progress("publish", 0.0)
             name = writer.publish()
@@ -139,14 +144,21 @@ class _Build:
             num_live=live.num_rows,
             num_resumed=sum(resumed for _, resumed in parts),
             bad_rows=tuple(self._bad_rows.rows),
+            read_span=span_of([part for part, _ in parts]),
+            warnings=tuple(
+                warnings_of(self._options.tables, self._pools.odd, counts, self._root / "generations" / name / "base")
+            ),
             removed=tuple(removed),
             leftover=leftover,
             duration_s=time.monotonic() - self._started,
         )
 
     def _kinds(self, transaction: DeltaTransaction) -> FieldKinds:
-        kinds = join_kinds(self._files.kinds, self._base.behavior_fields if self._base else (), "the store")
-        return join_kinds(kinds, transaction.words().fields, "the delta")
+        base = stored_types(self._base.behavior_fields if self._base else (), "the store")
+        kinds = kinds_of(join_types([base, stored_types(transaction.words().fields, "the delta"), self._files.types]))
+        if len(kinds) > MAX_FIELDS:
+            raise InputError(f"behaviors: {len(kinds)} side-info fields, a record has room for {MAX_FIELDS}")
+        return kinds
 
     def _tables(
         self, writer: GenerationWriter, transaction: DeltaTransaction, deleted: dict[int, Tombstone]
@@ -158,8 +170,11 @@ class _Build:
         categories = read_categories(tables, self._pools)
         bridges = read_bridges(tables, self._pools)
         items = read_items(tables, self._pools)
-        users = read_users(tables, self._pools, self._gone(transaction, deleted))
+        gone = self._gone(transaction, deleted)
+        users = read_users(tables, self._pools, gone)
         taxonomy = build_taxonomy(categories, bridges, items.rows)
+        if self._opened is not None and self._base is not None and not self._options.shrink_tables:
+            refuse_smaller(tables.kept, self._options.tables, self._opened.path / _TABLES, {*gone.tolist(), *deleted})
         with translate_os_errors(f"{writer.path}: cannot write"):
             tables.save(writer.path / _TABLES)
             taxonomy.save(writer.path / "taxonomy")
@@ -235,8 +250,9 @@ class _Build:
     def _names(
         self, kind: NameKind, transaction: DeltaTransaction, work: Work, deleted: dict[int, Tombstone]
     ) -> Iterator[tuple[int, str]]:
-        shown = [sorted_names(self._pools.of(kind).names)]
-        ids = [
+        pool = self._pools.of(kind)
+        shown = [sorted_names(pool.shown)]
+        ids = [sorted_names(pool.names)] + [
             names
             for number in range(len(self._files.pieces))
             for names in spilled_names(work.part_folder(number), kind)
@@ -251,35 +267,6 @@ class _Build:
                 shown = [without(names, deleted if at == 0 else since) for at, names in enumerate(shown)]
                 ids = [without(names, deleted) for names in ids]
             yield from merge_names(kind, shown, [*ids, live])
-
-    def _meta(
-        self, plan: Plan, counts: Counts, taxonomy: Taxonomy, items: FieldTable, users: FieldTable, sequence: int
-    ) -> StoreMeta:
-        words = plan.vocabulary
-        return StoreMeta(
-            delta_sequence=sequence,
-            domains=words.domains,
-            actions=words.actions,
-            scenes=words.scenes,
-            streams=tuple(divmod(stream, 256) for stream in sorted(counts.by_stream)),
-            tree_domains=taxonomy.tree_domains,
-            behavior_fields=plan.kinds,
-            item_fields=tuple(items.fields),
-            user_fields=tuple(users.fields),
-            item_lists=items.lists,
-            user_lists=users.lists,
-            taxonomy_fingerprint=taxonomy.fingerprint(),
-            num_users=counts.num_users,
-            num_behaviors=counts.num_behaviors,
-            num_by_domain=by_domain(counts.by_stream, len(words.domains)),
-            num_unmapped=counts.num_unmapped,
-            num_categories=len(taxonomy.category_ids),
-            num_items=len(taxonomy.item_ids),
-            first_ms=counts.first_ms or 0,
-            last_ms=counts.last_ms or 0,
-            keyed=plan.widths.keyed,
-            largest_ids=plan.widths.largest,
-        )
 
 
 def _current(root: Path, options: BuildOptions) -> OpenedGeneration | None:

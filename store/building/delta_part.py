@@ -34,4 +34,4 @@ def spill_delta(
     with SpillWriter(folder, partition_bits, kinds) as writer:
         for users, rows in transaction.blocks(after=after):
             writer.write(rows.to_events(users, codes, kinds))
-        return writer.finish(words.domains, words.actions, words.scenes, bad_rows=())
+        return writer.finish(words.domains, words.actions, words.scenes)

@@ -10,29 +10,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from store.building.names import NameSpill
 from store.building.spill import SpillPart, SpillWriter, finished_part
 from store.dataset.bad_rows import BadRows
-from store.dataset.parsing import IdPool, WordPool, id_field, number_field, times
+from store.dataset.column_types import Types, join_types, types_in
+from store.dataset.field_values import id_field, number_field
+from store.dataset.oddities import Oddities, Oddity
+from store.dataset.parsing import IdPool, WordPool, times
 from store.dataset.readers import empty_batch, estimated_rows, find_files, read_batches, row_groups_of
-from store.dataset.side_tables import IdPools, side_fields
-from store.errors import InputError
+from store.dataset.side_tables import IdPools
 from store.events import STREAMS_PER_DOMAIN, EventRows
-from store.fields import VALUE_TYPES, FieldKind, FieldKinds, ValueColumn, value_type_of
-from store.lists import Lists
+from store.fields import VALUE_TYPES, FieldKind, FieldKinds, ValueColumn
 from store.vocabulary import MAX_CODES, MAX_SCENES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from store.dataset.batch import Batch
     from store.dataset.readers import RowGroups
 
-_REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
-_OPTIONAL = {"scene", "event_id"}
+REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
+OPTIONAL = {"scene", "event_id"}
 _WORDS = ("domain", "action", "scene")
 _PIECE_ROWS = 4_000_000
 
@@ -51,41 +51,28 @@ class BehaviorFiles:
 
     pieces: tuple[Piece, ...]
     """In the order of the input."""
-    kinds: FieldKinds
-    """Side-info fields of all files."""
+    types: Types
+    """Of the side-info fields of all files."""
+    odd: tuple[Oddity, ...]
+    """What is odd about them."""
     estimated_rows: int
 
 
 def find_behavior_files(folder: Path) -> BehaviorFiles:
-    """Looks at the behaviors files of a folder, in the order of their names; reads the start of each.
+    """Looks at the behaviors files of a folder, in the order of their names.
 
-    A side-info field is of numbers where its column is; in a CSV file, where all its values near the start are.
+    Side-info fields have the types of their columns. A CSV file that has any is read through for them.
 
     Raises:
         InputError: A file cannot be read, lacks a column, or has a field of another kind than another file.
     """
     paths = find_files(folder, "behaviors", many=True)
-    kinds: FieldKinds = ()
-    for path in paths:
-        kinds = join_kinds(kinds, _kinds_of(path), str(path))
     pieces = [Piece(path=path, part=part) for path in paths for part in row_groups_of(path, _PIECE_ROWS)]
-    return BehaviorFiles(pieces=tuple(pieces), kinds=kinds, estimated_rows=sum(map(estimated_rows, paths)))
-
-
-def join_kinds(first: FieldKinds, second: FieldKinds, where: str) -> FieldKinds:
-    """Gives the side-info fields of two sources.
-
-    Raises:
-        InputError: One of them is of ids in one source and of numbers in the other.
-    """
-    joined = dict(first)
-    for name, kind in second:
-        if joined.setdefault(name, kind) != kind:
-            raise InputError(
-                f"{where}: {name} is a side-info field of {kind}s, elsewhere it is one of {joined[name]}s; "
-                "give the column one type"
-            )
-    return tuple(sorted(joined.items()))
+    odd = Oddities()
+    types = join_types(found for path in paths for found in _types_of(path, odd))
+    return BehaviorFiles(
+        pieces=tuple(pieces), types=types, odd=odd.found(), estimated_rows=sum(map(estimated_rows, paths))
+    )
 
 
 def spill_piece(
@@ -126,30 +113,28 @@ def spill_piece(
     with SpillWriter(folder, partition_bits, kinds) as writer:
         names = NameSpill(folder)
         for batch in read_batches(
-            piece.path, _REQUIRED, _OPTIONAL, bad_rows, free=True, words=_WORDS, part=piece.part, batch_rows=batch_rows
+            piece.path, REQUIRED, OPTIONAL, bad_rows, free=True, words=_WORDS, part=piece.part, batch_rows=batch_rows
         ):
             writer.write(reader.convert(batch))
             names.take(reader.pools)
             num_rows += len(batch)
             progress(batch.fraction, num_rows)
         names.take(reader.pools, everything=True)
-        part = writer.finish(*reader.words(), bad_rows=tuple(bad_rows.rows))
+        part = writer.finish(*reader.words(), bad_rows=tuple(bad_rows.rows), odd=reader.pools.odd.found())
     return part, False
 
 
-def _kinds_of(path: Path) -> FieldKinds:
+def _types_of(path: Path, odd: Oddities) -> Iterator[Types]:
+    own = REQUIRED | OPTIONAL
     if path.name.endswith(".parquet"):
-        batch = empty_batch(path)
-    else:
-        batch = next(read_batches(path, _REQUIRED, _OPTIONAL, BadRows(sys.maxsize), free=True))
-    fields = side_fields(batch, _REQUIRED | _OPTIONAL, IdPool("side-info value"))
-    kept = [(name, column) for name, column in fields.items() if not isinstance(column, Lists)]
-    if len(kept) < len(fields):
-        lists = fields.keys() - {name for name, _ in kept}
-        raise InputError(f"{path}: {min(lists)}: a behavior has one value of a side-info field, and no list of them")
-    # A column in which all is null has no type: it takes that of the other files.
-    known = {name for name, column in batch.columns.items() if not pa.types.is_null(column.type)}
-    return tuple((name, value_type_of(column).kind) for name, column in kept if name in known)
+        yield types_in(empty_batch(path), own)
+        return
+    for batch in read_batches(path, REQUIRED, OPTIONAL, BadRows(sys.maxsize), free=True):
+        found = types_in(batch, own, odd)
+        yield found
+        # What is certain does not change any more, and what would contradict it is a bad row.
+        if all(name in found and found[name].is_certain for name in batch.columns.keys() - own):
+            return
 
 
 class _Reader:
@@ -189,12 +174,13 @@ class _Reader:
             key=key,
             fields=tuple(self._field(batch, name, kind) for name, kind in self._kinds),
         )
+        self.pools.odd.note_times(batch, "timestamp_ms", timestamp_ms)
         good = batch.report(self._bad_rows)
         return rows if good.all() else rows.take(good)
 
     def _field(self, batch: Batch, name: str, kind: FieldKind) -> ValueColumn:
         column = batch.columns.get(name)
-        if column is None or pa.types.is_null(column.type):
+        if column is None or column.null_count == len(column):
             missing: ValueColumn = VALUE_TYPES[kind].missing(len(batch))
             return missing
         return id_field(batch, name, self.pools.values) if kind == "id" else number_field(batch, name)

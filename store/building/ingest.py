@@ -34,6 +34,7 @@ def ingest(
     root: Path,
     *,
     replace: bool = False,
+    shrink_tables: bool = False,
     max_bad_rows: int = 0,
     bad_rows_file: Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
@@ -51,6 +52,7 @@ def ingest(
         dataset: Folder of the input files.
         root: Store to publish in; made if need be.
         replace: Drop what earlier builds published, and start from this folder and the live events not merged yet.
+        shrink_tables: Take a table that lacks rows of the store's, too.
         max_bad_rows: Rows that may be refused, over all files.
         bad_rows_file: CSV file to list refused rows in, also when there are too many.
         memory_bytes: Memory to use beside the tables, about.
@@ -60,7 +62,7 @@ def ingest(
 
     Raises:
         TooManyBadRowsError: More bad rows than allowed.
-        InputError: A file is missing or unreadable, or the taxonomy is no tree.
+        InputError: A file is missing or unreadable, the taxonomy is no tree, or a table lacks rows of the store's.
         LockedError: Another process publishes there.
         GenerationError: The current generation is damaged.
         StoreIOError: The disk is full, or not writable. In every case nothing is published.
@@ -71,6 +73,7 @@ def ingest(
     options = BuildOptions(
         files=files,
         tables=(dataset,),
+        shrink_tables=shrink_tables,
         replace=replace,
         memory_bytes=memory_bytes,
         processes=processes,
@@ -89,6 +92,7 @@ def rebuild(
     root: Path,
     *,
     tables: Path | None = None,
+    shrink_tables: bool = False,
     retention: Retention | None = None,
     memory_bytes: int = MEMORY_BYTES,
     processes: int = 1,
@@ -100,6 +104,7 @@ def rebuild(
     Args:
         root: The store.
         tables: Folder with some of the four tables, to take the place of the store's; None = they stay.
+        shrink_tables: As for `ingest`.
         retention: What to drop; None = nothing.
         memory_bytes: Memory to use beside the tables, about.
         processes: Processes to use.
@@ -108,7 +113,7 @@ def rebuild(
 
     Raises:
         MissingGenerationError: Nothing is published there yet.
-        InputError: A table is unreadable, or no tree.
+        InputError: A table is unreadable, no tree, or lacks rows of the store's.
         LockedError: Another process publishes there.
         GenerationError: The current generation is damaged.
         StoreIOError: The disk is full, or not writable. In every case nothing is published.
@@ -117,6 +122,7 @@ def rebuild(
     options = BuildOptions(
         files=None,
         tables=() if tables is None else (tables,),
+        shrink_tables=shrink_tables,
         replace=False,
         memory_bytes=memory_bytes,
         processes=processes,

@@ -30,6 +30,8 @@ class BuildOptions:
     """Behaviors to add; None = only what the store holds already."""
     tables: tuple[Path, ...]
     """Folders with tables that replace those of the store, the first one that has a table."""
+    shrink_tables: bool
+    """Whether such a table may lack rows of the store's."""
     replace: bool
     """Whether to drop the old base; live events that are not merged yet stay."""
     memory_bytes: int
@@ -56,6 +58,10 @@ class BuildReport:
     """Parts of the input that an earlier run, which was killed, had read already."""
     bad_rows: tuple[BadRow, ...]
     """Refused rows, of all files."""
+    read_span: tuple[int, int] | None
+    """Times of the oldest and the newest behavior accepted from files, milliseconds UTC; None = there was none."""
+    warnings: tuple[str, ...]
+    """What is odd about the input without being wrong, a line each."""
     removed: tuple[str, ...]
     """Generations removed."""
     leftover: str

@@ -84,6 +84,8 @@ class Counts:
     by_stream: dict[int, int]
     first_ms: int | None = None
     last_ms: int | None = None
+    largest_user: tuple[int, int] = (0, 0)
+    """The most behaviors of a user, and whose they are."""
 
     def __add__(self, other: Counts) -> Counts:
         streams = self.by_stream.keys() | other.by_stream.keys()
@@ -99,6 +101,7 @@ class Counts:
             by_stream={code: self.by_stream.get(code, 0) + other.by_stream.get(code, 0) for code in streams},
             first_ms=min(first, default=None),
             last_ms=max(last, default=None),
+            largest_user=max(self.largest_user, other.largest_user),
         )
 
 
@@ -171,6 +174,8 @@ def key_range(partition: int, bits: int) -> tuple[bytes | None, bytes | None]:
 def _count(block: UserBlock, unmapped: int) -> Counts:
     streams, number = np.unique(block.stream, return_counts=True)
     times: I64 = block.timestamp_ms
+    sizes = np.diff(block.bounds)
+    largest = int(sizes.argmax()) if len(sizes) else -1
     return Counts(
         num_users=len(block.users),
         num_behaviors=len(times),
@@ -178,6 +183,7 @@ def _count(block: UserBlock, unmapped: int) -> Counts:
         by_stream=dict(zip(streams.tolist(), number.tolist(), strict=True)),
         first_ms=int(times.min()) if len(times) else None,
         last_ms=int(times.max()) if len(times) else None,
+        largest_user=(int(sizes[largest]), int(block.users[largest])) if largest >= 0 else (0, 0),
     )
 
 

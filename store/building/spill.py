@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from store.dataset.oddities import Oddity
 from store.errors import BadRow, translate_os_errors
 from store.events import ROW_TYPES, STREAMS_PER_DOMAIN, EventRows
 from store.fields import ID, VALUE_TYPES, FieldKinds, value_type_of
@@ -59,7 +60,11 @@ class SpillPart(BaseModel):
     """-1 = no event has one."""
     largest_fields: tuple[int, ...]
     """Largest id of each side-info field; -1 = none, or a field of numbers."""
+    first_ms: int | None
+    """Time of the oldest row; None = there is none."""
+    last_ms: int | None
     bad_rows: tuple[BadRow, ...]
+    odd: tuple[Oddity, ...]
     size: int
     """Bytes of `rows.bin`."""
     xxh3: str
@@ -86,6 +91,7 @@ class SpillWriter:
         self._keyed = self._has_keys = False
         self._streams = np.zeros(1 << 16, np.bool_)
         self._scenes = np.zeros(1 << 16, np.bool_)
+        self._span: tuple[int, int] | None = None
         self._largest = [-1, -1, *(-1 for _ in kinds)]
 
     def __enter__(self) -> Self:
@@ -117,13 +123,20 @@ class SpillWriter:
             for column in _columns(rows):
                 self._put(column[order])
         self._num_rows += len(rows)
+        first, last = int(rows.timestamp_ms.min()), int(rows.timestamp_ms.max())
+        self._span = (first, last) if self._span is None else (min(first, self._span[0]), max(last, self._span[1]))
         self._streams[rows.stream] = True
         self._scenes[rows.scene] = True
         for at, column in enumerate((rows.item, rows.category, *rows.fields)):
             self._largest[at] = max(self._largest[at], largest_id(column))
 
     def finish(
-        self, domains: tuple[str, ...], actions: tuple[str, ...], scenes: tuple[str, ...], bad_rows: tuple[BadRow, ...]
+        self,
+        domains: tuple[str, ...],
+        actions: tuple[str, ...],
+        scenes: tuple[str, ...],
+        bad_rows: tuple[BadRow, ...] = (),
+        odd: tuple[Oddity, ...] = (),
     ) -> SpillPart:
         """Declares the part done.
 
@@ -132,6 +145,7 @@ class SpillWriter:
             actions: Word of each action code.
             scenes: Word of each scene code.
             bad_rows: Rows of the input that were refused.
+            odd: What is odd about the others.
         """
         index = np.array(self._index, np.int64).reshape(len(self._index), (1 << self._bits) + 1)
         with translate_os_errors(f"{self._folder}: cannot write"):
@@ -150,7 +164,10 @@ class SpillWriter:
             largest_item=self._largest[0],
             largest_category=self._largest[1],
             largest_fields=tuple(self._largest[2:]),
+            first_ms=None if self._span is None else self._span[0],
+            last_ms=None if self._span is None else self._span[1],
             bad_rows=bad_rows,
+            odd=odd,
             size=self._size,
             xxh3=self._hash.hexdigest(),
             others=others,

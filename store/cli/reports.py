@@ -26,7 +26,7 @@ from store.terminal import (
 from store.types import parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from store.operations.stats import DeltaStats, StoreStats
     from store.operations.trace import UserTrace
@@ -58,9 +58,9 @@ def _stats_tables(found: StoreStats) -> Iterator[Part]:
         "categories": found.num_categories,
         "items": found.num_items,
         "ads that cover products": found.num_covers,
-        "behavior fields": ", ".join(found.behavior_fields) or "none",
-        "item fields": ", ".join(found.item_fields) or "none",
-        "user fields": ", ".join(found.user_fields) or "none",
+        "behavior fields": _fields_text(found.behavior_fields),
+        "item fields": _fields_text(found.item_fields),
+        "user fields": _fields_text(found.user_fields),
         **_delta_facts(found.delta),
         **{f"disk: {part}": size_text(size) for part, size in found.disk_bytes.items()},
         "generations kept": ", ".join(found.generations),
@@ -80,6 +80,10 @@ def _stats_tables(found: StoreStats) -> Iterator[Part]:
             title="found by soft and recency search only",
             caption=more_text(len(found.unmapped), _SHOWN_UNMAPPED, "more (--json has all)"),
         )
+
+
+def _fields_text(fields: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({holds})" for name, holds in fields.items()) or "none"
 
 
 def _delta_facts(delta: DeltaStats | None) -> dict[str, str | int]:

@@ -25,6 +25,8 @@ class BadRows:
     """Collects refused rows until there are more than allowed."""
 
     max_bad_rows: int
+    advice: str = "correct the input, or allow more with --max-bad-rows"
+    """What to do about them."""
     rows: list[BadRow] = field(default_factory=list)
 
     def add(self, row: BadRow) -> None:
@@ -37,15 +39,15 @@ class BadRows:
         if len(self.rows) > self.max_bad_rows:
             shown = "\n".join(f"  {bad}" for bad in self.rows[:_SHOWN])
             more = "\n  ..." if len(self.rows) > _SHOWN else ""
-            raise TooManyBadRowsError(
-                f"more than {self.max_bad_rows} bad rows, nothing was published:\n{shown}{more}\n"
-                "correct the input, or allow more with --max-bad-rows",
-                tuple(self.rows),
-            )
+            count = f"more than {self.max_bad_rows} bad rows, nothing was published"
+            raise TooManyBadRowsError(f"{count}:\n{shown}{more}\n{self.advice}", tuple(self.rows))
 
     def write(self, path: Path) -> None:
         """Writes the refused rows as a CSV file with the columns file, line, reason."""
-        with translate_os_errors(f"{path}: cannot write the list of bad rows"), path.open("w", newline="") as file:
+        with (
+            translate_os_errors(f"{path}: cannot write the list of bad rows"),
+            path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("file", "line", "reason"))
             writer.writerows((row.file, row.line, row.reason) for row in self.rows)

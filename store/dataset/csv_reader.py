@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
     from store.types import I64
 
 _CHUNK_BYTES = 1 << 25
+_LONE_RETURN = "has carriage returns alone at line ends, as old Macs write them; end lines with \\n or \\r\\n"
+_OTHER_FORMATS = (
+    (b"\x1f\x8b", "compressed by gzip", "name it .csv.gz"),
+    (b"PAR1", "a Parquet file", "name it .parquet"),
+    (b"PK\x03\x04", "a zip archive", "unpack it, or save a spreadsheet as CSV"),
+    (b"\xff\xfe", "text in UTF-16", "write it in UTF-8"),
+    (b"\xfe\xff", "text in UTF-16", "write it in UTF-8"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it, or compress it by gzip"),
+    (b"BZh", "compressed by bzip2", "unpack it, or compress it by gzip"),
+)
+"""How files begin that are taken for CSV text, what they are, and what to do."""
 
 
 def read_csv(path: Path, check: Callable[[list[str]], None], bad_rows: BadRows) -> Iterator[Batch]:
@@ -39,22 +51,35 @@ def read_csv(path: Path, check: Callable[[list[str]], None], bad_rows: BadRows) 
         bad_rows: Takes lines that are no rows.
 
     Raises:
-        InputError: It is empty, or holds a quote that is never closed.
+        InputError: It is empty or of another format, or holds a quote that is never closed or a line end of old Macs.
         TooManyBadRowsError: See `BadRows`.
     """
     total = max(path.stat().st_size, 1)
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         file = stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.name.endswith(".gz") else raw
-        header = file.readline().decode("utf-8-sig", errors="replace").strip("\r\n")
-        names = next(csv.reader([header]), [])
-        if not names:
-            raise InputError(f"{path}: is empty; the first line must name the columns")
+        names = _header(path, file.readline(_CHUNK_BYTES))
         check(names)
         first_line = 2
         for chunk in _chunks(file):
             yield _read_chunk(path, names, chunk, first_line, bad_rows, raw.tell() / total)
             first_line += chunk.count(b"\n")
+
+
+def _header(path: Path, line: bytes) -> list[str]:
+    for start, what, advice in _OTHER_FORMATS:
+        if line.startswith(start):
+            raise InputError(f"{path}: is {what} and no CSV text; {advice}")
+    text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    if "\r" in text:
+        raise InputError(f"{path}: {_LONE_RETURN}")
+    try:
+        names = next(csv.reader([text]), [])
+    except csv.Error as exc:
+        raise InputError(f"{path}: the first line must name the columns ({exc})") from exc
+    if not names:
+        raise InputError(f"{path}: is empty; the first line must name the columns")
+    return names
 
 
 def _chunks(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
@@ -100,6 +125,8 @@ def _read_chunk(
     good_lines, invalid_lines = _lines(breaks, invalid, first_line)
     if len(breaks) + int(breaks.sum()) + sum(1 + text.count("\n") for _, _, text in invalid) != chunk.count(b"\n"):
         last_line = first_line + chunk.count(b"\n") - 1
+        if re.search(rb"\r(?!\n)", chunk):
+            raise InputError(f"{path}: lines {first_line} to {last_line}: {_LONE_RETURN}")
         raise InputError(f"{path}: lines {first_line} to {last_line} hold a quote that is never closed; correct them")
     for line, (_, actual, text) in zip(invalid_lines, invalid, strict=True):
         # A stray quote makes one row of several lines: none of them can be trusted, so each counts.

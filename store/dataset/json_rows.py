@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,8 @@ import numpy as np
 from store.errors import InputError
 from store.events import EventBatch
 from store.fields import VALUE_TYPES, ValueColumn
-from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
+from store.files.json_text import parse_json
+from store.types import MAX_TIMESTAMP_MS, NEGATIVE_INTEGER, NO_ID, encoded, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from store.types import NameKind
 
 _COLUMNS = frozenset(("user", "item", "category", "domain", "action", "scene", "timestamp_ms", "event_id"))
+_NAMES_A_THING = ("user", "item", "category")
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -37,8 +38,6 @@ def parse_rows(rows: Sequence[object], kinds: FieldKinds | None = None) -> Event
             parser.take(at, row)
         except InputError as exc:
             parser.refused[at] = str(exc)
-        except UnicodeEncodeError:
-            parser.refused[at] = "a string has half of a surrogate pair, and so is no text"
     return parser.batch()
 
 
@@ -48,10 +47,10 @@ def parse_lines(lines: Sequence[bytes], kinds: FieldKinds | None = None) -> Even
     broken: dict[int, str] = {}
     for at, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError) as exc:
+            rows.append(parse_json(line))
+        except InputError as exc:
             rows.append(None)
-            broken[at] = f"the line is no JSON ({exc})"
+            broken[at] = f"the line {exc}"
     batch = parse_rows(rows, kinds)
     return replace(batch, refused={**batch.refused, **broken})
 
@@ -121,6 +120,8 @@ class _Parser:
         raise InputError(f"{name}: missing" if value is None else f"{name}: {value!r} is no id")
 
     def _parse(self, name: str, text: str, kind: NameKind | None) -> int:
+        if kind in _NAMES_A_THING and NEGATIVE_INTEGER.fullmatch(text):
+            raise InputError(f"{name}: {text!r} is no id")
         key = self._parsed.get(text)
         if key is None:
             key = self._parsed[text] = parse_id(text, name)
@@ -135,6 +136,7 @@ class _Parser:
         if kind is None:
             if not self._takes_any:
                 raise InputError(f"{name}: is no column of this store's behaviors")
+            encoded(name, "the name of a column")
             kind = self._kinds[name] = "id" if isinstance(value, str) else "number"
         if kind == "id":
             return self._id(name, value, "value")
@@ -167,5 +169,5 @@ def _word(name: str, value: object, *, required: bool) -> str:
     if required and not value:
         raise InputError(f"{name}: missing")
     if not value.isascii():
-        value.encode()
+        encoded(value, name)
     return value

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.errors import InputError
-from store.types import MAX_TIMESTAMP_MS, NO_ID, parse_id
+from store.types import MAX_TIMESTAMP_MS, NEGATIVE_INTEGER, NO_ID, parse_id
 
 if TYPE_CHECKING:
-    from store.dataset.bad_rows import RowCheck
     from store.dataset.batch import Batch
-    from store.types import F32, I64, U64, Bool
+    from store.dataset.oddities import Oddities
+    from store.types import I64, U64, Bool
 
 
 _SHORT_INTEGER = r"^(0|[1-9][0-9]{0,18})$"
@@ -28,11 +28,20 @@ _SIGNED_INTEGER = r"^-?[0-9]{1,18}$"
 class IdPool:
     """Makes ids of one kind of thing, and keeps the strings behind hashed ones as names."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, odd: Oddities | None = None) -> None:
+        """Makes an empty pool.
+
+        Args:
+            kind: What has the ids, for messages.
+            odd: Takes what is odd about a string that is an id, and none is a negative number; None = anything goes.
+        """
         self._kind = kind
+        self._odd = odd
         self._known: dict[str, int] = {}
         self.names: dict[int, str] = {}
         """The string behind each hashed id."""
+        self.shown: dict[int, str] = {}
+        """Names to show for ids, from the table that describes them."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -41,6 +50,10 @@ class IdPool:
         """Gives the names and forgets them, with every string seen; two of one hash go unnoticed across calls."""
         names, self.names, self._known = self.names, {}, {}
         return names
+
+    def text_of(self, key: int) -> str:
+        """Gives an id as it stood in the input."""
+        return self.names.get(key, str(key))
 
     def column(self, batch: Batch, name: str, *, required: bool) -> U64:
         """Gives a column's ids; `NO_ID` where there is none, which is refused if `required`.
@@ -62,11 +75,12 @@ class IdPool:
             return _integer_ids(column)
         if pa.types.is_null(column.type):
             return np.full(len(column), NO_ID, np.uint64), np.zeros(len(column), np.bool_)
+        if pa.types.is_decimal(column.type) and column.type.scale == 0:
+            return self.parse(label, column.cast(pa.string()))
         if not is_text(column.type):
-            raise InputError(
-                f"{label} has type {column.type}; an id is an integer or a string (a table library may have made "
-                "floating-point numbers of integers with gaps)"
-            )
+            made = pa.types.is_floating(column.type)
+            why = " (a table library makes floating-point numbers of integers with gaps)" if made else ""
+            raise InputError(f"{label} has type {column.type}; an id is an integer or a string{why}")
         encoded = dictionary(column)
         ids = np.append(self._distinct(label, encoded.dictionary), np.uint64(NO_ID))
         at = encoded.indices.fill_null(-1).to_numpy()
@@ -89,6 +103,10 @@ class IdPool:
             key = parse_id(text)
         except InputError:
             return NO_ID
+        if self._odd is not None:
+            if NEGATIVE_INTEGER.fullmatch(text):
+                return NO_ID
+            self._odd.note_id(label, text)
         self._known[text] = key
         if str(key) != text and self.names.setdefault(key, text) != text:
             raise InputError(
@@ -114,12 +132,13 @@ class WordPool:
         if name not in batch.columns:
             return np.full(len(batch), self._code(""))
         encoded = dictionary(text_column(f"{batch.file}: {name}", batch.columns[name]))
-        words = [word or "" for word in encoded.dictionary.to_pylist()]
-        if encoded.null_count:
-            words.append("")
-        codes = np.array([self._code(word) for word in words], np.int64)
-        at = encoded.indices.fill_null(len(words) - 1) if encoded.null_count else encoded.indices
-        out: I64 = codes[at.to_numpy()]
+        words = encoded.dictionary.to_pylist()
+        at = encoded.indices.fill_null(len(words)).to_numpy()
+        # A dictionary may hold values that no row has.
+        codes = np.zeros(len(words) + 1, np.int64)
+        for word in np.unique(at).tolist():
+            codes[word] = self._code((words[word] if word < len(words) else None) or "")
+        out: I64 = codes[at]
         return out
 
     def required(self, batch: Batch, name: str) -> I64:
@@ -195,76 +214,6 @@ def is_text(kind: pa.DataType) -> bool:
 def dictionary(column: pa.Array) -> pa.DictionaryArray:
     """Gives a column as a dictionary of its distinct values."""
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
-def numbers(check: RowCheck, name: str, column: pa.Array) -> F32:
-    """Gives a column of numbers as float32, NaN where missing, refusing what is not finite."""
-    wide = column.cast(pa.float64(), safe=False)
-    values = wide.fill_null(np.nan).to_numpy()
-    with np.errstate(over="ignore"):
-        out: F32 = values.astype(np.float32)
-    check.refuse(np.isinf(out), lambda row: f"{name}: {column[row].as_py()} is no finite float32")
-    return out
-
-
-def id_field(batch: Batch, name: str, values: IdPool) -> U64:
-    """Gives a categorical side-info field: the ids of its strings, `NO_ID` where empty or null.
-
-    Raises:
-        InputError: Two strings share one hash.
-    """
-    column = batch.columns[name]
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    column = column.cast(pa.string())  # a column in which all is null has no type
-    column = pc.if_else(pc.equal(column, ""), None, column)
-    ids, bad = values.parse(f"{batch.file}: {name}", column)
-    batch.check.refuse(bad, partial(no_id, name, column))
-    return ids
-
-
-def list_values(batch: Batch, name: str, column: pa.Array, pool: IdPool) -> tuple[U64, I64]:
-    """Gives the ids of all lists of a column, and the row of each; refuses rows with a null or what is no id.
-
-    Raises:
-        InputError: The values are neither integers nor strings, or two strings share one hash.
-    """
-    values = pc.list_flatten(column)
-    ids, _ = pool.parse(
-        f"{batch.file}: {name}", values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
-    )
-    row_of = pc.list_parent_indices(column).to_numpy().astype(np.int64)
-    bad = np.zeros(len(batch), np.bool_)
-    bad[row_of[ids == NO_ID]] = True
-    batch.check.refuse(bad, lambda row: f"{name}: {column[row].as_py()!r} holds what is no id")
-    return ids, row_of
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Gives whether a type is that of lists."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def number_field(batch: Batch, name: str) -> F32:
-    """Gives a numeric side-info field, NaN where missing; refuses a text that is no number, and infinity."""
-    column = batch.columns[name]
-    if not batch.is_text:
-        return numbers(batch.check, name, column)
-    try:
-        values = column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        good = np.array([value is None or _is_number(value) for value in column.to_pylist()], np.bool_)
-        batch.check.refuse(~good, lambda row: f"{name}: {column[row].as_py()!r} is no number")
-        values = pc.if_else(pa.array(good), column, None).cast(pa.float64())
-    return numbers(batch.check, name, values)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        pa.scalar(text).cast(pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def no_id(name: str, column: pa.Array, row: int) -> str:

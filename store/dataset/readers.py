@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ LIST_ENDING = "[]"
 _PARQUET_BATCH_ROWS = 1 << 20
 _CSV_BYTES_PER_ROW = 40
 _GZIP_BYTES_PER_ROW = 10
+_PANDAS_INDEX = re.compile(r"__index_level_[0-9]+__|Unnamed: [0-9]+")
 _UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException)
 
 
@@ -41,15 +43,22 @@ def find_files(folder: Path, stem: str, *, many: bool = False) -> list[Path]:
     """Gives the files of one table, by name: `stem.parquet`, `.csv` or `.csv.gz`; with `many`, `stem*` of those.
 
     Raises:
-        InputError: The folder does not exist, or a table that is one file has several.
+        InputError: The folder does not exist, a table that is one file has several, or a folder has a table's name.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of the dataset")
     names = [path for path in sorted(folder.iterdir()) if path.name.endswith(SUFFIXES)]
     if many:
-        return [path for path in names if path.name.startswith(stem)]
-    found = [path for path in names if path.name in {stem + suffix for suffix in SUFFIXES}]
-    if len(found) > 1:
+        found = [path for path in names if path.name.startswith(stem)]
+    else:
+        found = [path for path in names if path.name in {stem + suffix for suffix in SUFFIXES}]
+    for path in found:
+        if path.is_dir():
+            raise InputError(
+                f"{path}: is a folder, a table is a file"
+                + (f"; move its files into {folder}, each named {stem}*.parquet" if many else "; write it as one file")
+            )
+    if len(found) > 1 and not many:
         raise InputError(f"{folder}: {' and '.join(path.name for path in found)} hold one table; keep one of them")
     return found
 
@@ -155,8 +164,7 @@ def read_batches(
         if unknown and not free:
             allowed = ", ".join(sorted(required | optional))
             raise InputError(f"{path}: unknown column {', '.join(sorted(unknown))}; allowed are {allowed}")
-        if len(set(names)) < len(names):
-            raise InputError(f"{path}: has two columns of one name")
+        _check_names(path, names)
 
     with _reading(path):
         if path.name.endswith(".parquet"):
@@ -164,6 +172,16 @@ def read_batches(
         else:
             batches = read_csv(path, check, bad_rows)
             yield from map(_split_lists, batches) if with_lists else batches
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1 and name.strip()})
+    if twice:
+        raise InputError(f"{path}: has two columns of one name: {', '.join(twice)}")
+    for number, name in enumerate(names, start=1):
+        what = "has no name" if not name.strip() else f"is {name!r}" if _PANDAS_INDEX.fullmatch(name) else ""
+        if what:
+            raise InputError(f"{path}: column {number} {what}; if it is the index that pandas adds, write index=False")
 
 
 def _split_lists(batch: Batch) -> Batch:
@@ -224,9 +242,29 @@ def _read_parquet(
 
 
 def _plain(column: pa.Array, *, keep_dictionary: bool) -> pa.Array:
-    """Gives a large-string column, or a dictionary that is not to be kept, as what it stands for."""
-    if pa.types.is_dictionary(column.type):
-        if keep_dictionary and pa.types.is_string(column.type.value_type):
+    """Gives a column in the plainest of the types that hold the same: newer writers have several for text and lists."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if keep_dictionary and pa.types.is_string(kind.value_type):
             return column
-        column = column.dictionary_decode()
-    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+        return _plain(column.dictionary_decode(), keep_dictionary=False)
+    if _is_other_text(kind):
+        return column.cast(pa.string())
+    if pa.types.is_list(kind) or _is_other_list(kind):
+        values = kind.value_type
+        plain = pa.string() if _is_other_text(values) or pa.types.is_dictionary(values) else values
+        return column if kind == pa.list_(plain) else column.cast(pa.list_(plain))
+    return column
+
+
+def _is_other_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_other_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )

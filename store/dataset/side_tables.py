@@ -13,16 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.base.tables import CoverTable, FieldTable
-from store.dataset.parsing import IdPool, id_field, is_list, is_text, list_values, numbers, text_column
+from store.dataset.column_types import ColumnType, types_in
+from store.dataset.field_values import id_field, is_list, list_values, number_field
+from store.dataset.oddities import Oddities
+from store.dataset.parsing import IdPool, is_text, text_column
 from store.dataset.table_reader import TABLE_COLUMNS
 from store.errors import InputError
+from store.fields import ID_LISTS, VALUE_TYPES
 from store.files.arrays import find_sorted
 from store.lists import MAX_LIST_VALUES, Lists
 from store.taxonomy.numbering import BridgeRows, CategoryRows, ItemRows, no_bridges, no_items
 from store.types import NO_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from store.dataset.batch import Batch
     from store.dataset.table_reader import TableReader
@@ -34,10 +38,18 @@ if TYPE_CHECKING:
 class IdPools:
     """The ids of a dataset, by kind; items are what users act on and the ads alike."""
 
-    users: IdPool = field(default_factory=lambda: IdPool("user"))
-    items: IdPool = field(default_factory=lambda: IdPool("item"))
-    categories: IdPool = field(default_factory=lambda: IdPool("category"))
-    values: IdPool = field(default_factory=lambda: IdPool("side-info value"))
+    odd: Oddities = field(default_factory=Oddities)
+    """What is odd about their strings."""
+    users: IdPool = field(init=False)
+    items: IdPool = field(init=False)
+    categories: IdPool = field(init=False)
+    values: IdPool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.users = IdPool("user", self.odd)
+        self.items = IdPool("item", self.odd)
+        self.categories = IdPool("category", self.odd)
+        self.values = IdPool("side-info value")
 
     def of(self, kind: NameKind) -> IdPool:
         """Gives the pool of one kind."""
@@ -71,7 +83,13 @@ def read_categories(tables: TableReader, pools: IdPools) -> CategoryRows:
     # The ads' tree last, so that its names win where another domain uses the same id.
     for of_ads in (False, True):
         _keep_names(pools.categories, category, np.where((domain == "") == of_ads, name, ""))
-    return CategoryRows(category=category, parent=parent[good], domain=domain, where=_where(batch, good))
+    return CategoryRows(
+        category=category,
+        parent=parent[good],
+        domain=domain,
+        where=_where(batch, good),
+        label=pools.categories.text_of,
+    )
 
 
 def read_bridges(tables: TableReader, pools: IdPools) -> BridgeRows:
@@ -85,7 +103,13 @@ def read_bridges(tables: TableReader, pools: IdPools) -> BridgeRows:
     batch.check.refuse(domain == "", lambda row: "domain: missing")
     good = batch.report(tables.bad_rows)
     tables.keep("bridges", batch, good)
-    return BridgeRows(domain=domain[good], category=category[good], node=node[good], where=_where(batch, good))
+    return BridgeRows(
+        domain=domain[good],
+        category=category[good],
+        node=node[good],
+        where=_where(batch, good),
+        label=pools.categories.text_of,
+    )
 
 
 def read_items(tables: TableReader, pools: IdPools) -> ItemInput:
@@ -100,7 +124,7 @@ def read_items(tables: TableReader, pools: IdPools) -> ItemInput:
     if "category" in batch.columns:
         category = pools.categories.column(batch, "category", required=False)
     covered, cover_rows = _covered(batch, pools.items)
-    fields = side_fields(batch, set(TABLE_COLUMNS["items"]), pools.values)
+    fields = table_fields(batch, set(TABLE_COLUMNS["items"]), pools)
     _refuse_repeated(batch, "item", item)
     good = batch.report(tables.bad_rows)
     tables.keep("items", batch, good, fields)
@@ -125,7 +149,7 @@ def read_users(tables: TableReader, pools: IdPools, deleted: U64) -> FieldTable:
     if batch is None:
         return FieldTable(ids=np.empty(0, np.uint64), fields={})
     user = pools.users.column(batch, "user", required=True)
-    fields = side_fields(batch, {"user"}, pools.values)
+    fields = table_fields(batch, {"user"}, pools)
     _refuse_repeated(batch, "user", user)
     good = batch.report(tables.bad_rows) & ~find_sorted(deleted, user)[1]
     tables.keep("users", batch, good, fields)
@@ -148,7 +172,7 @@ def _where(batch: Batch, good: Bool) -> Callable[[int], str]:
 
 def _keep_names(pool: IdPool, ids: U64, names: Strings) -> None:
     named = np.flatnonzero(names != "")
-    pool.names.update(zip(ids[named].tolist(), names[named].tolist(), strict=True))
+    pool.shown.update(zip(ids[named].tolist(), names[named].tolist(), strict=True))
 
 
 def _refuse_repeated(batch: Batch, name: str, ids: U64) -> None:
@@ -158,37 +182,44 @@ def _refuse_repeated(batch: Batch, name: str, ids: U64) -> None:
     first_row[good] = good[first[inverse]]
     batch.check.refuse(
         first_row != np.arange(len(batch)),
-        lambda row: f"{name}: {ids[row]} stands already at line {batch.lines[first_row[row]]}",
+        lambda row: f"{name}: {batch.columns[name][row].as_py()} stands already at line {batch.lines[first_row[row]]}",
     )
 
 
-def side_fields(batch: Batch, own: set[str], values: IdPool) -> dict[str, FieldColumn]:
-    """Gives the side-info fields, by name: every column that is not the table's own.
+def side_fields(batch: Batch, types: Mapping[str, ColumnType], values: IdPool) -> dict[str, FieldColumn]:
+    """Gives the side-info fields of a batch, by name ascending; one that the batch lacks is missing in all rows.
 
-    A column of strings becomes uint64 ids (`NO_ID` = missing), one of numbers float32 (NaN = missing); in a CSV file
-    a column in which every value is a number is one of numbers. A column of lists becomes lists of ids. Rows with a
-    value that is none of these are refused.
+    Strings become uint64 ids (`NO_ID` = missing), numbers float32 (NaN = missing), lists become lists of ids. Rows
+    with a value that is none of these are refused.
+
+    Args:
+        batch: Some rows.
+        types: What the fields are of, over all that is read.
+        values: Makes the ids.
 
     Raises:
-        InputError: A column is neither of strings nor of numbers nor of lists of ids.
+        InputError: Two strings share one hash.
     """
     out: dict[str, FieldColumn] = {}
-    for name in batch.columns.keys() - own:
-        column = batch.columns[name]
-        if batch.is_text and not is_list(column.type):
-            column = _typed(column)
-        kind = column.type
-        if is_list(kind):
+    for name, found in sorted(types.items()):
+        column = batch.columns.get(name)
+        if column is None or column.null_count == len(column):
+            out[name] = (ID_LISTS if found.kind == "list" else VALUE_TYPES[found.kind]).missing(len(batch))
+        elif found.kind == "list":
             out[name] = _list_field(batch, name, values)
-        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-            out[name] = numbers(batch.check, name, column)
-        elif pa.types.is_string(kind) or pa.types.is_null(kind):
-            out[name] = id_field(batch, name, values)
         else:
-            raise InputError(
-                f"{batch.file}: {name} has type {kind}; a side-info field is a string, a number or a list of ids"
-            )
-    return dict(sorted(out.items()))
+            out[name] = id_field(batch, name, values) if found.kind == "id" else number_field(batch, name)
+    return out
+
+
+def table_fields(batch: Batch, own: set[str], pools: IdPools) -> dict[str, FieldColumn]:
+    """Gives the side-info fields of a table that is read whole; where no row has a value, as ids. See `side_fields`.
+
+    Raises:
+        InputError: A column is neither of strings nor of numbers nor of lists of ids; or as `side_fields`.
+    """
+    empty = {name: ColumnType(kind="id", is_certain=False, where=batch.file) for name in batch.columns.keys() - own}
+    return side_fields(batch, empty | types_in(batch, own, pools.odd), pools.values)
 
 
 def _list_field(batch: Batch, name: str, values: IdPool) -> IdLists:
@@ -202,14 +233,6 @@ def _list_field(batch: Batch, name: str, values: IdPool) -> IdLists:
         lengths > MAX_LIST_VALUES, lambda row: f"{name}: {lengths[row]} values in a list, at most {MAX_LIST_VALUES}"
     )
     return Lists.of(list_of, ids, len(batch))
-
-
-def _typed(column: pa.Array) -> pa.Array:
-    """Gives a CSV column as numbers if every value in it is one."""
-    try:
-        return column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return column
 
 
 def _field_table(ids: U64, fields: dict[str, FieldColumn], good: Bool) -> FieldTable:

@@ -62,6 +62,11 @@ class TableReader:
         """The first folder, for messages."""
         return self._folders[0]
 
+    @property
+    def kept(self) -> Mapping[str, pa.Table]:
+        """The accepted rows of the tables that were read, by name; columns of ids as text."""
+        return self._kept
+
     def read(self, stem: str, required: set[str], *, free: bool = False) -> Batch | None:
         """Reads a table whole; None where no folder has it. Arguments and errors: `readers.read_batches`."""
         for folder in self._folders:

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from store.dataset.parsing import IdPool
+from store.errors import InputError
 from store.events import STREAMS_PER_DOMAIN
 from store.operations.digest import TABLES, hidden_users, table_batches
 from store.publishing.folder import building_folder
@@ -23,7 +25,7 @@ from store.reading.scan import scan, user_bounds
 from store.types import NO_ID, NameKind, parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from store.events import EventRows
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
     from store.types import U64, AnyArray
 
 _ID_COLUMNS: tuple[NameKind, ...] = ("user", "item", "category")
+_COLUMNS_OF: Mapping[NameKind, tuple[tuple[str, str], ...]] = {
+    "user": (("users", "user"),),
+    "item": (("items", "item"),),
+    "category": (("taxonomy", "category"), ("items", "category")),
+}
+"""Where the strings of ids stand: table and column."""
 _ROW_GROUP_ROWS = 1 << 20
 _FILE_ROWS = 1 << 24
 
@@ -58,7 +66,7 @@ def export(
     """Writes all events and tables of a snapshot as Parquet files, whole or not at all.
 
     Users stand in key order, the events of one in time order. Memory: one row group and one user. Ids are written as
-    their names where they were made of these, else as numbers; event ids as numbers. Deleted users are not there.
+    the strings they were made of, event ids as numbers. Deleted users are not there.
 
     Args:
         snapshot: What to export.
@@ -93,7 +101,7 @@ class _BehaviorWriter:
         self._folder = folder
         self._row_group_rows = row_group_rows
         self._file_rows = file_rows
-        self._text_ids = {kind: _has_names(snapshot, kind) for kind in _ID_COLUMNS}
+        self._strings = _Strings(snapshot)
         self._schema = self._make_schema()
         self._file: Any = None
         self._num_files = 0
@@ -123,21 +131,20 @@ class _BehaviorWriter:
         self._rows_in_file = 0
 
     def _make_schema(self) -> pa.Schema:
-        ids = {kind: pa.string() if is_text else pa.uint64() for kind, is_text in self._text_ids.items()}
-        words = [pa.field(name, pa.string()) for name in ("domain", "action", "scene")]
+        words = [pa.field(name, pa.string()) for name in (*_ID_COLUMNS, "domain", "action", "scene")]
         fields = [
             pa.field(name, pa.string() if kind == "id" else pa.float32())
             for name, kind in self._snapshot.meta.behavior_fields
         ]
         times = [pa.field("timestamp_ms", pa.int64()), pa.field("event_id", pa.uint64())]
-        return pa.schema([*(pa.field(name, kind) for name, kind in ids.items()), *words, *times, *fields])
+        return pa.schema([*words, *times, *fields])
 
     def _arrays(self, rows: EventRows) -> list[pa.Array]:
         words = self._snapshot.vocabulary
         arrays = [
-            self._ids("user", rows.user),
-            self._ids("item", rows.item),
-            self._ids("category", rows.category),
+            self._strings.column("user", rows.user),
+            self._strings.column("item", rows.item),
+            self._strings.column("category", rows.category),
             _texts(rows.stream // STREAMS_PER_DOMAIN, words.domains),
             _texts(rows.stream % STREAMS_PER_DOMAIN, words.actions),
             _texts(rows.scene, [word or None for word in words.scenes]),
@@ -147,27 +154,50 @@ class _BehaviorWriter:
         for (_, kind), values in zip(self._snapshot.meta.behavior_fields, rows.fields, strict=True):
             # A side-info column of strings is categorical, whatever they look like.
             is_id = kind == "id"
-            arrays.append(self._named("value", values) if is_id else pa.array(values, mask=np.isnan(values)))
+            arrays.append(self._strings.column("value", values) if is_id else pa.array(values, mask=np.isnan(values)))
         return arrays
 
-    def _ids(self, kind: NameKind, ids: U64) -> pa.Array:
-        return self._named(kind, ids) if self._text_ids[kind] else _plain_ids(ids)
 
-    def _named(self, kind: NameKind, ids: AnyArray) -> pa.Array:
+class _Strings:
+    """The strings that ids were made of, in behaviors as in the tables, so that they join."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._in_tables: dict[NameKind, dict[int, str]] = {}
+
+    def column(self, kind: NameKind, ids: AnyArray) -> pa.Array:
         distinct, at = np.unique(ids, return_inverse=True)
-        return _texts(at, [_original(self._snapshot, kind, key) for key in distinct.tolist()])
+        return _texts(at, [self._string(kind, key) for key in distinct.tolist()])
+
+    def _string(self, kind: NameKind, key: int) -> str | None:
+        if key == NO_ID:
+            return None
+        name = self._snapshot.name_of(kind, key)
+        if _is_id(name, key):
+            return name
+        # A name that is only shown has taken the place of the string.
+        if kind not in self._in_tables:
+            self._in_tables[kind] = _strings_of_table(self._snapshot.path / "tables", kind)
+        return self._in_tables[kind].get(key, str(key))
 
 
-def _original(snapshot: Snapshot, kind: NameKind, key: int) -> str | None:
-    """Gives a string that is read as this id: its name, if that is not only shown for it."""
-    if key == NO_ID:
-        return None
-    name = snapshot.name_of(kind, key)
-    return name if name and parse_id(name) == key else str(key)
+def _is_id(text: str, key: int) -> bool:
+    try:
+        return parse_id(text) == key
+    except InputError:
+        return False
 
 
-def _has_names(snapshot: Snapshot, kind: NameKind) -> bool:
-    return next(iter(snapshot.names(kind)), None) is not None
+def _strings_of_table(tables: Path, kind: NameKind) -> dict[int, str]:
+    """Gives the strings behind the hashed ids of the table that describes a kind of thing."""
+    pool = IdPool(kind)
+    for stem, column in _COLUMNS_OF.get(kind, ()):
+        path = tables / f"{stem}.parquet"
+        if path.is_file():
+            with pa.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=[column]):
+                    pool.parse(f"{path}: {column}", batch.column(0))
+    return pool.names
 
 
 def _plain_ids(ids: U64) -> pa.Array:

@@ -11,6 +11,7 @@ import numpy as np
 from store.behavior_store import BehaviorStore
 from store.delta.layout import DELTA_FOLDER, LOCK_FILE
 from store.events import STREAMS_PER_DOMAIN
+from store.fields import VALUE_TYPES, type_of
 from store.publishing.folder import size_of
 from store.publishing.kept import kept_generations
 from store.publishing.lock import lock_holder
@@ -101,9 +102,10 @@ class StoreStats:
     num_items: int
     num_covers: int
     """Ads that cover products."""
-    behavior_fields: tuple[str, ...]
-    item_fields: tuple[str, ...]
-    user_fields: tuple[str, ...]
+    behavior_fields: Mapping[str, str]
+    """What each holds: ids, numbers, or lists of ids."""
+    item_fields: Mapping[str, str]
+    user_fields: Mapping[str, str]
     delta: DeltaStats | None
     """None = nothing was ever appended."""
     disk_bytes: Mapping[str, int]
@@ -151,9 +153,9 @@ def _report(root: Path, snapshot: Snapshot, counter: _Counter, now_ms: int) -> S
         num_categories=meta.num_categories,
         num_items=meta.num_items,
         num_covers=len(snapshot.covers.ids),
-        behavior_fields=tuple(name for name, _ in meta.behavior_fields),
-        item_fields=meta.item_fields,
-        user_fields=meta.user_fields,
+        behavior_fields={name: VALUE_TYPES[kind].holds for name, kind in meta.behavior_fields},
+        item_fields={name: type_of(column).holds for name, column in snapshot.items.fields.items()},
+        user_fields={name: type_of(column).holds for name, column in snapshot.users.fields.items()},
         delta=_delta_stats(root, snapshot, now_ms),
         disk_bytes=_disk(root, snapshot.path),
         generations=tuple(kept_generations(root)),

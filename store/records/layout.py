@@ -34,6 +34,8 @@ NODE, TIMESTAMP_MS, ITEM, SCENE, RANK, ORDER, CATEGORY, EVENT_KEY = range(1, 9)
 """Numbers of the columns."""
 FIRST_FIELD = 16
 """Number of the first side-info field's column."""
+MAX_FIELDS = 256 - FIRST_FIELD
+"""Side-info fields there can be: a column's number is one byte."""
 
 _U1, _U2, _U4, _U8, _I8, _F4 = (np.dtype(name) for name in ("u1", "<u2", "<u4", "<u8", "<i8", "<f4"))
 _KINDS: dict[int, Kind] = {1: _U1, 2: _U2, 3: _U4, 4: _U8, 6: _I8, 7: _F4}

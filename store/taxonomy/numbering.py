@@ -29,6 +29,8 @@ class CategoryRows:
     """Empty = the ads' tree."""
     where: Callable[[int], str]
     """Gives the file and line of a row."""
+    label: Callable[[int], str] = str
+    """Gives an id as it stood in the input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class BridgeRows:
     node: U64
     """Category of the ads' tree."""
     where: Callable[[int], str]
+    label: Callable[[int], str] = str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ def build_taxonomy(categories: CategoryRows, bridges: BridgeRows, items: ItemRow
 
 def _forest_of(rows: CategoryRows, domain: str) -> Forest:
     mine = np.flatnonzero(rows.domain == domain)
-    return build_forest(rows.category[mine], rows.parent[mine], lambda row: rows.where(int(mine[row])))
+    return build_forest(rows.category[mine], rows.parent[mine], lambda row: rows.where(int(mine[row])), rows.label)
 
 
 def _bridged_positions(ads: Forest, forests: dict[str, Forest], bridges: BridgeRows) -> dict[str, I64]:
@@ -84,20 +87,21 @@ def _bridged_positions(ads: Forest, forests: dict[str, Forest], bridges: BridgeR
     nodes, node_found = find_sorted(ads.id, bridges.node)
     if not node_found.all():
         row = int(np.flatnonzero(~node_found)[0])
-        raise InputError(f"{bridges.where(row)}: node {bridges.node[row]} is no category of the ads' tree")
+        node = bridges.label(int(bridges.node[row]))
+        raise InputError(f"{bridges.where(row)}: node {node} is no category of the ads' tree")
     out: dict[str, I64] = {}
     for domain, forest in forests.items():
         rows = np.flatnonzero(bridges.domain == domain)
         at, found = find_sorted(forest.id, bridges.category[rows])
         if not found.all():
             row = int(rows[np.flatnonzero(~found)[0]])
-            raise InputError(
-                f"{bridges.where(row)}: {bridges.category[row]} is no category of the tree of domain {domain!r}"
-            )
+            category = bridges.label(int(bridges.category[row]))
+            raise InputError(f"{bridges.where(row)}: {category} is no category of the tree of domain {domain!r}")
         _, first = np.unique(at, return_index=True)
         if len(first) < len(rows):
             row = int(rows[np.setdiff1d(np.arange(len(rows)), first)[0]])
-            raise InputError(f"{bridges.where(row)}: category {bridges.category[row]} is bridged already")
+            category = bridges.label(int(bridges.category[row]))
+            raise InputError(f"{bridges.where(row)}: category {category} is bridged already")
         position = np.full(len(forest), -1, np.int64)
         position[at] = nodes[rows]
         for depth in range(2, int(forest.depth.max(initial=0)) + 1):

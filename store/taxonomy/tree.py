@@ -43,13 +43,14 @@ class Forest:
         return len(self.id)
 
 
-def build_forest(ids: U64, parents: U64, where: Callable[[int], str]) -> Forest:
+def build_forest(ids: U64, parents: U64, where: Callable[[int], str], label: Callable[[int], str] = str) -> Forest:
     """Numbers categories in pre-order.
 
     Args:
         ids: Category ids. (K,)
         parents: Id of each one's parent; `NO_ID` = top level. (K,)
         where: Gives the file and line of a row, for error messages.
+        label: Gives an id as it stood in the input, for error messages.
 
     Raises:
         InputError: A category stands twice, a parent is no category, the rows form a cycle, or a tree is deeper than
@@ -60,15 +61,17 @@ def build_forest(ids: U64, parents: U64, where: Callable[[int], str]) -> Forest:
     twice = np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])
     if len(twice):
         first, second = order[twice[0]], order[twice[0] + 1]
-        raise InputError(f"{where(int(second))}: category {ids[second]} stands already at {where(int(first))}")
+        category = label(int(ids[second]))
+        raise InputError(f"{where(int(second))}: category {category} stands already at {where(int(first))}")
     has_parent = parents[order] != NO_ID
     parent, found = find_sorted(sorted_ids, parents[order])
     orphans = np.flatnonzero(has_parent & ~found)
     if len(orphans):
         row = int(order[orphans].min())
-        raise InputError(f"{where(row)}: parent {parents[row]} of category {ids[row]} is no category of this tree")
+        parent_text, text = label(int(parents[row])), label(int(ids[row]))
+        raise InputError(f"{where(row)}: parent {parent_text} of category {text} is no category of this tree")
     parent = np.where(has_parent, parent, -1)
-    depth = _depths(parent, lambda at: f"{where(int(order[at]))}: category {sorted_ids[at]}")
+    depth = _depths(parent, lambda at: f"{where(int(order[at]))}: category {label(int(sorted_ids[at]))}")
     number, end = _pre_order(parent, depth)
     return Forest(id=sorted_ids, parent=parent, number=number, end=end, depth=depth)
 

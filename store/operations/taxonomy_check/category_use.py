@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.dataset.parsing import WordPool
+from store.building.event_files import OPTIONAL, REQUIRED, find_behavior_files
+from store.dataset.parsing import WordPool, times
 from store.dataset.readers import find_files, read_batches
 from store.events import STREAMS_PER_DOMAIN
 from store.reading.scan import scan
 from store.taxonomy.ordering import stable_order
+from store.vocabulary import MAX_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from store.dataset.bad_rows import BadRows
-    from store.dataset.parsing import IdPool
+    from store.dataset.side_tables import IdPools
     from store.reading.snapshot import Snapshot
     from store.types import I64, U64, AnyArray
-
-_REQUIRED = {"user", "item", "category", "domain", "action", "timestamp_ms"}
-_MAX_DOMAINS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +94,10 @@ def sum_by_keys(count: I64, *keys: AnyArray) -> tuple[list[AnyArray], I64]:
     return [key[starts] for key in ordered], total
 
 
-def read_use(
-    folder: Path, items: IdPool, categories: IdPool, bad_rows: BadRows, progress: Callable[[float], None]
-) -> CategoryUse | None:
+def read_use(folder: Path, pools: IdPools, bad_rows: BadRows, progress: Callable[[float], None]) -> CategoryUse | None:
     """Counts the triples of the behaviors files of a dataset folder; None when there is no such file.
 
-    Rows without a good domain, item or category are refused; the other columns are not looked at.
+    Rows that ingest refuses are refused; of side-info fields only the types are looked at.
 
     Raises:
         InputError: A file cannot be read.
@@ -109,12 +106,16 @@ def read_use(
     paths = find_files(folder, "behaviors", many=True)
     if not paths:
         return None
-    counter, domains = UseCounter(), WordPool("domain", _MAX_DOMAINS)
+    pools.odd.add(find_behavior_files(folder).odd)
+    counter, domains, actions = UseCounter(), WordPool("domain", MAX_CODES), WordPool("action", MAX_CODES)
     for number, path in enumerate(paths):
-        for batch in read_batches(path, _REQUIRED, set(), bad_rows, free=True):
-            item = items.column(batch, "item", required=True)
-            category = categories.column(batch, "category", required=False)
+        for batch in read_batches(path, REQUIRED, OPTIONAL, bad_rows, free=True):
+            pools.users.column(batch, "user", required=True)
+            item = pools.items.column(batch, "item", required=True)
+            category = pools.categories.column(batch, "category", required=False)
             domain = domains.required(batch, "domain")
+            actions.required(batch, "action")
+            pools.odd.note_times(batch, "timestamp_ms", times(batch, "timestamp_ms"))
             good = batch.report(bad_rows)
             counter.add(domain[good], item[good], category[good])
             progress((number + batch.fraction) / len(paths))

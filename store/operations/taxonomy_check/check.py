@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from store.dataset.bad_rows import BadRows
+from store.dataset.oddities import misspelt_tables
+from store.dataset.readers import SUFFIXES
 from store.dataset.side_tables import IdPools, read_bridges, read_items, texts
 from store.dataset.table_reader import TableReader
 from store.errors import InputError
@@ -45,10 +47,8 @@ def check_dataset(folder: Path, *, progress: Callable[[float], None] = lambda do
     """
     files = _Files(folder)
     trees = files.trees()
-    use = files.optional(
-        lambda: read_use(folder, files.pools.items, files.pools.categories, files.bad_rows, progress), None
-    )
-    return files.report(trees, use, files.label_item)
+    use = files.optional(lambda: read_use(folder, files.pools, files.bad_rows, progress), None)
+    return files.report(trees, use, files.pools.items.text_of)
 
 
 def check_tables(
@@ -74,9 +74,9 @@ class _Files:
 
     def __init__(self, folder: Path, label: Callable[[int], str] | None = None) -> None:
         self._folder = folder
-        self._label = label or self._label_by_pool
-        self._unreadable: list[Case] = []
         self.pools = IdPools()
+        self._label = label or self.pools.categories.text_of
+        self._unreadable: list[Case] = []
         self.bad_rows = BadRows(sys.maxsize)
         self._tables = TableReader([folder], self.bad_rows)
 
@@ -126,10 +126,13 @@ class _Files:
             trees[domain], found = check_tree(tree_rows)
             findings += found
         bridges = self.optional(lambda: read_bridges(self._tables, self.pools), no_bridges())
-        items = self.optional(lambda: read_items(self._tables, self.pools).rows, no_items())
+        given = self.optional(lambda: read_items(self._tables, self.pools), None)
+        items = no_items() if given is None else given.rows
         joined, found = join_trees(trees, bridges)
         placement = Placement(joined, items, use)
-        findings += found + placement.findings(label_item) + self._refused()
+        findings += found + placement.findings(label_item) + self._refused() + self._odd()
+        if given is not None:
+            findings += placement.unknown_covers(given.covers, label_item)
         return TaxonomyReport(
             trees=tuple(tree.shape() for tree in joined.trees),
             num_bridges=len(bridges.category),
@@ -139,12 +142,11 @@ class _Files:
             findings=tuple(sorted(findings, key=lambda finding: not finding.is_error)),
         )
 
-    def label_item(self, key: int) -> str:
-        """Gives an item id as it stood in the files."""
-        return self.pools.items.names.get(key, str(key))
-
-    def _label_by_pool(self, key: int) -> str:
-        return self.pools.categories.names.get(key, str(key))
+    def _odd(self) -> list[Finding]:
+        cases = [*misspelt_tables(self._folder, SUFFIXES), *map(str, self.pools.odd.found())]
+        message = "what is taken as it stands, and may not be meant so"
+        finding = Finding(kind="odd-input", is_error=False, message=message, cases=tuple(map(Case, cases)))
+        return [finding] if cases else []
 
     def _refused(self) -> list[Finding]:
         by_file: defaultdict[str, list[Case]] = defaultdict(list)

@@ -16,6 +16,7 @@ from store.types import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from store.base.tables import CoverTable
     from store.operations.taxonomy_check.bridge_check import Trees
     from store.operations.taxonomy_check.category_use import CategoryUse
     from store.taxonomy.numbering import ItemRows
@@ -78,6 +79,19 @@ class Placement:
         ]
         return [finding for finding in found if finding.cases]
 
+    def unknown_covers(self, covers: CoverTable, label_item: Callable[[int], str]) -> list[Finding]:
+        """Gives the covered products that neither the items table nor an event knows: another spelling, perhaps."""
+        known = [self._items.item] + ([] if self._use is None else [self._use.item])
+        ad_of = np.repeat(covers.ids, np.diff(covers.offsets))
+        unknown = np.flatnonzero(~np.isin(covers.values, np.concatenate(known)))
+        cases = [
+            Case(f"{label_item(int(covers.values[at]))}, which {label_item(int(ad_of[at]))} covers")
+            for at in unknown.tolist()
+        ]
+        message = "covered products that neither the items table nor an event knows; in CSV a list is joined by |"
+        finding = Finding(kind="covers-unknown", is_error=False, message=message, cases=tuple(cases))
+        return [finding] if cases else []
+
     def _unbridged(self) -> Finding:
         parts = []
         for number, (tree, is_bridged) in enumerate(zip(self._trees.trees, self._trees.is_bridged, strict=True)):
@@ -89,7 +103,10 @@ class Placement:
             Case(self._trees.name(*key), None if events is None else events.get(key, 0))
             for key in zip(tree_number.tolist(), category.tolist(), strict=True)
         ]
-        message = "categories without a bridge, of their own or an ancestor's: hard search never finds their events"
+        message = (
+            "categories without a bridge, of their own or an ancestor's: hard search finds their events as their item "
+            "only, or not at all"
+        )
         return Finding(kind="unbridged", is_error=False, message=message, cases=_most_first(cases))
 
     def _items_without_category(self) -> Finding:

@@ -37,9 +37,9 @@ def test_numbers_are_those_of_base_and_delta_together(root):
     assert found.generation == current_name(root, "store")
     assert (found.num_categories, found.num_items, found.num_covers) == (4, 4, 1)
     assert (found.behavior_fields, found.item_fields, found.user_fields) == (
-        ("device", "stars"),
-        ("brand", "price", "tags"),
-        ("age", "likes", "size"),
+        {"device": "ids", "stars": "numbers"},
+        {"brand": "ids", "price": "numbers", "tags": "lists of ids"},
+        {"age": "ids", "likes": "lists of ids", "size": "numbers"},
     )
     assert json.loads(json.dumps(asdict(found)))["num_users"] == found.num_users
 
