@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_json
 from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
@@ -116,7 +117,8 @@ def save_bundle(
         _dump_yaml(writer.path / "schema.yaml", schema)
         _dump_yaml(writer.path / "targets.yaml", targets)
         _dump_yaml(writer.path / "network.yaml", network_config)
-        (writer.path / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True), encoding="utf-8")
+        # Numbers that are not finite, which JSON does not know, become null.
+        (writer.path / "metrics.json").write_bytes(to_json(_sorted(metrics), indent=1, inf_nan_mode="null"))
         (writer.path / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         names = {"behavior_names": dict(vocabularies.behavior_names), "streams": vocabularies.streams}
         (writer.path / "vocabulary.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
@@ -247,6 +249,12 @@ def _vocabularies(arrays: Mapping[str, np.ndarray[Any, Any]], names: Mapping[str
         streams=tuple((str(domain), str(action)) for domain, action in names["streams"]),
         boundaries=dict(of("boundaries.")),
     )
+
+
+def _sorted(content: Any) -> Any:  # noqa: ANN401 (what JSON holds)
+    if isinstance(content, dict):
+        return {key: _sorted(content[key]) for key in sorted(content)}
+    return [_sorted(each) for each in content] if isinstance(content, list | tuple) else content
 
 
 def _dump_yaml(path: Path, model: BaseModel) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from store.types import F32
+    from store.types import F64
 
 CALIBRATION_FILE = "calibration.json"
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -90,8 +90,8 @@ class Calibration:
 
     by_target: Mapping[str, Platt | Isotonic] = field(default_factory=lambda: MappingProxyType({}))
 
-    def probabilities(self, logit_BT: npt.ArrayLike, names: Sequence[str], given: Sequence[int | None] = ()) -> F32:
-        """Gives a probability for each logit, 0 to 1. float32 (B, T).
+    def probabilities(self, logit_BT: npt.ArrayLike, names: Sequence[str], given: Sequence[int | None] = ()) -> F64:
+        """Gives a probability for each logit, 0 to 1. float64 (B, T): float32 has few different ones near 1.
 
         Targets are fitted each on its own: one that is conditional on another is lowered to that one where it would be
         the more probable of the two.
@@ -102,7 +102,7 @@ class Calibration:
             given: Column of each target's condition, see `Targets.given`; empty = none has any.
         """
         logits = np.asarray(logit_BT, dtype=np.float64)
-        out = np.empty(logits.shape, dtype=np.float32)
+        out = np.empty(logits.shape)
         for at, name in enumerate(names):
             fitted = self.by_target.get(name)
             out[:, at] = sigmoid(logits[:, at]) if fitted is None else fitted.probability(logits[:, at])

@@ -6,6 +6,7 @@ import operator
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -76,6 +77,27 @@ def parse_id(value: SupportsIndex | str, field: str = "id") -> int:
             return hashed if hashed != NO_ID else 0
         return check_id(int(value), field)
     return check_id(value, field)
+
+
+def parse_time(text: str, field: str) -> int:
+    """Gives a time, milliseconds UTC, that a person wrote: as such a number, or as a date, with a time of day or not.
+
+    Args:
+        text: `1509321600000`, `2017-10-30`, `2017-10-30 08:15`, `2017-10-30T08:15:00+02:00`; without a zone UTC.
+        field: Name used in the error message.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise InputError(
+            f"{field}: {text!r} is no time; give milliseconds UTC, or a date such as 2017-10-30 or 2017-10-30T08:15"
+        ) from exc
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def check_id(value: SupportsIndex, field: str = "id") -> int:

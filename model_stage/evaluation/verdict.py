@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_stage.evaluation.metrics import Metric
-    from store.types import F32, U64
+    from store.types import F32, U64, AnyArray
 
 Outcome = Literal["ship", "do not ship", "not enough data"]
 
@@ -67,8 +67,8 @@ def rule(tolerance: float = TOLERANCE, resamples: int = RESAMPLES) -> tuple[str,
 
 def compare(
     labels: F32,
-    ours: F32,
-    theirs: F32,
+    ours: AnyArray,
+    theirs: AnyArray,
     user: U64,
     targets: Sequence[str],
     *,
@@ -117,7 +117,14 @@ def _named(gain: Gain) -> str:
 
 
 def _gain(
-    target: str, metric: Metric, label: F32, ours: F32, theirs: F32, user: U64, confidence: float, resamples: int
+    target: str,
+    metric: Metric,
+    label: F32,
+    ours: AnyArray,
+    theirs: AnyArray,
+    user: U64,
+    confidence: float,
+    resamples: int,
 ) -> Gain | None:
     """Gives the gain in one metric, of rows with a known label; None where no user has rows of both classes."""
     measured = [_measure(metric, label, score, user) for score in (ours, theirs)]
@@ -134,7 +141,7 @@ def _gain(
     return Gain(target=target, metric=metric, ours=measured[0], theirs=measured[1], gain=gain, low=low, high=high)
 
 
-def _measure(metric: Metric, label: F32, score: F32, user: U64) -> float:
+def _measure(metric: Metric, label: F32, score: AnyArray, user: U64) -> float:
     match metric:
         case "auc":
             return auc(label, score)

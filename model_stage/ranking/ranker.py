@@ -274,9 +274,10 @@ class Ranker:
             return self.bundle.network(collate([encoded]))  # type: ignore[no-any-return]
 
     def _probabilities(self, output: NetworkOutput) -> F32:
-        return self.bundle.calibration.probabilities(
+        probability = self.bundle.calibration.probabilities(
             output.logit_BT.numpy(), self.bundle.targets.names, self.bundle.targets.given
         )
+        return probability.astype(np.float32)
 
     def _versions(self, found: SearchResult) -> Versions:
         return Versions(

@@ -6,18 +6,21 @@ time form one request, as the ad ranking service would have sent it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from model_stage.config.schema import StrictModel
 from model_stage.errors import ConfigError
-from model_stage.types import RankRequest
+from model_stage.types import MAX_CANDIDATES, RankRequest
 from store.dataset.impressions import read_impressions
+from store.errors import InputError
 from store.fields import type_of
 from store.retrieval import Candidates
+from store.types import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,25 +32,48 @@ if TYPE_CHECKING:
     from store.types import I64
 
 
+_log = logging.getLogger(__name__)
+
 SPLITS = ("train", "validation", "test")
 
 
+def _as_time(value: object) -> object:
+    try:
+        return parse_time(value, "a time") if isinstance(value, str) else value
+    except InputError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+Time = Annotated[int, Field(gt=0), BeforeValidator(_as_time)]
+"""Milliseconds UTC, or a date, or a date with a time."""
+
+
 class Splits(StrictModel):
-    """`splits.json` of a dataset: where in time training ends and testing begins, milliseconds UTC."""
+    """`splits.json` of a dataset: where in time training ends and testing begins."""
 
-    train_from_ms: int | None = None
+    train_from_ms: Time | None = None
     """Impressions before it are left out; None = none are."""
-    validation_from_ms: int = Field(gt=0)
-    test_from_ms: int = Field(gt=0)
+    validation_from_ms: Time
+    test_from_ms: Time
 
-    def select(self, impressions: Impressions, split: str) -> Impressions:
-        """Gives the impressions of `train`, `validation` or `test`."""
-        bounds = {
+    @model_validator(mode="after")
+    def _ascend(self) -> Splits:
+        first = -1 if self.train_from_ms is None else self.train_from_ms
+        if not first < self.validation_from_ms < self.test_from_ms:
+            raise ValueError("train_from_ms, validation_from_ms and test_from_ms must ascend")
+        return self
+
+    def bounds(self, split: str) -> tuple[int | None, int | None]:
+        """Gives the first time of a split and the first one behind it; None = no bound."""
+        return {
             "train": (self.train_from_ms, self.validation_from_ms),
             "validation": (self.validation_from_ms, self.test_from_ms),
             "test": (self.test_from_ms, None),
-        }
-        return impressions.between(*bounds[split])
+        }[split]
+
+    def select(self, impressions: Impressions, split: str) -> Impressions:
+        """Gives the impressions of `train`, `validation` or `test`."""
+        return impressions.between(*self.bounds(split))
 
 
 def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> Impressions:
@@ -58,6 +84,7 @@ def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> I
         store.errors.InputError: A row breaks the input contract; names file, line and reason.
     """
     impressions = read_impressions(dataset)
+    _warn_of_contradictions(dataset, impressions)
     for target in targets:
         if target not in impressions.targets:
             has = list(impressions.targets)
@@ -76,15 +103,40 @@ def load_impressions(dataset: Path, schema: Schema, targets: Sequence[str]) -> I
     return replace(impressions.of_targets(targets), fields=fields)
 
 
+def _warn_of_contradictions(dataset: Path, impressions: Impressions) -> None:
+    """Tells of impressions of one user, item and time whose labels differ: nothing can be learned of them."""
+    order = np.lexsort((impressions.item, impressions.user, impressions.timestamp_ms))
+    before, after = order[:-1], order[1:]
+    same = np.ones(len(after), np.bool_)
+    for column in (impressions.user, impressions.item, impressions.timestamp_ms):
+        same &= column[before] == column[after]
+    labels = impressions.labels
+    differ = (labels[before] != labels[after]) & ~np.isnan(labels[before]) & ~np.isnan(labels[after])
+    rows = np.flatnonzero(same & differ.any(axis=1))
+    if len(rows):
+        first, second = sorted((int(before[rows[0]]) + 1, int(after[rows[0]]) + 1))
+        _log.warning(
+            "%s: %d impressions contradict another of the same user, item and time, such as rows %d and %d: a label "
+            "is yes in one and no in the other",
+            *(dataset, len(rows), first, second),
+        )
+
+
 def requests_of(impressions: Impressions, schema: Schema) -> Iterator[tuple[I64, RankRequest]]:
-    """Groups impressions into requests, by time and then user; gives each with its rows."""
+    """Groups impressions into requests, by time and then user; gives each with its rows.
+
+    What one user was shown at one time, and is more than a request may have, is cut: a score depends on no other
+    candidate of its request.
+    """
     if len(impressions) == 0:
         return
     order = np.lexsort((impressions.user, impressions.timestamp_ms))
     user, time = impressions.user[order], impressions.timestamp_ms[order]
     starts = np.flatnonzero(np.concatenate(([True], (user[1:] != user[:-1]) | (time[1:] != time[:-1]))))
     part = {field.name: field.part for field in schema.fields}
-    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+    ends = np.append(starts[1:], len(order))
+    parts = np.concatenate([np.arange(start, end, MAX_CANDIDATES) for start, end in zip(starts, ends, strict=True)])
+    for start, stop in zip(parts.tolist(), [*parts[1:].tolist(), len(order)], strict=True):
         rows = order[start:stop]
         fields = {name: values[rows] for name, values in impressions.fields.items()}
         first = {name: values[rows[:1]] for name, values in impressions.fields.items()}

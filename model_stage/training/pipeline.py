@@ -20,6 +20,7 @@ from model_stage.ranking.compatibility import NOTHING_ASKED
 from model_stage.training.auxiliary import AuxiliaryModel
 from model_stage.training.calibrate import CalibrationMethod, fit_calibration
 from model_stage.training.content_vectors import load_content_vectors, set_content_vectors
+from model_stage.training.data_check import check_data
 from model_stage.training.example_folder import opened_folder
 from model_stage.training.health import start_norms
 from model_stage.training.impressions import Splits, load_impressions
@@ -114,7 +115,8 @@ def train_bundle(
         on_progress: Called with (what, done, total).
 
     Raises:
-        ConfigError: The schema does not fit the bundle whose attention table is kept, or the store's fields.
+        ConfigError: The schema does not fit the bundle whose attention table is kept, or the store's fields; or the
+            data cannot teach it, see `data_check`.
     """
     training = _prepare(recipe, dataset, snapshot, attention_from)
     with opened_folder(examples, beside=out) as folder:
@@ -165,6 +167,8 @@ class _Training:
     recipe: Recipe
     parts: Mapping[str, Impressions]
     """Of the splits `train` and `validation`."""
+    data: Mapping[str, Any]
+    """What `metrics.json` says of them."""
     fixed: Bundle | None
     """The bundle whose vocabularies and attention table are kept."""
     vocabularies: Vocabularies
@@ -198,6 +202,7 @@ def _prepare(
     splits = load_yaml(dataset / "splits.json", Splits)
     impressions = load_impressions(dataset, schema, targets.names)
     parts = {split: splits.select(impressions, split) for split in ("train", "validation")}
+    data = check_data(schema, splits, impressions, parts, snapshot)
     fixed = load_bundle(attention_from) if attention_from is not None else None
     if fixed is not None:
         _check_attention(fixed, schema)
@@ -221,6 +226,7 @@ def _prepare(
     return _Training(
         recipe=recipe,
         parts=parts,
+        data=data,
         fixed=fixed,
         vocabularies=vocabularies,
         network=network,
@@ -265,7 +271,8 @@ def _fit(
     dtype, measured = fit_served_type(
         training.network, examples["validation"], validation, logits, calibration, targets
     )
-    return _Fitted(calibration=calibration, served_as=dtype, metrics={"training": asdict(report), **measured})
+    metrics = {"data": training.data, "training": asdict(report), **measured}
+    return _Fitted(calibration=calibration, served_as=dtype, metrics=metrics)
 
 
 def _publish(training: _Training, snapshot: Snapshot, fitted: _Fitted, search: dict[str, Any], out: Path) -> str:

@@ -11,8 +11,9 @@ from model_stage.calibration import Calibration
 from model_stage.config.schema import load_yaml
 from model_stage.evaluation.metrics import logloss
 from model_stage.evaluation.reliability import calibration_error
-from model_stage.evaluation.report import report_by_target
+from model_stage.evaluation.report import or_nan, report_by_target
 from model_stage.evaluation.slices import row_facts
+from model_stage.training.data_check import check_split, check_times, share_with_history
 from model_stage.training.example_folder import opened_folder
 from model_stage.training.impressions import Splits, load_impressions
 from model_stage.training.retrieval import ExampleSource
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from model_stage.types import Retriever
     from store.dataset.impressions import Impressions
     from store.reading.snapshot import Snapshot
-    from store.types import F32
+    from store.types import F32, F64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +41,12 @@ class Scored:
 
     bundle: str
     impressions: Impressions
-    probability: F32
+    probability: F64
     """(N, T)"""
     metrics: dict[str, dict[str, float]]
     """Of each target."""
+    requests_with_history: float
+    """Share of the requests whose user has a behavior before, of some that are spread over all."""
     facts: RowFacts | None
     """What the impressions can be cut by, if asked for."""
 
@@ -80,6 +83,9 @@ def score_split(
     every = load_impressions(dataset, schema, targets.names)
     splits = load_yaml(dataset / "splits.json", Splits)
     impressions = splits.select(every, split)
+    check_split(splits, every, split, impressions)
+    check_times(every, snapshot)
+    history = share_with_history(impressions, snapshot)
     with opened_folder(examples) as folder:
         source = ExampleSource(
             schema=schema,
@@ -98,6 +104,7 @@ def score_split(
         impressions=impressions,
         probability=bundle.calibration.probabilities(logits, targets.names, targets.given),
         metrics=calibrated_report(impressions, logits, bundle.calibration, targets),
+        requests_with_history=history,
         facts=facts,
     )
 
@@ -119,6 +126,6 @@ def calibrated_report(
     for at, (name, numbers) in enumerate(report.items()):
         known = ~np.isnan(impressions.labels[:, at])
         label, before = impressions.labels[known, at], Calibration().probabilities(logits[known, at : at + 1], [name])
-        numbers["logloss_uncalibrated"] = logloss(label, before[:, 0])
-        numbers["ece_uncalibrated"] = calibration_error(label, before[:, 0])
+        numbers["logloss_uncalibrated"] = or_nan(logloss, label, before[:, 0])
+        numbers["ece_uncalibrated"] = or_nan(calibration_error, label, before[:, 0])
     return report

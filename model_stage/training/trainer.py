@@ -110,8 +110,10 @@ def train(
             aucs = _validation_auc(kept, validation, target_names)
             report.validation_auc.append(aucs)
             report.health.append(watch.measure(kept))
-            score = float(np.nanmean(list(aucs.values())))
-            if score > best:
+            measured = [value for value in aucs.values() if not np.isnan(value)]
+            # Where nothing can be measured the last epoch is as good as any.
+            score = float(np.mean(measured)) if measured else -np.inf
+            if score > best or not measured:
                 best, report.best_epoch, best_state = score, epoch, copy.deepcopy(kept.state_dict())
             elif epoch - report.best_epoch >= config.patience:
                 break
@@ -159,9 +161,10 @@ def _inputs(parts: Iterator[Examples]) -> Iterator[tuple[Examples, Batch]]:
 
 
 def _validation_auc(network: RankingNetwork, validation: Examples, target_names: Sequence[str]) -> dict[str, float]:
-    probability, labels = predict(network, validation), validation.labels
+    # Of logits: float32 probabilities have few different values near 1.
+    logits, labels = logits_of(network, validation), validation.labels
     result = {}
     for at, name in enumerate(target_names):
         known = ~np.isnan(labels[:, at])
-        result[name] = auc(labels[known, at], probability[known, at])
+        result[name] = auc(labels[known, at], logits[known, at])
     return result

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from store.types import F32, U64, Bool
+    from store.types import F32, U64, AnyArray, Bool
 
 METRICS = ("auc", "gauc")
 RESAMPLES, RESAMPLE_SEED = 200, 0
@@ -31,7 +31,7 @@ class Outcome:
     targets: tuple[str, ...]
     labels: F32
     """NaN = unknown. (N, T)"""
-    probability: F32
+    probability: AnyArray
     """(N, T)"""
     user: U64
     """(N,)"""

@@ -43,8 +43,8 @@ class Impressions:
     """A column per target: 1 yes, 0 no, NaN unknown. (N, T)"""
     fields: Mapping[str, FieldColumn]
     """Side-info fields: uint64 ids (`NO_ID` = missing), float32 numbers (NaN = missing), or lists of ids."""
-    empty: tuple[str, ...] = ()
-    """Further columns, in which no row has a value: they have no type."""
+    columns: tuple[str, ...] = ()
+    """Names of all further columns; one in which no row has a value has no type, and is no field."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -146,7 +146,7 @@ def read_impressions(folder: Path) -> Impressions:
         fields={
             name: type_of(field).join([part.fields[name] for part in parts]) for name, field in parts[0].fields.items()
         },
-        empty=tuple(sorted(set(columns) - types.keys() - set(labels) - _OWN)),
+        columns=tuple(sorted(set(columns) - set(labels) - _OWN)),
     )
     if not len(found):
         raise InputError(f"{folder}: the impressions files have no rows")

@@ -186,3 +186,11 @@ def test_a_condition_of_a_condition_bounds_a_target_too(given):
     logit = np.array([[-2.0 if condition is None else 2.0 if given[condition] is None else 3.0 for condition in given]])
     found = Calibration().probabilities(logit, ["a", "b", "c"], given)[0]
     assert found == pytest.approx([1 / (1 + np.exp(2.0))] * 3)
+
+
+def test_probabilities_near_one_keep_the_order_of_their_logits():
+    logit = np.linspace(15, 30, 2000).astype(np.float32)
+    for calibration in (Calibration(), Calibration(by_target={"click": Platt(slope=0.9, intercept=-0.3)})):
+        found = calibration.probabilities(logit[:, None], ["click"])[:, 0]
+        assert len(np.unique(found)) == len(logit)
+        assert (np.diff(found) > 0).all()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from model_stage.training.impressions import requests_of
+from model_stage.types import MAX_CANDIDATES
 from store.dataset.impressions import Impressions
 from tests.worlds.bundles import SCHEMA
 
@@ -36,6 +39,20 @@ def test_a_request_is_of_one_user_and_one_time():
         (6, 1, [13], [3]),
         (7, 1, [16], [6]),
     ]
+
+
+def test_what_is_more_than_a_request_may_have_is_cut():
+    rows = 2 * MAX_CANDIDATES + 7
+    many = replace(
+        impressions(),
+        user=np.full(rows, 3, np.uint64),
+        item=np.arange(rows, dtype=np.uint64),
+        timestamp_ms=np.full(rows, 5),
+        labels=np.zeros((rows, 1), np.float32),
+    )
+    found = list(requests_of(many, SCHEMA))
+    assert [len(request.candidates) for _, request in found] == [MAX_CANDIDATES, MAX_CANDIDATES, 7]
+    assert np.concatenate([part for part, _ in found]).tolist() == list(range(rows))
 
 
 def test_splits_meet_and_do_not_overlap():

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from model_stage.cli import app
 from model_stage.config.targets import Targets
 from model_stage.config.train import TrainConfig
+from model_stage.evaluation.metrics import auc
 from model_stage.networks.preset import preset_names
 from model_stage.training import trainer
 from model_stage.training.examples import Example, Examples
@@ -61,6 +62,35 @@ def test_every_target_starts_at_its_share_of_positives():
     start = [each[-1].bias.item() for each in network.towers.towers]
     click, buy = 3.5 / 5, 1.5 / 5
     np.testing.assert_allclose(start, [np.log(click / (1 - click)), np.log(buy / (click - buy))], rtol=1e-5)
+
+
+def test_where_nothing_can_be_measured_the_last_epoch_is_kept_averaged(monkeypatch):
+    kept = []
+    averaged = Learner.averaged
+
+    def remember(learner):
+        found = averaged(learner)
+        kept.append({name: value.clone() for name, value in found.state_dict().items()})
+        return found
+
+    monkeypatch.setattr(Learner, "averaged", remember)
+    unlabelled = examples()
+    unlabelled.labels[:] = 0.0
+    network = make_network(config_of("popularity"), std=0.1)
+    config = CONFIG.model_copy(update={"max_epochs": 3, "averaging": 0.9, "patience": 1})
+    report = train(network, examples(), unlabelled, TARGETS.names, [1.0, 1.0], config)
+    assert (report.best_epoch, len(kept)) == (2, 3)
+    assert all(torch.equal(value, kept[2][name]) for name, value in network.state_dict().items())
+    assert all(np.isnan(value) for aucs in report.validation_auc for value in aucs.values())
+
+
+def test_epochs_are_compared_by_logits_not_by_what_float32_leaves_of_probabilities(monkeypatch):
+    found = examples()
+    logits = np.linspace(20, 40, found.labels.size, dtype=np.float32).reshape(found.labels.shape)
+    monkeypatch.setattr(trainer, "logits_of", lambda network, examples: logits)
+    aucs = trainer._validation_auc(None, found, TARGETS.names)
+    known = ~np.isnan(found.labels[:, 1])
+    assert aucs[TARGETS.names[1]] == auc(found.labels[known, 1], np.arange(len(known))[known])
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0, np.nan])

@@ -176,7 +176,7 @@ def test_impressions_without_a_row_or_a_value(folder):
     with pytest.raises(InputError, match="the impressions files have no rows"):
         read_impressions(folder)
     texts(folder, impressions="user,item,timestamp_ms,label_buy,seg\n1,2,3,,\n")
-    assert (read_impressions(folder).fields, read_impressions(folder).empty) == ({}, ("seg",))
+    assert (read_impressions(folder).fields, read_impressions(folder).columns) == ({}, ("seg",))
 
 
 def test_more_fields_than_a_record_has_room_for_are_refused_before_anything_is_read(folder, tmp_path):
