@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from store.retrieval import SearchRequest
+from store.retrieval import SearchRequest, check_integers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,9 @@ class RankRequest:
     """Context fields, (1,)."""
     experiment: str = ""
     """Name of the experiment that the request belongs to; empty = none. Changes no score."""
+
+    def __post_init__(self) -> None:
+        check_integers(self, ("user", "as_of_ms"))
 
     def query(
         self,

@@ -14,8 +14,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from store.dataset.oddities import YEAR_2000_MS, date_text, seconds_hint
 from store.errors import InputError
-from store.terminal import STDOUT, check_matplotlib, exit_on_error
+from store.terminal import STDOUT, check_matplotlib, exit_on_error, warn
+from store.types import parse_time
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """The class of every error in how a command was typed; typer exports it under no name."""
@@ -63,6 +65,19 @@ def drawn_file(name: str, help: str) -> Any:  # noqa: ANN401
 def output_folder(name: str, help: str) -> Any:  # noqa: ANN401
     """Gives an option of a folder to write in, made where it is absent; refused before any work where it cannot be."""
     return typer.Option(name, help=help, callback=_check_folder)
+
+
+def time_option(name: str, help: str) -> Any:  # noqa: ANN401
+    """Gives an option of a time, as milliseconds UTC, as a date or as a date with a time of day."""
+    help += " Milliseconds UTC, or as 2017-10-30 or 2017-10-30T08:15."
+    return typer.Option(name, help=help, parser=lambda text: _time(name, text), metavar="TIME")
+
+
+def _time(name: str, text: str) -> int:
+    found = parse_time(text, name)
+    if 0 < found < YEAR_2000_MS:
+        warn(f"warning: {name}: {text} is {date_text(found)}{seconds_hint(found)}")
+    return found
 
 
 def config_folder(help: str) -> Any:  # noqa: ANN401
@@ -116,7 +131,7 @@ IndexOption = Annotated[Path | None, typer.Option("--index", help="Root of the i
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Root of model bundles.")]
 ConfigOption = Annotated[Path | None, config_folder("Folder with search.yaml; default: the packaged search.yaml.")]
 UserOption = Annotated[str, typer.Option(help="User, by id as it stands in the input.")]
-AsOfOption = Annotated[int | None, typer.Option("--as-of", help="As-of time, milliseconds UTC; default: now.")]
+AsOfOption = Annotated[int | None, time_option("--as-of", "As-of time; default: now.")]
 JsonOption = Annotated[
     Path | None, output_file("--json", "File to write all of it to as JSON; - = standard output, without the tables.")
 ]

@@ -16,10 +16,10 @@ from store.columns import Columns
 from store.errors import InputError
 from store.fields import NUMBER, ValueColumn, value_type_of
 from store.lists import check_offsets
-from store.types import NO_ID
+from store.types import NO_ID, check_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from store.fields import FieldColumn, IdLists
     from store.types import F32, I32, I64, U8, U16, U64, Vocabulary
@@ -61,6 +61,9 @@ class Candidates:
     """Where each candidate's list starts and ends in `more_categories`; (C + 1,), or empty when there are none."""
 
     def __post_init__(self) -> None:
+        for name in ("item", "category", "covers", "more_categories"):
+            if getattr(self, name).dtype != np.uint64:
+                raise InputError(f"candidates.{name}: must be uint64, is {getattr(self, name).dtype}")
         if self.item.shape != self.category.shape or self.item.ndim != 1:
             raise InputError(f"candidates.category: expected shape {self.item.shape}, got {self.category.shape}")
         check_offsets("candidates.covers_offsets", self.covers_offsets, len(self.item), len(self.covers))
@@ -109,6 +112,21 @@ class SearchRequest:
     """Side-info fields of behaviors to answer; each makes the answer larger by 4 to 9 bytes a behavior."""
     delta_sequence: int | None = None
     """See only live events up to this number, as `SearchResult.delta_sequence` gave it; None = all there are."""
+
+    def __post_init__(self) -> None:
+        check_integers(self, ("user", "as_of_ms", "newest"))
+
+
+def check_integers(request: object, names: Sequence[str]) -> None:
+    """Makes fields of a frozen request Python's own integers: numpy's wrap around, and compile kernels anew.
+
+    Raises:
+        InputError: One is no integer; names the field.
+    """
+    for name in names:
+        value = getattr(request, name)
+        if type(value) is not int:
+            object.__setattr__(request, name, check_integer(value, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

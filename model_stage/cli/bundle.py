@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model_stage.cli.tables import coverage_table
 from store.command import BundleOption, JsonOption
 from store.terminal import more_text, say, show_report, table, time_text
 
@@ -103,6 +104,8 @@ def _fact_tables(facts: BundleFacts) -> Iterator[Table]:
             rows=((target, *map(_number, numbers.values())) for target, numbers in measured.items()),
             title="validation, as training measured it",
         )
+    if coverage := facts.metrics.get("data", {}).get("field_coverage"):
+        yield coverage_table(coverage)
     yield from _health_tables(facts.metrics.get("training", {}))
     rows = ((path, file.bytes, file.sha256) for path, file in facts.files.items())
     yield table("file", "bytes", "sha256", rows=rows, title="files")
@@ -186,7 +189,9 @@ def _shapes(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> str:
     return str(one) if one == other else f"{one or 'absent'} -> {other or 'absent'}"
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:  # nothing to measure it on
+        return "-"
     return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from serving.command import client_options
 from serving.deadline import Deadline
 from store.command import AsOfOption, ConfigOption, IndexOption, JsonOption, PlotOption, UserOption
 from store.terminal import show_report
+from store.types import parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,8 @@ def explain(
             explained = _explain_here(store, index, bundle, config, request)
         else:
             raise typer.BadParameter("give --server, or --store and --bundle", param_hint="--server")
+    if explained.candidate_name == str(parse_id(candidate)):  # the store knows no name: as it was asked for
+        explained = replace(explained, candidate_name=candidate)
     sums = {"attention_sums": explained.attention_sums}
     content = {"user": user, "as_of_ms": request.as_of_ms, **asdict(explained), **sums}
     show_report(_parts(explained, rows), content, json_file)

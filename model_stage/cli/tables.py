@@ -125,6 +125,15 @@ def metrics_table(split: str, metrics: Mapping[str, Mapping[str, float]]) -> Tab
     )
 
 
+def coverage_table(coverage: Mapping[str, float]) -> Table:
+    """Gives the share of impressions that have a value of each field."""
+    return table(
+        *("field", "impressions with a value"),
+        rows=((name, f"{share:.1%}") for name, share in coverage.items()),
+        right=("impressions with a value",),
+    )
+
+
 def presets_table() -> Table:
     """Gives a line for each packaged preset: what it is, the kinds of its blocks, and which tables training teaches."""
     from model_stage.networks.preset import load_preset, preset_names

@@ -8,9 +8,18 @@ from typing import Annotated
 import typer
 
 from model_stage.cli.search import example_folder, open_searcher
-from model_stage.cli.tables import metrics_table, presets_table
-from store.command import BundleOption, ConfigOption, IndexOption, JsonOption, StoreOption, config_folder, output_folder
-from store.terminal import say, show_report, steps
+from model_stage.cli.tables import coverage_table, metrics_table, presets_table
+from store.command import (
+    BundleOption,
+    ConfigOption,
+    IndexOption,
+    JsonOption,
+    StoreOption,
+    config_folder,
+    output_file,
+    output_folder,
+)
+from store.terminal import say, show_report, steps, warn
 
 ExamplesOption = Annotated[
     Path | None,
@@ -69,7 +78,13 @@ def train(
             examples=example_folder(examples, retriever, index),
             on_progress=progress.counted,
         )
-    say(metrics_table("validation", trained.metrics["validation"]), f"published bundle {trained.name}")
+    looked = trained.metrics["data"]
+    say(
+        metrics_table("validation", trained.metrics["validation"]),
+        coverage_table(looked["field_coverage"]),
+        f"{looked['requests_with_history']:.1%} of training requests have a history",
+        f"published bundle {trained.name}",
+    )
 
 
 def evaluate(
@@ -80,10 +95,15 @@ def evaluate(
     config: ConfigOption = None,
     split: SplitOption = "test",
     examples: ExamplesOption = None,
+    scores: Annotated[
+        Path | None, output_file("--scores", "Parquet file to write the probability of every impression to.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a bundle on a split, retrieving as of each request's own time."""
     from model_stage.bundle import load_bundle
+    from model_stage.ranking.trained_with import search_differences
+    from model_stage.training.scores_file import write_scores
     from model_stage.training.scoring import score_split
 
     model = load_bundle(bundle)
@@ -101,8 +121,19 @@ def evaluate(
             examples=example_folder(examples, retriever, index),
             on_request=lambda done, total: progress.counted(f"retrieve {split}", done, total),
         )
-    content = {"bundle": scored.bundle, "split": split, "metrics": scored.metrics}
-    show_report([metrics_table(split, scored.metrics)], content, json_file)
+        differences = search_differences(model.provenance.search, retriever.config.configuration)
+    for difference in differences:
+        warn(f"warning: search is not configured as where bundle {model.name} was trained: {difference}")
+    if scores is not None:
+        write_scores(scores, scored)
+    content = {
+        "bundle": scored.bundle,
+        "split": split,
+        "requests_with_history": scored.requests_with_history,
+        "metrics": scored.metrics,
+    }
+    history = f"{scored.requests_with_history:.1%} of requests have a history"
+    show_report([metrics_table(split, scored.metrics), history], content, json_file)
 
 
 def presets() -> None:

@@ -44,7 +44,7 @@ def check_data(
         a value of each field.
 
     Raises:
-        ConfigError: A split is empty, a target cannot be learned, a field stands nowhere, or every impression is older
+        ConfigError: A split is empty, a target has no label, a field stands nowhere, or every impression is older
             than every behavior.
     """
     for split, part in parts.items():
@@ -102,10 +102,15 @@ def share_with_history(impressions: Impressions, snapshot: Snapshot) -> float:
 def _check_target(target: str, train: Any, validation: Any) -> None:  # noqa: ANN401 (arrays of labels)
     known = int(np.count_nonzero(~np.isnan(train)))
     positives = int(np.nansum(train))
-    if not 0 < positives < known:
+    if not known:
         raise ConfigError(
-            f"target {target!r}: of {known:,} known labels of the train split {positives:,} are positive: nothing can "
-            f"be learned of it; correct label_{target}, or leave it out of targets.yaml"
+            f"target {target!r}: the train split has no known label of it, so that nothing can be learned; correct "
+            f"label_{target}, or leave it out of targets.yaml"
+        )
+    if not 0 < positives < known:
+        _log.warning(
+            "target %s: of %d known labels of the train split %d are positive: nothing but that is learned of it",
+            *(target, known, positives),
         )
     known, positives = int(np.count_nonzero(~np.isnan(validation))), int(np.nansum(validation))
     if not 0 < positives < known:

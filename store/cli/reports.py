@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from store.behavior_store import BehaviorStore
-from store.command import JsonOption, StoreOption, UserOption
+from store.command import JsonOption, StoreOption, UserOption, time_option
 from store.errors import StoreError
 from store.operations.stats import stats as run_stats
 from store.operations.trace import trace_user
@@ -106,9 +106,7 @@ def history(
     user: UserOption,
     limit: Annotated[int, typer.Option(min=1, help="Show the newest that many.")] = 20,
     domain: Annotated[list[str] | None, typer.Option(help="Only of this domain; may be given several times.")] = None,
-    as_of: Annotated[
-        int | None, typer.Option("--as-of", help="Only before this time, milliseconds UTC; default: all.")
-    ] = None,
+    as_of: Annotated[int | None, time_option("--as-of", "Only before this time; default: all.")] = None,
 ) -> None:
     """Shows a user's newest behaviors, newest first, those still in the delta too."""
     with BehaviorStore.open(store) as opened, opened.snapshot() as snapshot:

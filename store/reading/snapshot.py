@@ -10,7 +10,7 @@ from store.errors import StoreClosedError
 from store.keys import mix_one
 from store.reading.live_delta import LiveDelta
 from store.reading.user_view import UserView
-from store.types import NO_ID
+from store.types import NO_ID, check_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,9 +118,12 @@ class Snapshot(Closing):
             check: Also compare the record's checksum when it is decoded, reading all of it.
 
         Raises:
+            InputError: It is no id.
             CorruptRecordError: A row of the delta is damaged; the message names the user.
             StoreClosedError: The snapshot was closed.
         """
+        if type(user) is not int:
+            user = check_id(user, "user")
         return UserView(user, self.base.record(user), self._generation, self.live, check=check)
 
     def name_of(self, kind: NameKind, key: int) -> str:
