@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.types import F32, F64, I64
+    from store.types import F32, F64, I64, AnyArray
 
 BINS = 10
 """Of about equally many rows each; fewer where many probabilities are equal."""
@@ -56,7 +56,7 @@ class TargetReference(BaseModel):
 _BY_TARGET: TypeAdapter[dict[str, TargetReference]] = TypeAdapter(dict[str, TargetReference])
 
 
-def reference_window(labels: F32, probability: F32, names: Sequence[str], timestamp_ms: I64) -> dict[str, Any]:
+def reference_window(labels: F32, probability: AnyArray, names: Sequence[str], timestamp_ms: I64) -> dict[str, Any]:
     """Gives what `metrics.json` is to say of the rows a bundle was calibrated on.
 
     Args:

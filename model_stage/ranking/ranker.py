@@ -274,10 +274,8 @@ class Ranker:
             return self.bundle.network(collate([encoded]))  # type: ignore[no-any-return]
 
     def _probabilities(self, output: NetworkOutput) -> F32:
-        probability = self.bundle.calibration.probabilities(
-            output.logit_BT.numpy(), self.bundle.targets.names, self.bundle.targets.given
-        )
-        return probability.astype(np.float32)
+        targets, logits = self.bundle.targets, output.logit_BT.numpy()
+        return self.bundle.calibration.probabilities(logits, targets.names, targets.given).astype(np.float32)
 
     def _versions(self, found: SearchResult) -> Versions:
         return Versions(

@@ -11,7 +11,7 @@ import torch
 
 from model_stage.bundle import Provenance, load_bundle, new_network, save_bundle
 from model_stage.calibration import Calibration
-from model_stage.config.schema import NumericField, Schema, StrictModel, load_yaml
+from model_stage.config.schema import Schema, StrictModel, load_yaml
 from model_stage.config.targets import Targets
 from model_stage.config.train import TrainConfig
 from model_stage.errors import ConfigError
@@ -24,6 +24,7 @@ from model_stage.training.data_check import check_data
 from model_stage.training.example_folder import opened_folder
 from model_stage.training.health import start_norms
 from model_stage.training.impressions import Splits, load_impressions
+from model_stage.training.kept_attention import kept_vocabularies
 from model_stage.training.retrieval import ExampleSource
 from model_stage.training.scoring import logits_by_row
 from model_stage.training.served_type import fit_served_type
@@ -205,8 +206,7 @@ def _prepare(
     data = check_data(schema, splits, impressions, parts, snapshot)
     fixed = load_bundle(attention_from) if attention_from is not None else None
     if fixed is not None:
-        _check_attention(fixed, schema)
-        vocabularies = fixed.vocabularies
+        vocabularies = kept_vocabularies(fixed, schema, snapshot, parts["train"], splits.validation_from_ms)
     else:
         if config.attention == "content" and content is None:
             content = load_content_vectors(dataset, schema)
@@ -296,26 +296,3 @@ def _publish(training: _Training, snapshot: Snapshot, fitted: _Fitted, search: d
             search=search,
         ),
     )
-
-
-def _check_attention(fixed: Bundle, schema: Schema) -> None:
-    """Checks that a schema can be used with the vocabularies and the attention table of another bundle."""
-    for key in ("attention_dim", "behavior_fields"):
-        theirs, ours = getattr(fixed.schema, key), getattr(schema, key)
-        if theirs != ours:
-            raise ConfigError(
-                f"schema.yaml: {key}: {ours}, but the attention table of bundle {fixed.name} is kept and has {theirs}"
-            )
-    for name in schema.side_info:
-        if schema.behavior_field(name) != fixed.schema.behavior_field(name):
-            raise ConfigError(
-                f"schema.yaml: fields: {name!r} is not declared as in bundle {fixed.name}, of which the attention "
-                "table is kept"
-            )
-    for field in schema.fields:
-        if not isinstance(field, NumericField) and not fixed.vocabularies.knows(field):
-            known = (*fixed.vocabularies.categorical, *fixed.vocabularies.boundaries)
-            raise ConfigError(
-                f"schema.yaml: fields: {field.name!r} has no vocabulary in bundle {fixed.name}, which knows "
-                f"{', '.join(known) or 'none'}; train that bundle with this schema first"
-            )

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.dataset.bad_rows import BadRows
-from store.dataset.parsing import IdPool, is_list, number_field
+from store.dataset.field_values import is_list, number_field
+from store.dataset.parsing import IdPool
 from store.dataset.readers import find_files, read_table
 from store.errors import InputError
 

@@ -279,24 +279,12 @@ def plain(data):
         ("{attention_dim: 8}", "schema.yaml: attention_dim: 8, .* has 4"),
         ("{attention_dim: 4, behavior_fields: [action]}", r"schema.yaml: behavior_fields: \('action',\), "),
         (
-            "{attention_dim: 4, fields: [{kind: categorical, part: candidate, name: brand}]}",
-            "'brand' has no vocabulary in bundle .* none; train that bundle",
-        ),
-        (
             "{attention_dim: 4, fields: [{kind: numeric, part: candidate, name: brand}]}",
             "candidate field 'brand' is numeric, store .* holds ids",
         ),
         (
-            "{attention_dim: 4, fields: [{kind: bucketed, part: candidate, name: price}]}",
-            "'price' has no vocabulary in bundle .* none; train that bundle",
-        ),
-        (
             "{attention_dim: 4, fields: [{kind: categorical, rows: 9, part: candidate, name: price}]}",
             "candidate field 'price' is categorical, store .* holds numbers",
-        ),
-        (
-            "{attention_dim: 4, fields: [{kind: multi_valued, part: candidate, name: tags}]}",
-            "'tags' has no vocabulary in bundle .* none; train that bundle",
         ),
         (
             "{attention_dim: 4, fields: [{kind: multi_valued, rows: 9, part: candidate, name: shop}]}",
@@ -317,6 +305,19 @@ def test_a_schema_that_does_not_fit_the_attention_table_or_the_store_is_refused(
     ):
         train_bundle(asked, data, snapshot, Searcher(opened), tmp_path, attention_from=plain)
     assert not (tmp_path / "CURRENT").exists()
+
+
+def test_a_kept_attention_table_goes_with_other_request_fields(data, plain, tmp_path):
+    fields = "[{kind: categorical, part: candidate, name: brand}, {kind: bucketed, part: candidate, name: price}]"
+    asked = recipe(tmp_path / "other", f"{{attention_dim: 4, fields: {fields}}}")
+    with BehaviorStore.open(data.parent / "store") as opened, opened.snapshot() as snapshot:
+        train_bundle(asked, data, snapshot, Searcher(opened), tmp_path / "out", attention_from=plain)
+    kept, bundle = load_bundle(plain), load_bundle(tmp_path / "out")
+    assert bundle.attention_model == kept.name
+    for name, value in kept.network.attention.node.state_dict().items():
+        assert torch.equal(value, bundle.network.attention.node.state_dict()[name])
+    assert len(bundle.vocabularies.categorical["brand"])
+    assert len(bundle.vocabularies.boundaries["price"])
 
 
 def test_an_auxiliary_loss_trains_the_attention_table_and_stays_out_of_the_bundle(data, plain, tmp_path):

@@ -31,6 +31,7 @@ def test_a_bundle_comes_back_as_it_was_saved(tmp_path):
         "attention_from": "",
         "train_from_ms": 0,
         "train_until_ms": 86_400_000,
+        "search": {},
     }
     assert len(bundle.provenance.schema_sha256) == 64
     assert bundle.attention_model == bundle.name
