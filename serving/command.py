@@ -60,6 +60,10 @@ def _shared(
             "--watch-seconds", help="Time from one look for a new generation to the next; 0 = wait for Admin.Reload."
         ),
     ] = 5.0,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Send spans by OTLP, as the OTEL_... variables say; needs the extra `trace`."),
+    ] = False,
     slow_ms: Annotated[
         float, typer.Option(help="Requests that take longer are logged with the time of each stage; 0 = none are.")
     ] = 0.0,

@@ -49,6 +49,8 @@ class ServeOptions:
     """Time that requests in flight get after SIGTERM."""
     watch_s: float = 0.0
     """Seconds from one look at what is published to the next; 0 = only an operator's `Reload` changes it."""
+    trace: bool = False
+    """Whether requests, their stages and the calls they make become spans of OpenTelemetry; needs the extra `trace`."""
     slow_ms: float = 0.0
     """Requests that take longer are logged with the time of each of their stages; 0 = none are."""
     warm_requests: Path | None = None

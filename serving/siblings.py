@@ -11,6 +11,7 @@ from serving.limits import LARGEST_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from serving.slot import WorkerSlot
+    from serving.tracing import Metadata
 
 OURS = "lookback-"
 """Begins every metadata key of ours."""
@@ -44,7 +45,16 @@ class Siblings:
         for channel in self._channels.values():
             channel.close()
 
-    def ask(self, number: int, method: str, message: bytes, timeout_s: float, request_id: str, caller: str) -> bytes:
+    def ask(
+        self,
+        number: int,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        request_id: str,
+        caller: str,
+        trace: Metadata = (),
+    ) -> bytes:
         """Has another worker answer a call.
 
         Args:
@@ -54,6 +64,7 @@ class Siblings:
             timeout_s: Seconds to wait.
             request_id: Under which the other one logs it.
             caller: Name of who called.
+            trace: Context of the trace that it belongs to.
 
         Returns:
             The answer's bytes.
@@ -62,7 +73,7 @@ class Siblings:
             RelayedError: The other one refused, or does not answer.
         """
         ask: Any = self._channels[number].unary_unary(method)
-        metadata = ((REQUEST_ID, request_id), (CALLER, caller))
+        metadata = ((REQUEST_ID, request_id), (CALLER, caller), *trace)
         try:
             answer: bytes = ask(message, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:

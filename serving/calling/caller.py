@@ -11,6 +11,7 @@ import grpc
 
 from serving.calling.rules import Try
 from serving.errors import ClientClosedError, UnreadableAnswerError
+from serving.tracing import calling
 from store.errors import DeadlineExceededError, InputError
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class Caller:
             this = Try(time.monotonic(), deadline.remaining_s(), is_second)
             try:
                 stub, metadata = self._channels.next()
-                answer = getattr(stub, question.method)(question.message, timeout=this.given_s, metadata=metadata)
+                with calling(question.method) as along:
+                    ask = getattr(stub, question.method)
+                    answer = ask(question.message, timeout=this.given_s, metadata=(*metadata, *along))
             except grpc.RpcError as error:
                 pause_s = self._rules.pause_s(error, this, deadline)
                 if pause_s is None:
@@ -95,7 +98,9 @@ class AsyncCaller:
             this = Try(time.monotonic(), deadline.remaining_s(), is_second)
             try:
                 stub, metadata = self._channels.next()
-                answer = await getattr(stub, question.method)(question.message, timeout=this.given_s, metadata=metadata)
+                with calling(question.method) as along:
+                    ask = getattr(stub, question.method)
+                    answer = await ask(question.message, timeout=this.given_s, metadata=(*metadata, *along))
             except grpc.RpcError as error:
                 pause_s = self._rules.pause_s(error, this, deadline)
                 if pause_s is None:

@@ -20,6 +20,7 @@ from serving.server.pace import Kind, Priority
 from serving.server.pool import afterwards
 from serving.siblings import REQUEST_ID
 from serving.slot import FIRST
+from serving.tracing import CURRENT_TRACE, Tracer
 from serving.wire.columns import refusal_to_metadata
 from store.errors import FieldError
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from serving.server.method import Handler, Service
     from serving.server.status import StatusTable
     from serving.siblings import Siblings
+    from serving.tracing import Trace
 
 _OK = grpc.StatusCode.OK
 _KNOWN = Need(None)
@@ -63,6 +65,7 @@ class Edge(grpc.ServerInterceptor):
         log: FilteringBoundLogger,
         siblings: Siblings | None = None,
         slow_s: float = 0.0,
+        tracer: Tracer | None = None,
     ) -> None:
         """Prepares to answer.
 
@@ -75,6 +78,7 @@ class Edge(grpc.ServerInterceptor):
             log: Gets a line for every request.
             siblings: The other workers; None = there are none.
             slow_s: Requests that take longer are logged with their stages; 0 = none are.
+            tracer: What gives each request its place in a trace; None = one that takes no part itself.
         """
         self._services = {service.name: service for service in services}
         self._table = table
@@ -84,6 +88,7 @@ class Edge(grpc.ServerInterceptor):
         self._log = log
         self._siblings = siblings
         self._slow_s = slow_s
+        self._tracer = tracer or Tracer()
         self._handlers: dict[str, Handler] = {}
         metrics.in_flight.set_function(lambda: admission.inside)
         metrics.waiting.set_function(lambda: admission.waiting)
@@ -126,6 +131,7 @@ class Edge(grpc.ServerInterceptor):
         from_worker = self._siblings is not None and context.peer().startswith("unix:")
         siblings = None if from_worker else self._siblings
         call = Call(deadline=deadline_of(context), from_worker=from_worker, siblings=siblings)
+        trace = self._tracer.begin(method.path, context.invocation_metadata())
         code = _OK
         try:
             credential = self._identify(method, call, context)
@@ -145,8 +151,11 @@ class Edge(grpc.ServerInterceptor):
                     if method.passed_on:
                         assert self._siblings is not None
                         remaining_s = call.deadline.remaining_s()
-                        return self._siblings.ask(FIRST, method.path, data, remaining_s, call.request_id, call.caller)
-                    answer = self._work(method, message, call, context)
+                        with trace.calling(method.path) as along:
+                            return self._siblings.ask(
+                                FIRST, method.path, data, remaining_s, call.request_id, call.caller, along
+                            )
+                    answer = self._work(method, message, call, context, trace)
                     if place is not None:
                         place.units = call.units if method.units is not None else 1.0
                     return answer
@@ -163,7 +172,7 @@ class Edge(grpc.ServerInterceptor):
                 self._metrics.refused.labels(method.path, error.reason).inc()
             self._refuse(error, code, call, context)
         finally:
-            self._record(method, code, call, time.monotonic() - started_s)
+            self._record(method, code, call, time.monotonic() - started_s, trace)
 
     def _place(self, method: Method, data: bytes, call: Call) -> AbstractContextManager[Place | None]:
         if not method.queued:
@@ -177,14 +186,15 @@ class Edge(grpc.ServerInterceptor):
         return credential
 
     @staticmethod
-    def _work(method: Method, message: object, call: Call, context: grpc.ServicerContext) -> bytes:
-        token = CURRENT_CALL.set(call)
+    def _work(method: Method, message: object, call: Call, context: grpc.ServicerContext, trace: Trace) -> bytes:
+        token, traced = CURRENT_CALL.set(call), CURRENT_TRACE.set(trace)
         try:
             answer: bytes = method.handler.response_serializer(method.handler.unary_unary(message, context))
             call.laps.lap("respond")
             return answer
         finally:
             CURRENT_CALL.reset(token)
+            CURRENT_TRACE.reset(traced)
 
     def _refuse(self, error: Exception, code: grpc.StatusCode, call: Call, context: grpc.ServicerContext) -> NoReturn:
         if not self._table.row(error).tell:
@@ -193,7 +203,7 @@ class Edge(grpc.ServerInterceptor):
         context.abort(code, self._table.details(error, call.request_id))
         raise AssertionError("abort returned")
 
-    def _record(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+    def _record(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float, trace: Trace) -> None:
         if not call.from_worker:  # else the worker it came to counts it
             if code is _OK and not call.experiment:
                 method.answered.inc()
@@ -204,10 +214,11 @@ class Edge(grpc.ServerInterceptor):
                 self._log.info(
                     "audit", method=method.path, caller=call.caller, code=code.name, request_id=call.request_id[:256]
                 )
-        afterwards(partial(self._tell, method, code, call, duration_s))
+        afterwards(partial(self._tell, method, code, call, duration_s, trace))
 
-    def _tell(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float) -> None:
+    def _tell(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float, trace: Trace) -> None:
         """Says what became of a request and, of a slow one, where its time went."""
+        trace.end(code.name, call.request_id[:256], call.laps)
         seconds = call.laps.seconds()
         for stage, stage_s in seconds.items():
             self._metrics.stage_s.labels(method.path, stage).observe(stage_s)
@@ -225,6 +236,7 @@ class Edge(grpc.ServerInterceptor):
             request_id=call.request_id[:256],
             duration_ms=round(1000 * duration_s, 3),
             **({"experiment": call.experiment} if call.experiment else {}),
+            **({"trace_id": trace.trace_id} if trace.trace_id else {}),
             **stages,
         )
 

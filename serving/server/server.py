@@ -22,6 +22,7 @@ from serving.server.page import open_page
 from serving.server.pool import Pool
 from serving.siblings import Siblings
 from serving.slot import WorkerReport, write_whole
+from serving.tracing import Tracer
 from store.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Server:
         self._pool = Pool(threads, thread_name_prefix="rpc")
         self.door = open_door(options, metrics.registry, log)
         self.siblings = None if slot is None else Siblings(slot)
+        self._tracer = _tracer(self._names) if options.trace else Tracer()
         self._server = grpc.server(
             self._pool,
             interceptors=[
@@ -112,6 +114,7 @@ class Server:
                     log,
                     self.siblings,
                     slow_s=options.slow_ms / 1000,
+                    tracer=self._tracer,
                 )
             ],
             options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if slot is None else WORKER_OPTIONS)),
@@ -184,11 +187,18 @@ class Server:
         self._close_metrics()
         if self.siblings is not None:
             self.siblings.close()
+        self._tracer.close()
         if self._options.port_file is not None:
             self._options.port_file.unlink(missing_ok=True)
         self._log.info("ended", finished=finished)
         self._drained = finished
         return finished
+
+
+def _tracer(names: Sequence[str]) -> Tracer:
+    from serving.spans import SpanTracer  # OpenTelemetry is an extra
+
+    return SpanTracer(f"lookback-{names[0].split('.')[1]}")
 
 
 def run_until_terminated(make: Callable[[], AbstractContextManager[Server]]) -> None:
