@@ -20,6 +20,7 @@ from model_stage.encoding.ancestors import AncestorEncoder
 from model_stage.encoding.encoder import RequestEncoder
 from model_stage.encoding.vocabulary import TreeVocabulary, Vocabularies
 from model_stage.errors import ConfigError
+from model_stage.ranking.compatibility import NOTHING_ASKED
 from model_stage.ranking.ranker import Ranker
 from model_stage.reference import read_reference
 from model_stage.training.history import Histories, HistoryReader
@@ -97,10 +98,16 @@ def test_a_trained_bundle_is_calibrated_and_says_where_it_comes_from(data, tmp_p
 
 
 class Silent:
-    """A searcher that must not be asked."""
+    """A searcher that must not be asked about anybody; how it is configured it says."""
 
     def __init__(self, searcher):
         self.config, self.index_generation = searcher.config, searcher.index_generation
+        self._searcher = searcher
+
+    def search(self, request):
+        if request is not NOTHING_ASKED:
+            raise AttributeError("search: of somebody")
+        return self._searcher.search(request)
 
 
 def test_a_second_run_reads_the_examples_that_the_first_retrieved(data, tmp_path):
@@ -119,7 +126,7 @@ def test_a_second_run_reads_the_examples_that_the_first_retrieved(data, tmp_path
         read = train(first, silent, "kept", "two")
         unkept = train(first, searcher, None, "three")
         train(other, silent, "kept", "four")  # another network reads the same examples
-        with pytest.raises(AttributeError, match="search"):
+        with pytest.raises(AttributeError, match="search: of somebody"):
             train(first, silent, "elsewhere", "five")
         scored = [
             score_split(
@@ -127,7 +134,7 @@ def test_a_second_run_reads_the_examples_that_the_first_retrieved(data, tmp_path
             )
             for asked in (searcher, silent)
         ]
-        with pytest.raises(AttributeError, match="search"):
+        with pytest.raises(AttributeError, match="search: of somebody"):
             score_split(retrieved, data, "test", snapshot, silent)
     for bundle in (read, unkept):
         for name, weight in retrieved.network.state_dict().items():
