@@ -5,6 +5,7 @@ A command is a function named as the command is, in a module of its package's `c
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -41,6 +42,9 @@ def command_line(help: str | None, *commands: Callable[..., None], **groups: typ
 
 def run(app: typer.Typer) -> NoReturn:
     """Runs a command line and ends the process: 0 = done, 1 = the operator must act, 2 = the caller must."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names are printed in any locale, escaped where it lacks a letter
+            stream.reconfigure(errors="backslashreplace")
     with exit_on_error():
         try:
             status = app(standalone_mode=False)

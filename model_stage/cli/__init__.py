@@ -20,7 +20,7 @@ app = command_line(
     explain.explain,
     token,
     precompile.compile,
-    bundle=command_line(bundle.__doc__, bundle.show, bundle.diff, bundle.verify),
+    bundle=command_line(bundle.__doc__, bundle.show, bundle.diff, bundle.verify, bundle.rollback),
     targets=command_line(targets.__doc__, targets.check, targets.show),
 )
 

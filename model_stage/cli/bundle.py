@@ -58,6 +58,19 @@ def verify(bundle: BundleOption, name: NameOption = None) -> None:
     say("the bundle is sound")
 
 
+def rollback(
+    bundle: BundleOption,
+    to: Annotated[str | None, typer.Option(help="Bundle to go back to; default: the one before.")] = None,
+) -> None:
+    """Make an older bundle current again, after checking it; servers follow."""
+    from model_stage.bundle import load_bundle
+    from store.publishing.kept import LOCK_FILE, roll_back
+    from store.publishing.lock import FileLock
+
+    with FileLock(bundle / LOCK_FILE, "roll back"):
+        say(f"current is {roll_back(bundle, 'model', load_bundle, to)}; servers follow when they reload")
+
+
 def _fact_tables(facts: BundleFacts) -> Iterator[Table]:
     made = facts.provenance
     span = (

@@ -10,15 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from store.behavior_store import BehaviorStore
 from store.command import StoreOption, UserOption, output_file
 from store.dataset.json_rows import parse_lines
+from store.dataset.oddities import YEAR_2000_MS, date_text, seconds_hint
+from store.delta.batch import ACCEPTED
 from store.errors import InputError
 from store.live_writer import LiveWriter
 from store.sources import FileLogSource, FollowReport, KafkaSource
 from store.sources import follow as run_follow
+from store.sources.file_log import bounded_line
 from store.terminal import say, warn
 from store.types import parse_id
 
@@ -48,8 +52,14 @@ def append(
         with opened.snapshot() as snapshot:
             kinds = snapshot.meta.behavior_fields
         for numbered in _batches(file):
-            result = writer.append(parse_lines([line for _, line in numbered], kinds))
+            events = parse_lines([line for _, line in numbered], kinds)
+            result = writer.append(events)
             report.count(result)
+            early = np.flatnonzero((events.timestamp_ms < YEAR_2000_MS) & (result.result == ACCEPTED))
+            if len(early):
+                value = int(events.timestamp_ms[early[0]])
+                hint = f"line {numbered[early[0]][0]}: {value} is {date_text(value)}{seconds_hint(value)}"
+                warn(f"warning: timestamp_ms: {len(early):,} times before 2000, such as {hint}")
             for row in sorted(result.reasons):
                 warn(f"refused line {numbered[row][0]}: {result.reasons[row]}")
     _show(report)
@@ -104,7 +114,8 @@ def _batches(file: Path | None) -> Iterator[list[tuple[int, bytes]]]:
     """Gives the lines that are not empty, with their numbers, some at a time."""
     try:
         with nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as stream:
-            numbered = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
+            lines = iter(lambda: bounded_line(stream)[0], b"")
+            numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
             yield from iter(lambda: list(islice(numbered, _BATCH_LINES)), [])
     except OSError as exc:
         raise InputError(f"input: {file} cannot be read ({exc})") from exc

@@ -146,8 +146,9 @@ def current_name(root: Path, kind: Kind) -> str:
     try:
         text = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
+        what = f"{path}: no such file" if root.is_dir() else f"{root}: no such folder; is the path right? If it is"
         raise MissingGenerationError(
-            f"{path}: no such file, no {kind} generation is published here; run `{_rebuild(root, kind)}`"
+            f"{what}, no {kind} generation is published here; run `{_rebuild(root, kind)}`"
         ) from None
     except (OSError, UnicodeDecodeError) as exc:
         raise CorruptGenerationError(f"{path}: cannot be read ({exc}); run `{_rebuild(root, kind)}`") from exc
@@ -179,7 +180,7 @@ def open_generation(root: Path, kind: Kind, name: str | None = None, *, check_co
     path = root / "generations" / name
     advice = f"run `{_rebuild(root, kind)}` to publish a sound one"
     if GENERATION_NAME.fullmatch(name) is None or not path.is_dir():
-        raise MissingGenerationError(f"{path}: no such {kind} generation; {advice}")
+        raise MissingGenerationError(f"{path}: no such {kind} generation; {_there_are(root) or advice}")
     link = _find_link(path)
     if link is not None:
         raise CorruptGenerationError(f"{link}: is a symbolic link; {advice}")
@@ -200,6 +201,12 @@ def open_generation(root: Path, kind: Kind, name: str | None = None, *, check_co
         for relative, entry in manifest.files.items():
             _check_file(path, relative, entry, advice)
     return OpenedGeneration(path=path, manifest=manifest)
+
+
+def _there_are(root: Path) -> str:
+    folder = root / "generations"
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return f"there are {', '.join(names)}" if names else ""
 
 
 def _rebuild(root: Path, kind: Kind) -> str:

@@ -52,7 +52,8 @@ def roll_back(root: Path, kind: Kind, check: Callable[[Path, str], object], name
         older = [kept for kept in kept_generations(root) if kept < current_name(root, kind)]
         if not older:
             raise MissingGenerationError(
-                f"{root}: no generation before the current one is kept; build with `--keep N` to keep some"
+                f"{root}: no generation before the current one is kept: builds keep as many as `--keep N` says, and "
+                "none that holds a user deleted since"
             )
         name = older[-1]
     check(root, name)

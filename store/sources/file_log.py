@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from store.errors import InputError, StoreIOError
 from store.sources.base import Position, SourceBatch, mark_of
@@ -90,8 +90,8 @@ class FileLogSource:
         positions: list[int] = []
         end = self._offset
         while len(lines) < max_events:
-            line, size = self._read_line()
-            if size == 0:
+            line, size, is_whole = bounded_line(self._file)
+            if not is_whole:
                 break
             lines.append(line)
             positions.append(end)
@@ -108,16 +108,6 @@ class FileLogSource:
         self._offset, self._mark = end, self._mark_at(end)
         position = Position(offset=end, mark=self._mark).pack()
         return SourceBatch(partition=_PARTITION, lines=lines, positions=positions, next_position=position)
-
-    def _read_line(self) -> tuple[bytes, int]:
-        """Gives a line and its length; 0 at the end, or where a line is still being written."""
-        line = self._file.readline(MAX_LINE_BYTES)
-        size = len(line)
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = self._file.readline(MAX_LINE_BYTES)
-            size += len(rest)
-        return line, size if rest else 0
 
     def _mark_at(self, offset: int) -> str:
         size = min(offset, _MARK_BYTES)
@@ -147,3 +137,13 @@ class FileLogSource:
 
     def _unreadable(self, exc: OSError) -> StoreIOError:
         return StoreIOError(f"{self._path}: cannot read the log ({exc})")
+
+
+def bounded_line(file: BinaryIO) -> tuple[bytes, int, bool]:
+    """Gives the next line cut to `MAX_LINE_BYTES`, its length in the file, and whether it has an end; empty = none."""
+    line = rest = file.readline(MAX_LINE_BYTES)
+    size = len(line)
+    while rest and not rest.endswith(b"\n"):
+        rest = file.readline(MAX_LINE_BYTES)
+        size += len(rest)
+    return line, size, bool(rest)
