@@ -5,7 +5,7 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-plain-kernels kernels browser fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost bench-overload soak dist install clean
+.PHONY: demo test test-plain-kernels kernels browser fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost bench-served bench-overload soak dist install clean
 
 demo: .venv/run.stamp $(if $(filter generated,$(DATA)),,.venv/data.stamp) ; $(BIN)/python -m scripts.demo --data $(DATA)
 test: kernels test-plain-kernels browser ; $(BIN)/python -m pytest -n auto --dist loadfile
@@ -45,6 +45,7 @@ bench-store: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench store --jso
 bench-index: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench index --json work/bench_index.json
 bench-train: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench train --json work/bench_train.json
 bench-cost: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench cost --json work/cost.json
+bench-served: .venv/dev.stamp | work ; $(BIN)/python -m scripts.bench served --json work/bench_served.json
 # The services of a folder of `make demo`, under three times the load they can do, and for an hour.
 WORK ?= work/demo/generated
 SOAK_SECONDS ?= 3600
