@@ -23,6 +23,7 @@
 | `browser` | a headless Chromium, to look at a page |
 | `security` | keys and tokens for servers behind TLS, and for those that must not get in |
 | `workers` | a search server of several workers, as its operator sees it |
+| `tcp_proxy` | a network between client and server that slows, holds, drops or resets |
 | `wire` | drawn messages, compared bit by bit |
 | `calls`, `load` | messages of live methods as numbers; callers without a pause, and what an ending server loses |
 | `journey` | original Complete Journey files, small enough to count by hand |
