@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_stage.cli import bundle, explain, precompile, rank, replay, report, serve, targets, train
+from model_stage.cli import bundle, doctor, explain, precompile, rank, replay, report, serve, targets, train
 from serving.security.command import token
 from store.command import command_line, run
 
@@ -20,6 +20,7 @@ app = command_line(
     explain.explain,
     token,
     precompile.compile,
+    doctor.doctor,
     bundle=command_line(bundle.__doc__, bundle.show, bundle.diff, bundle.verify, bundle.rollback),
     targets=command_line(targets.__doc__, targets.check, targets.show),
 )
