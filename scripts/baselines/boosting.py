@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 if TYPE_CHECKING:
@@ -28,5 +29,7 @@ def fit_and_score(train: F64, label: Bool, test: F64, seed: int) -> F64:
         early_stopping=False,
         random_state=seed,
     )
-    probability: F64 = model.fit(train, label).predict_proba(test)[:, 1]
+    # scikit-learn cannot bin a column without any number.
+    known = ~np.isnan(train).all(axis=0)
+    probability: F64 = model.fit(train[:, known], label).predict_proba(test[:, known])[:, 1]
     return probability

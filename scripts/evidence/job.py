@@ -72,8 +72,8 @@ class Plan:
     """Seed by seed, so that what is there first is comparable."""
     work: Path
     """Where everything is kept."""
-    data: dict[str, Path]
-    """Dataset directory of each set."""
+    shared: dict[str, Shared]
+    """Of each set."""
     left_out: list[str]
     """What cannot be run, in words."""
 
@@ -110,7 +110,7 @@ def plan(sets: Sequence[EvidenceSet], presets: Sequence[str], seeds: Sequence[in
         if one.name in found and (seeds or seed in one.seeds)
         for preset in wanted[one.name]
     ]
-    return Plan(jobs=jobs, work=work, data={name: shared.data for name, shared in found.items()}, left_out=left_out)
+    return Plan(jobs=jobs, work=work, shared=found, left_out=left_out)
 
 
 def _known(one: EvidenceSet, preset: str) -> bool:

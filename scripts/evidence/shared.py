@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from model_stage.training.example_folder import content_digest
 from scripts.evidence.code import code_digest
 from scripts.evidence.configuration import configuration
+from scripts.evidence.needle import needle_recall
 from scripts.pipeline import ATTENTION, CONFIGS, publish_search
 from scripts.servers import Roots
 from store.terminal import write_json
@@ -50,6 +52,15 @@ class Shared:
         """Root of the bundle whose attention table all networks keep."""
         return self.folder / ATTENTION
 
+    @property
+    def needle_recall(self) -> dict[str, float]:
+        """Share of the needles that search finds, by target; empty in a set without needles, or not made yet."""
+        file = self.folder / _DONE
+        found: dict[str, float] = (
+            json.loads(file.read_text(encoding="utf-8"))["needle_recall"] if file.is_file() else {}
+        )
+        return found
+
     def examples(self, search_digest: str) -> Path:
         """Gives the folder of the examples that are retrieved in one way."""
         return self.folder / "examples" / search_digest[:12]
@@ -83,7 +94,8 @@ def prepare(shared: Shared, on_progress: OnProgress) -> None:
     started_s = time.monotonic()
     publish_search(shared.data, shared.config, shared.folder, on_progress)
     shared.folder.mkdir(parents=True, exist_ok=True)
-    write_json(shared.folder / _DONE, {"digest": shared.digest, "seconds": round(time.monotonic() - started_s, 1)})
+    done = {"digest": shared.digest, "seconds": round(time.monotonic() - started_s, 1)}
+    write_json(shared.folder / _DONE, {**done, "needle_recall": needle_recall(shared)})
 
 
 def _files_digest(folder: Path) -> str:

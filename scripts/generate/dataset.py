@@ -18,7 +18,7 @@ import pyarrow as pa
 from model_stage.evaluation.metrics import auc, gauc
 from scripts.datasets.output import write_dataset
 from scripts.generate import tables
-from scripts.generate.mechanisms import COEFFICIENT, TAXONOMY, WORLDS, Mechanisms, draw_marks
+from scripts.generate.mechanisms import COEFFICIENT, NEEDLE, TAXONOMY, WORLDS, Mechanisms, draw_marks
 from scripts.generate.truth import (
     FIRST_REQUEST_DAY,
     RECENT,
@@ -37,6 +37,8 @@ from store.types import DAY_MS
 if TYPE_CHECKING:
     from store.types import F64, I64
 
+NEEDLE_FILE = "needle.parquet"
+"""In the world of that name: the times of the behaviors that decide, for every impression of the test split."""
 VALIDATION_DAY = FIRST_REQUEST_DAY + 0.70 * (DAYS - FIRST_REQUEST_DAY)
 TEST_DAY = FIRST_REQUEST_DAY + 0.85 * (DAYS - FIRST_REQUEST_DAY)
 
@@ -80,6 +82,7 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
     traits = tables.draw_traits(settings.users, len(world.items["ad"].leaf), draw)
     effects = traits.user_effect[shown.user] + traits.ad_effect[shown.ad]
     matcher, marks = Matcher(world, behaviors, shown), None
+    mechanisms = None
     if settings.world == TAXONOMY:
         truth, less = _probabilities(matcher, effects, settings.signal)
     else:
@@ -97,6 +100,10 @@ def generate(settings: Settings, out: Path) -> dict[str, float]:
         "impressions": tables.impressions_table(world, behaviors, shown, labels),
     }
     written["truth"] = written["impressions"].select(["user", "item", "timestamp_ms"])
+    if marks is not None and mechanisms is not None and settings.world == NEEDLE:
+        test = np.flatnonzero(shown.timestamp_ms >= _splits()["test_from_ms"])
+        written["needle"] = tables.needle_table(written["truth"], mechanisms.needles(), behaviors, test)
+        written["item_vectors"] = tables.style_vectors_table(world, marks, draw)
     for name, p in truth.items():
         written["truth"] = written["truth"].append_column(f"p_{name}", pa.array(p))
     report = _report(shown, labels, truth, less, f"last_{RECENT}" if marks is None else f"without_{settings.world}")

@@ -104,11 +104,7 @@ class Mechanisms:
         """
         tone = self._marks.tone
         if name == NEEDLE:
-            old = self._older_than_newest(OVERLOOKED)
-            return {
-                "click": self._sum(self._alike(self._leaf, self._ad_leaf, NEWEST, old), tone),
-                "purchase": self._sum(self._alike(self._style, self._ad_style, NEWEST, old), tone),
-            }
+            return {target: self._sum(runs, tone) for target, runs in self.needles().items()}
         if name == OBJECTIVES:
             runs = self._alike(self._leaf, self._ad_leaf, 2 * NEWEST, self._shown.timestamp_ms)
             return {"click": self._sum(runs, tone, _fading), "purchase": self._sum(runs, self._marks.pace, _turning)}
@@ -119,6 +115,14 @@ class Mechanisms:
         else:
             both = self._in_order(near) if name == ORDER else self._sum(near, tone, _fading)
         return {"click": both, "purchase": both}
+
+    def needles(self) -> dict[str, Runs]:
+        """Gives the behaviors that the mechanism of `needle` sums over, per impression, by target."""
+        old = self._older_than_newest(OVERLOOKED)
+        return {
+            "click": self._alike(self._leaf, self._ad_leaf, NEWEST, old),
+            "purchase": self._alike(self._style, self._ad_style, NEWEST, old),
+        }
 
     def known(self, name: str) -> dict[str, F64] | None:
         """Gives the part of `m` that had arrived by the impression, its mean given that; None = nothing arrives late.

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from scripts.generate.users import START_MS, STREAMS
-from scripts.joins import count_before, per_100_days
+from scripts.joins import Runs, count_before, per_100_days
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scripts.generate.mechanisms import Marks
     from scripts.generate.truth import Impressions
     from scripts.generate.users import Behaviors
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 AGE_BANDS = ("18-24", "25-34", "35-49", "50-64", "65+")
 PRICE_BANDS = ("low", "middle", "high")
 SCENES = ("feed", "search")
+VECTOR_DIM = 16
+"""Of content vectors; `attention_dim` of `scripts/configs/worlds`."""
 TONES, PACES = ("cold", "warm"), ("calm", "brisk")
 """Words of the signs -1 and +1."""
 
@@ -167,3 +171,32 @@ def impressions_table(world: World, behaviors: Behaviors, shown: Impressions, la
             "category_popularity": per_100_days(category_popularity, shown.timestamp_ms, START_MS).astype(np.float32),
         }
     )
+
+
+def needle_table(shown: pa.Table, needles: Mapping[str, Runs], behaviors: Behaviors, rows: I64) -> pa.Table:
+    """Gives, for some impressions, the times of the behaviors that decide, a list per target; what search must find.
+
+    Args:
+        shown: User, item and time of every impression.
+        needles: By target, of every impression.
+        behaviors: Give the times.
+        rows: Which impressions.
+    """
+    table = shown.take(rows)
+    for target, runs in needles.items():
+        chosen = Runs(runs.order, runs.start[rows], runs.stop[rows])
+        _, found = chosen.pairs(slice(0, len(rows)))
+        offsets = np.concatenate(([0], np.cumsum(chosen.sizes)))
+        times = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(behaviors.timestamp_ms[found]))
+        table = table.append_column(target, times)
+    return table
+
+
+def style_vectors_table(world: World, marks: Marks, draw: np.random.Generator) -> pa.Table:
+    """Gives every ad and article a content vector of its style and of nothing else: equal styles, equal vectors."""
+    directions = draw.standard_normal((int(marks.style["ad"].max()) + 1, VECTOR_DIM)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    styles = np.concatenate([marks.style[domain] for domain in ("ad", "content")])
+    names = [name for domain in ("ad", "content") for name in world.items[domain].names()]
+    vectors = pa.array(directions[styles].ravel())
+    return pa.table({"item": names, "vector": pa.FixedSizeListArray.from_arrays(vectors, VECTOR_DIM)})

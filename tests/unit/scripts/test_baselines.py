@@ -216,3 +216,12 @@ def test_an_unknown_target_is_named(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", BEHAVIORS)
     with pytest.raises(InputError, match="label_nothing"):
         run_baselines(data, ["nothing"], [0])
+
+
+def test_trees_leave_out_a_column_that_training_has_no_number_of() -> None:
+    draw = np.random.default_rng(0)
+    train, test = draw.random((200, 2)), draw.random((50, 2))
+    label = train[:, 0] > 0.5
+    empty, full = np.full((200, 1), np.nan), np.ones((50, 1))
+    with_empty = boosting.fit_and_score(np.hstack([train, empty]), label, np.hstack([test, full]), seed=0)
+    np.testing.assert_array_equal(with_empty, boosting.fit_and_score(train, label, test, seed=0))

@@ -104,7 +104,12 @@ def test_the_table_is_made_run_by_run_and_goes_on_where_it_was_killed(
     assert {tuple(row) for row in content["rows"]} == {("set", "preset", "target", "seed", "auc", "gauc", "logloss")}
     assert any("no_such" in what for what in content["left_out"])
     assert any("gone: no originals here" in what for what in content["left_out"])
+    recall = content["sets"]["needle"]["needle_recall"]
+    assert recall.keys() == {"click", "purchase"}
+    # One of the users has 20,000 behaviors: not all that decides is among the newest 50 of a kind.
+    assert all(0 < share <= 1 for share in recall.values())
     text = (tmp_path / "table.md").read_text()
+    assert "of the needles of click" in text
     for file in tmp_path.glob("*.png"):
         assert file.name in text
     assert len(list(tmp_path.glob("*.png"))) == 3

@@ -3,6 +3,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -189,3 +190,27 @@ def test_the_configuration_of_the_worlds_reads_what_they_write(generated: Genera
 def test_another_world_is_refused() -> None:
     with pytest.raises(InputError, match="'flat' is none of taxonomy, needle"):
         Settings(world="flat")
+
+
+def test_the_needles_are_older_than_the_newest_and_vectors_hold_the_style(tmp_path: Path) -> None:
+    generate(Settings(users=12, mean_behaviors=150, requests=80, world="needle"), tmp_path / "out")
+    needles, truth, behaviors, items, vectors = (
+        pq.read_table(tmp_path / "out" / f"{name}.parquet")
+        for name in ("needle", "truth", "behaviors", "items", "item_vectors")
+    )
+    assert needles.select(truth.column_names[:3]) == truth.select(truth.column_names[:3])[-needles.num_rows :]
+    times = {
+        user: np.sort(behaviors.filter(pc.field("user") == user)["timestamp_ms"])
+        for user in set(needles["user"].to_pylist())
+    }
+    found = 0
+    for row in needles.to_pylist():
+        before = times[row["user"]][times[row["user"]] < row["timestamp_ms"]]
+        for target in ("click", "purchase"):
+            found += len(row[target])
+            assert len(row[target]) <= 20
+            assert set(row[target]) <= set(before[:-50].tolist())
+    assert found > 100
+    style = dict(zip(items["item"].to_pylist(), items["style"].to_pylist(), strict=True))
+    directions = {(style[row["item"]], tuple(row["vector"])) for row in vectors.to_pylist()}
+    assert len(directions) == len(set(style.values())) == 24
