@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.evidence import network, trees
+from scripts.evidence import network, numbers, trees
 from scripts.evidence.code import code_digest
-from scripts.evidence.configuration import known_preset
-from scripts.evidence.numbers import plain_name
+from scripts.evidence.configuration import configuration, known_preset
+from scripts.evidence.numbers import plain_name, with_columns, with_fields
 from scripts.evidence.results import measured, new_run
 from scripts.evidence.sets import TREES
 from scripts.evidence.shared import data_of, prepare, shared_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from scripts.evidence.configuration import Configuration
     from scripts.evidence.results import Run
     from scripts.evidence.sets import EvidenceSet
     from scripts.evidence.shared import Shared
@@ -51,7 +52,18 @@ class Job:
         """Digest of everything that its numbers follow from."""
         if self.preset == TREES:
             return trees.key_of(self.shared, self.seed)
-        return network.key_of(self.shared, self.preset, self.seed)
+        more = (numbers.__name__,) if self.has_numbers else ()
+        return network.key_of(self.shared, self._used, self.seed, *more)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether its network is also given the hand-made numbers of the trees."""
+        return self.preset != plain_name(self.preset)
+
+    @property
+    def _used(self) -> Configuration:
+        used = configuration(self.shared.config, plain_name(self.preset))
+        return with_fields(used) if self.has_numbers else used
 
     def make(self, on_progress: OnProgress) -> Run:
         """Makes the run; what runs of the set share is made first, if it is not there."""
@@ -59,7 +71,8 @@ class Job:
             outcome = trees.run_trees(self.shared, self.seed)
         else:
             prepare(self.shared, on_progress)
-            outcome = network.run_network(self.shared, self.preset, self.seed, on_progress)
+            shared = with_columns(self.shared) if self.has_numbers else self.shared
+            outcome = network.run_network(shared, self._used, self.seed, on_progress)
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return new_run(self.name, self.key, made, measured(outcome, _slices(self.shared)))
 

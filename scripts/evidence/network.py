@@ -17,8 +17,6 @@ from model_stage.training.pipeline import train_bundle
 from model_stage.training.retrieval import ExampleSource
 from model_stage.training.scoring import logits_by_row
 from scripts.evidence.code import code_digest
-from scripts.evidence.configuration import configuration
-from scripts.evidence.numbers import plain_name, with_columns, with_fields
 from scripts.evidence.results import Outcome
 from search_stage import IndexGeneration, Searcher
 from store import BehaviorStore
@@ -29,26 +27,23 @@ if TYPE_CHECKING:
     from scripts.pipeline import OnProgress
 
 
-def key_of(shared: Shared, preset: str, seed: int) -> str:
-    """Gives the digest of everything that the numbers of a run follow from."""
-    used, modules = _configured(shared, preset), [__name__]
-    if preset != plain_name(preset):
-        modules.append(with_columns.__module__)
+def key_of(shared: Shared, used: Configuration, seed: int, *modules: str) -> str:
+    """Gives the digest of everything that the numbers of a run follow from.
+
+    Args:
+        shared: What the runs of the set share.
+        used: The preset's configuration.
+        seed: Of its training.
+        modules: Further modules that had a part in it.
+    """
     blocks = {type(block).__module__ for block in used.recipe.model.network.preset.blocks}
     engine = f"search_stage.soft.engines.{used.search.soft.engine}"
-    return content_digest([shared.digest, used.digest, code_digest(*modules, engine, *sorted(blocks)), seed])
+    return content_digest([shared.digest, used.digest, code_digest(__name__, engine, *modules, *sorted(blocks)), seed])
 
 
-def _configured(shared: Shared, preset: str) -> Configuration:
-    used = configuration(shared.config, plain_name(preset))
-    return used if preset == plain_name(preset) else with_fields(used)
-
-
-def run_network(shared: Shared, preset: str, seed: int, on_progress: OnProgress) -> Outcome:
+def run_network(shared: Shared, used: Configuration, seed: int, on_progress: OnProgress) -> Outcome:
     """Trains a preset with a seed, keeping the attention table that all share, and scores the test split."""
-    used, clock = _configured(shared, preset), _Clock(on_progress)
-    if preset != plain_name(preset):
-        shared = with_columns(shared)
+    clock = _Clock(on_progress)
     recipe = used.with_seed(seed)
     roots = shared.roots
     with (

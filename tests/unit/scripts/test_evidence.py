@@ -318,3 +318,11 @@ def test_what_a_run_imports_is_what_its_code_is(
     assert code_digest("scripts.start") == before, "a process answers the same until it ends"
     forget()
     assert (code_digest("scripts.start") != before) is counts
+
+
+def test_a_change_of_the_trees_makes_no_run_of_a_network_void() -> None:
+    found = code._Closure().over(["scripts.evidence.network", "model_stage.blocks.tin"])
+    assert "model_stage.blocks.tin" in found
+    assert "search_stage.hard.hard_kernels" in found
+    assert "model_stage.blocks.hstu" not in found
+    assert not [name for name in found if name.startswith("scripts.baselines")]
