@@ -2,6 +2,7 @@
 
 | take | for |
 |---|---|
+| `daily` | a generated dataset with everything published of it, and a day with new behaviors for the daily job |
 | `datasets` | any dataset of the input contract from rows as dicts, and a store made of it: start here |
 | `sample` | one small dataset that uses every part of the contract, for the store's own tests |
 | `living` | a store with everything in it: two generations, live events, a deleted user |
