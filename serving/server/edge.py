@@ -220,8 +220,7 @@ class Edge(grpc.ServerInterceptor):
         """Says what became of a request and, of a slow one, where its time went."""
         trace.end(code.name, call.request_id[:256], call.laps)
         seconds = call.laps.seconds()
-        for stage, stage_s in seconds.items():
-            self._metrics.stage_s.labels(method.path, stage).observe(stage_s)
+        self._metrics.observe_stages(method.path, seconds)
         write, stages = self._log.info, {}
         if 0 < self._slow_s <= duration_s:
             self._metrics.slow.labels(method.path).inc()
