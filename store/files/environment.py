@@ -259,7 +259,10 @@ def _open(name: str, writable: bool, options: dict[str, Any]) -> lmdb.Environmen
         raise MissingGenerationError(f"{os.path.join(name, DATA_FILE)}: is not there; {_INGEST_AGAIN}")
     if options["lock"]:
         _allocate_lock_file(os.path.join(name, _LOCK_FILE), options["max_readers"])
-    return lmdb.open(name, readonly=not writable, create=writable, max_spare_txns=1, **options)
+    # A finished transaction that is kept for the next one keeps its place in the lock file, and a forked child that
+    # ends would give that up. Without one a read of the delta takes a tenth of a microsecond longer.
+    spare = 0 if options["lock"] else 1
+    return lmdb.open(name, readonly=not writable, create=writable, max_spare_txns=spare, **options)
 
 
 def _allocate_lock_file(path: str, max_readers: int) -> None:

@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -120,3 +123,31 @@ def test_a_child_does_not_hold_the_locks_of_its_parent(tmp_path):
     finally:
         os.write(leave[1], b".")
         os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_a_child_that_ends_takes_no_place_among_the_readers_away_from_its_parent(root, reopens):
+    script = f"""
+        import os, sys
+        from pathlib import Path
+        from store import BehaviorStore
+        from store.dataset.json_rows import parse_rows
+        from store.live_writer import LiveWriter
+        root = Path({str(root)!r})
+        row = dict(user=1, item=5, domain="ads", action="view", timestamp_ms=1_700_000_000_000)
+        with BehaviorStore.open(root) as store, LiveWriter(store) as writer:
+            writer.append(parse_rows([row]))
+            assert len(store.history(1)) == 2
+            child = os.fork()
+            if child == 0:
+                if {reopens}:
+                    with BehaviorStore.open(root) as own:
+                        assert len(own.history(1)) == 2
+                sys.exit(7)  # as a program ends: what it inherited is let go of
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            writer.append(parse_rows([row | dict(item=6)]))
+            assert len(store.history(1)) == 3
+        with BehaviorStore.open(root) as store:
+            assert len(store.history(1)) == 3
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)

@@ -53,8 +53,10 @@ def test_an_unwritable_root_is_an_io_error(tmp_path):
 
 
 def test_nothing_published_says_what_to_run(tmp_path):
-    with pytest.raises(MissingGenerationError, match=r"CURRENT.*lookback-store ingest"):
+    with pytest.raises(MissingGenerationError, match=r"nowhere: no such folder.*lookback-store ingest"):
         open_generation(tmp_path / "nowhere", "store")
+    with pytest.raises(MissingGenerationError, match=r"CURRENT: no such file.*lookback-store ingest"):
+        open_generation(tmp_path, "store")
     with pytest.raises(MissingGenerationError, match="lookback-search build-index"):
         open_generation(tmp_path, "index")
     publish(tmp_path)
