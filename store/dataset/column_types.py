@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.dataset.field_values import is_list
+from store.dataset.oddities import NULL_WORDS
 from store.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,9 +124,16 @@ def _kind_of(batch: Batch, name: str, column: pa.Array) -> tuple[ColumnKind, boo
 def _note_strays(batch: Batch, name: str, column: pa.Array, odd: Oddities) -> None:
     is_number = pc.match_substring_regex(column, _NUMBER)
     strays = column.filter(pc.invert(is_number))
-    if 0 < len(strays) <= _FEW * (len(column) - column.null_count):
+    num_values = len(column) - column.null_count
+    is_few = len(strays) <= _FEW * num_values
+    if 0 < len(strays) < num_values and (is_few or all(map(_means_a_number, strays.to_pylist()))):
         what = f"{batch.file}: {name}: text in a column of numbers, which makes all of it categorical"
         odd.note(what, repr(strays[0].as_py()), len(strays))
+
+
+def _means_a_number(text: str) -> bool:
+    """Whether a text stands for a missing number, or is one with a decimal comma."""
+    return text.strip().lower() in NULL_WORDS or re.fullmatch(r"-?[0-9]+,[0-9]+", text.strip()) is not None
 
 
 def _is_numbers(column: pa.Array) -> bool:

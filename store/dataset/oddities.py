@@ -23,7 +23,7 @@ YEAR_2000_MS = 946_684_800_000
 _YEAR_2100_S = 4_102_444_800
 
 TABLES = ("behaviors", "taxonomy", "bridges", "items", "users", "impressions")
-_NULL_WORDS = frozenset(("nan", "null", "none", "nil", "na", "n/a", "#n/a", "<na>", "nat", "undefined", "\\n", "-"))
+NULL_WORDS = frozenset(("nan", "null", "none", "nil", "na", "n/a", "#n/a", "<na>", "nat", "undefined", "\\n", "-"))
 _FLOAT = re.compile(r"-?[0-9]+\.0*|-?[0-9](\.[0-9]+)?[eE]\+?[0-9]+")
 _PADDED = re.compile(r"\+[0-9]+|0+[0-9]+")
 
@@ -70,7 +70,7 @@ class Oddities:
             text: The string.
         """
         what = ""
-        if text.lower() in _NULL_WORDS:
+        if text.lower() in NULL_WORDS:
             what = "words for a missing value, taken as ids (leave the value empty)"
         elif text[0].isalpha() and text.isascii() and not text[-1].isspace():
             return  # nearly all of them

@@ -334,6 +334,12 @@ def test_text_in_a_column_of_numbers_is_told(folder, tmp_path, stray, stem):
     assert any(f"{what} {stray!r}" in case.text for finding in check_dataset(folder).findings for case in finding.cases)
 
 
+@pytest.mark.parametrize(("values", "is_told"), [(["1.5", "n/a"], True), (["1,5", "2"], True), (["10", "XL"], False)])
+def test_a_missing_number_or_one_with_a_comma_is_told_however_few_rows_there_are(folder, tmp_path, values, is_told):
+    write_table(folder, "items", [dict(item=at, price=price) for at, price in enumerate(values)], suffix=".csv")
+    assert ("text in a column of numbers" in warnings(folder, tmp_path / "store")) == is_told
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_negative_number_is_no_id_in_any_format(folder, tmp_path, suffix):
     (folder / "behaviors.parquet").unlink()
