@@ -184,6 +184,7 @@ class SearchConfig(_Part):
             ConfigError: Missing, unreadable, not YAML, an unknown key or a value out of range; names file and key.
         """
         source = (files("search_stage") if folder is None else folder).joinpath(FILE_NAME)
+        text = ""
         try:
             text = source.read_text(encoding="utf-8")
             content = parse_yaml(text)

@@ -89,12 +89,12 @@ def compare(
     Cost: resamples x targets x (one pass over the rows, and two over the users).
     """
     judged = [at for at in range(len(targets)) if {0.0, 1.0} <= set(labels[:, at][~np.isnan(labels[:, at])].tolist())]
-    metrics = [(at, metric) for at in judged for metric in METRICS]
+    metrics: list[tuple[int, Metric]] = [(at, metric) for at in judged for metric in METRICS]
     gains = []
     for at, metric in metrics:
         known = ~np.isnan(labels[:, at])
-        columns = labels[known, at], ours[known, at], theirs[known, at], user[known]
-        gain = _gain(targets[at], metric, *columns, 1.0 - (1.0 - CONFIDENCE) / len(metrics), resamples)
+        label, of_user, confidence = labels[known, at], user[known], 1.0 - (1.0 - CONFIDENCE) / len(metrics)
+        gain = _gain(targets[at], metric, label, ours[known, at], theirs[known, at], of_user, confidence, resamples)
         gains += [gain] if gain is not None else []
     outcome, reasons = judge(gains, tolerance)
     return Verdict(outcome=outcome, reasons=reasons, gains=tuple(gains), tolerance=tolerance, resamples=resamples)
