@@ -5,7 +5,7 @@ DATA ?= auto
 # Work runs side by side in processes: threads inside one would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-plain-kernels kernels browser fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost bench-served bench-overload soak dist install clean
+.PHONY: demo test train-smoke test-plain-kernels kernels browser fault test-slow test-gpu mutate check lint types layers protos check-protos check-wheel bench bench-rank bench-search bench-store bench-index bench-train bench-cost bench-served bench-overload soak dist install clean
 
 demo: .venv/run.stamp $(if $(filter generated,$(DATA)),,.venv/data.stamp) ; $(BIN)/python -m scripts.demo --data $(DATA)
 test: kernels test-plain-kernels browser ; $(BIN)/python -m pytest -n auto --dist loadfile
@@ -24,6 +24,8 @@ browser: .venv/browser.stamp
 	@command -v chromium > .venv/browser.log || $(BIN)/playwright install --only-shell chromium >> .venv/browser.log 2>&1 \
 		|| echo "no Chromium could be installed: .venv/browser.log says why"
 	@touch $@
+# Gates of soft search and of every preset's health, by real trainings on a small world.
+train-smoke: kernels ; $(BIN)/python -m scripts.checks.train_smoke
 test-slow: kernels ; $(BIN)/python -m pytest -m slow
 fault: kernels ; LOOKBACK_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=3000
 test-gpu: kernels ; $(BIN)/python -m pytest -m gpu
