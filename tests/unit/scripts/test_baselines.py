@@ -67,7 +67,7 @@ def write_dataset(folder: Path, behaviors: list[tuple]) -> Path:
     }
     for name, table in tables.items():
         pq.write_table(pa.table(table), folder / f"{name}.parquet")
-    write_json(folder / "splits.json", {"train_from_ms": 0, "validation_from_ms": NOW, "test_from_ms": NOW})
+    write_json(folder / "splits.json", {"train_from_ms": 1, "validation_from_ms": NOW - 1, "test_from_ms": NOW})
     return folder
 
 
