@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from model_stage.types import RankRequest, Retriever, Versions
     from store.reading.snapshot import Snapshot
     from store.retrieval import SearchRequest
-    from store.types import F32, I64, U64
+    from store.types import F32, F64, I64, U64
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -161,7 +161,7 @@ def _target_report(scored: Scored, at: int, resamples: int) -> TargetReport:
     )
 
 
-def _estimate(label: F32, score: F32, user: U64, metric: Metric, resamples: int) -> Estimate | None:
+def _estimate(label: F32, score: F64, user: U64, metric: Metric, resamples: int) -> Estimate | None:
     """Gives a metric with its interval; None where there is none to give."""
     try:
         return bootstrap(label, score, user, metric=metric, seed=0, num_resamples=resamples)
