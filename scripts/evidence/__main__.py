@@ -56,10 +56,13 @@ def main(
             note(f"left out: {what}")
         folder, until_s = RunFolder(path=work / "runs"), time.monotonic() + 60 * minutes
         runs, failed = _runs(planned, folder, resume, -1.0 if report_only else until_s)
+    left = [*planned.left_out, *failed]
     if any_code:
         current = {one.name for one in runs}
-        runs += [one for one in folder.others([job.name for job in planned.jobs]) if one.name not in current]
-    left = [*planned.left_out, *failed]
+        others = [one for one in folder.others([job.name for job in planned.jobs]) if one.name not in current]
+        runs += others
+        if others:
+            left.append(f"{len(others)} of the runs were made by earlier code, configuration or data")
     if (unfinished := len(planned.jobs) - len(runs)) > 0:
         left.append(f"{unfinished} of {len(planned.jobs)} runs are not finished")
     content = content_of(runs, planned, left)

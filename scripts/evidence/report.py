@@ -69,7 +69,7 @@ def printed(content: Content) -> Iterator[Table | str]:
             yield from (
                 f"search finds {share:.1%} of the needles of {t}" for t, share in parts["needle_recall"].items()
             )
-    yield from (f"left out: {what}" for what in content["left_out"])
+    yield from (f"to know: {what}" for what in content["left_out"])
 
 
 def write_report(content: Content, out: Path) -> None:
@@ -98,7 +98,7 @@ def _head(content: Content) -> Iterator[str]:
         f"python {machine['python']}; load average at the end {machine['load_average']}.",
     )
     if content["left_out"]:
-        yield "Not in this report:"
+        yield "To know:"
         yield "\n".join(paragraph(f"- {what}", indent="  ") for what in content["left_out"])
 
 

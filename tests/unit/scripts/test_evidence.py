@@ -141,7 +141,9 @@ def test_no_run_of_other_code_is_reported_unless_asked(
     assert evidence(monkeypatch, *asked) == 0
     assert "8 of 8 runs are not finished" in capsys.readouterr().out
     assert evidence(monkeypatch, *asked, "--any-code") == 0
-    assert "not finished" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "not finished" not in shown
+    assert "8 of the runs were made by earlier code" in shown
 
 
 def test_a_run_that_fails_leaves_the_others_alone(
