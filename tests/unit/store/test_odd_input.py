@@ -210,7 +210,7 @@ def test_a_lone_carriage_return_further_down_is_no_open_quote(folder, tmp_path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (gzip.compress(b"user"), "is compressed by gzip and no CSV text; name it .csv.gz"),
+        (gzip.compress(b"user", mtime=0), "is compressed by gzip and no CSV text; name it .csv.gz"),
         (b"PAR1....", "is a Parquet file"),
         ("user,item".encode("utf-16"), "is text in UTF-16"),
         (b"PK\x03\x04", "is a zip archive"),
