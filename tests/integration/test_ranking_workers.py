@@ -99,7 +99,7 @@ def check_a_bad_bundle(world, process):
 
 
 def check_a_killed_worker_is_forked_again(process):
-    assert any(event["event"] == "standing by" for event in events_of(process))
+    wait_until(lambda: any(event["event"] == "standing by" for event in events_of(process)), process)
     before = worker_pids(process)
     os.kill(before[2], signal.SIGKILL)
     wait_until(lambda: by_worker(process, "lookback_worker_restarts_total") == {"1": 0, "2": 1}, process)

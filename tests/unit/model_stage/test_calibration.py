@@ -49,7 +49,7 @@ def test_a_probability_never_falls_with_the_logit_and_stays_within_bounds(fitted
     asked = np.sort(np.concatenate((np.array(values), EXTREMES[:, 0])))[:, None]
     for calibration in (one(fitted), Calibration()):
         found = calibration.probabilities(asked, ["click"])
-        assert found.dtype == np.float32
+        assert found.dtype == np.float64
         assert np.isfinite(found).all()
         assert found.min() >= 0.0
         assert found.max() <= 1.0

@@ -180,7 +180,7 @@ def test_targets_check_prints_what_is_sound_and_refuses_a_field_that_is_a_label(
         ),
         (
             "network: {preset: {name: mine, summary: Mine., blocks: [], selection: {sources: [luck]}}}",
-            "preset.selection.sources.0: .*'hard', 'soft' or 'recent'",
+            "preset.selection.*sources.0: .*'hard', 'soft' or 'recent'",
         ),
         ("network: {heads: {kind: hydra}}", "network.heads: .*'shared_bottom', 'mmoe', 'ple'"),
     ],

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model_stage.errors import BundleError
+from model_stage.errors import BundleError, SearchUnavailableError
 from model_stage.inspection.synthetic_request import synthetic_request
 from model_stage.networks import RankingNetwork
 from model_stage.serving import service
@@ -17,7 +17,10 @@ from tests.worlds.bundles import opened, publish
 
 
 class Nobody:
-    """A retriever that no one should ask."""
+    """A retriever that does not answer."""
+
+    def search(self, request, deadline=None):
+        raise SearchUnavailableError("nobody is here")
 
 
 def test_a_bundle_is_warm_before_it_serves_at_the_start_and_at_a_swap(tmp_path, monkeypatch):
