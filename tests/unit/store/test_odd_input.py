@@ -58,9 +58,11 @@ def plain_columns(count):
 
 def test_values_of_a_dictionary_that_no_row_has_do_not_count(folder, tmp_path):
     words = pa.array([f"word{at}" for at in range(300)])
-    few = pa.DictionaryArray.from_arrays(pa.array([1, 0, None, 1], pa.int16()), words)
-    many = pa.DictionaryArray.from_arrays(pa.array([299, 0, None, 1], pa.int16()), words)
-    columns = plain_columns(4) | dict(domain=few.fill_null("word1"), action=many.fill_null("word0"), scene=few)
+    few, many, some = (
+        pa.DictionaryArray.from_arrays(pa.array(rows, pa.int16()), words)
+        for rows in ([1, 0, 1, 1], [299, 0, 0, 1], [1, 0, None, 1])
+    )
+    columns = plain_columns(4) | dict(domain=few, action=many, scene=some)
     meta = ingest(arrow(folder, "behaviors", **columns), tmp_path / "store").meta
     assert (meta.domains, meta.actions) == (("word0", "word1"), ("word0", "word1", "word299"))
     assert meta.scenes == ("", "word0", "word1")
