@@ -13,7 +13,6 @@ from model_stage.errors import BundleError, ConfigError
 from model_stage.serving.options import RankingOptions
 from model_stage.serving.remote_retriever import RemoteRetriever
 from model_stage.serving.search_calls import SearchCallMetrics
-from model_stage.serving.served_log.warm_requests import read_warm_requests
 from model_stage.serving.service import STATUS_TABLE, CurrentRanker, RankingMetrics, RankingServicer
 from model_stage.serving.warm_up import warm_up
 from protos.lookback.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from model_stage.serving.service import TakesServed
+    from model_stage.types import RankRequest
     from serving import ServeOptions, WorkerSlot
+    from store.retrieval import SearchResult
 
 RANKING_SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
 
@@ -61,7 +62,7 @@ def ranking_server(
     with ExitStack() as stack:
         client = stack.enter_context(RemoteRetriever(search_address, wanted.search_security, calls))
         calls.watch(client.circuit)
-        recorded = [] if options.warm_requests is None else read_warm_requests(options.warm_requests)
+        recorded = [] if options.warm_requests is None else _recorded(options.warm_requests)
         try:
             current = CurrentRanker(bundle_root, client, recorded=recorded)
         except (GenerationError, BundleError, ConfigError) as error:
@@ -110,6 +111,13 @@ def _open_asides(
         served_log = ServedLog(options.served_log, options.served_share, registry, log, worker)
         asides.append(stack.enter_context(closing(served_log)))
     return asides
+
+
+def _recorded(file: Path) -> list[tuple[RankRequest, SearchResult]]:
+    # Not above: pyarrow starts a thread as soon as it is imported, and a process with two cannot stand by.
+    from model_stage.serving.served_log.warm_requests import read_warm_requests
+
+    return read_warm_requests(file)
 
 
 def serve(

@@ -15,7 +15,6 @@ from search_stage.serving.delta_lag import DeltaLag
 from search_stage.serving.service import SEARCH_SERVICE, STATUS_TABLE, SearchMetrics, SearchServicer
 from serving import Priority, Server, ServerMetrics, Service, Swaps, make_logger, run_until_terminated
 from serving.slot import FIRST, read_served
-from serving.wire.recorded import read_recorded_searches
 from store.behavior_store import BehaviorStore
 from store.errors import GenerationError
 from store.live_writer import LiveWriter
@@ -56,7 +55,7 @@ def search_server(
     metrics, slot = ServerMetrics(), options.worker
     log = make_logger("search", users=options.log_users)
     log = log if slot is None else log.bind(worker=slot.number)
-    recorded = [] if options.warm_requests is None else read_recorded_searches(options.warm_requests)
+    recorded = [] if options.warm_requests is None else _recorded(options.warm_requests)
     with ExitStack() as stack:
         try:
             store, searcher = _opened(store_root, index_root, config, {}, recorded)
@@ -96,6 +95,13 @@ def _opened(
     store = BehaviorStore.open(store_root, names.get("store"))
     index = None if index_root is None else IndexGeneration.open(index_root, names.get("index"))
     return store, Searcher(store, index, config, recorded=recorded)
+
+
+def _recorded(file: Path) -> list[SearchRequest]:
+    # Not above: pyarrow starts a thread as soon as it is imported, and a process with two cannot stand by.
+    from serving.wire.recorded import read_recorded_searches
+
+    return read_recorded_searches(file)
 
 
 def serve(

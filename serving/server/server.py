@@ -57,7 +57,7 @@ GRPC_OPTIONS = (
     ),  # silent ones after a minute; a client that asks just then must connect anew
     ("grpc.keepalive_time_ms", 30000),
     # A client may ask that often whether the connection lives, with or without calls; our own ask every ten seconds.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Of one connection, with those that were reset and are not yet dropped: gRPC itself refuses what is beyond it.
     ("grpc.max_concurrent_streams", 100),

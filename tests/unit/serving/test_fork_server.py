@@ -89,6 +89,15 @@ def test_one_with_several_threads_does_not_fork_and_is_not_tried_again(monkeypat
     assert (event["event"], event["ended_by"]) == ("standby died", f"exit status {CANNOT_FORK}")
 
 
+@pytest.mark.parametrize("stage", ["search_stage", "model_stage"])
+def test_a_stage_can_stand_by_once_it_is_imported(stage):
+    """Some libraries start threads as soon as they are imported."""
+    program = f"import os, {stage}.serving.server; print(len(os.listdir('/proc/self/task')))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
 def test_one_that_does_not_answer_is_killed_and_another_one_started(tmp_path, monkeypatch):
     monkeypatch.setattr(fork_server, "PAUSE_S", 0.0)
     monkeypatch.setattr(fork_server, "_ANSWER_S", 0.1)
