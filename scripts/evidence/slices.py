@@ -1,46 +1,44 @@
-"""Slices of a test split by what a user had done before the impression, made of the dataset alone."""
+"""Slices of a test split by what a user had done before the impression, made of the dataset alone: for trees, too.
+
+The cuts are those of every report: `model_stage/evaluation/slices.py`.
+"""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model_stage.evaluation.slices import RowFacts
+from model_stage.evaluation.slices import slices_of as cut
 from scripts.baselines.data import load_dataset
 from scripts.baselines.features import LEVELS, NAMES, fourteen_numbers
 from scripts.joins import count_before
+from store.retrieval import NO_LEVEL
+from store.types import DAY_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from scripts.baselines.data import Dataset
-    from store.types import F64, I64, Bool
-
-COLD = 20
-"""Behaviors before the impression of a cold user, at most."""
-AGES_DAYS = (7, 30, 90)
+    from store.types import F64, I64, U8, Bool
 
 
 def slices_of(data: Path) -> dict[str, Bool]:
-    """Gives, by name, which rows of the test split of a dataset directory belong to each slice. (rows,) each."""
+    """Gives, by kind and label, which rows of the test split of a dataset directory are in each slice. (rows,) each."""
     dataset = load_dataset(data)
-    time, splits = dataset.shown.timestamp_ms, dataset.splits
-    test = np.flatnonzero(time >= splits.test_from_ms)
-    numbers = fourteen_numbers(dataset)[test]
-    earlier = dataset.shown.item[time < splits.validation_from_ms]
-    new, length = ~np.isin(dataset.shown.item[test], earlier), _history_length(dataset)[test]
-    level, age_days = _match(numbers)
-    return {
-        **_by_length(length),
-        "cold user": length <= COLD,
-        **{f"match level {at}": level == at for at in range(LEVELS + 1)},
-        "no match": level < 0,
-        **_by_age(age_days),
-        "new item": new,
-        "item of the training": ~new,
-    }
+    shown, splits = dataset.shown, dataset.splits
+    test = np.flatnonzero(shown.timestamp_ms >= splits.test_from_ms)
+    learned = shown.timestamp_ms < splits.validation_from_ms
+    match_level, match_age_ms = _match(fourteen_numbers(dataset)[test])
+    facts = RowFacts(
+        num_behaviors=_history_length(dataset)[test],
+        match_age_ms=match_age_ms,
+        match_level=match_level,
+        new_item=~np.isin(shown.item[test], shown.item[learned]),
+        cold_user=~np.isin(shown.user[test], shown.user[learned]),
+    )
+    return {f"{one.kind}: {one.label}": np.isin(np.arange(len(test)), one.rows) for one in cut(facts)}
 
 
 def _history_length(dataset: Dataset) -> I64:
@@ -53,28 +51,13 @@ def _history_length(dataset: Dataset) -> I64:
     return sum(counts, np.zeros(len(shown.user), np.int64))
 
 
-def _match(numbers: F64) -> tuple[I64, F64]:
-    """Gives the finest level at which anything matches, -1 = none, and the age of the newest match there. (N,) both."""
+def _match(numbers: F64) -> tuple[U8, I64]:
+    """Gives the finest level at which anything matches, and the age of the newest match there, as in `RowFacts`."""
     count, age = (
         np.stack([numbers[:, NAMES.index(f"level_{level}_{what}")] for level in range(LEVELS + 1)], axis=1)
         for what in ("count", "age_days")
     )
-    level = np.where((count > 0).any(axis=1), (count > 0).argmax(axis=1), -1)
-    return level, np.take_along_axis(age, np.maximum(level, 0)[:, None], axis=1)[:, 0]
-
-
-def _by_length(length: I64) -> Mapping[str, Bool]:
-    edges = np.unique(np.quantile(length, (0.25, 0.5, 0.75), method="lower")) if len(length) else np.empty(0)
-    bounds = [-1, *edges.astype(int).tolist(), int(length.max(initial=0))]
-    return {f"history {low + 1} to {high}": (length > low) & (length <= high) for low, high in pairwise(bounds)}
-
-
-def _by_age(age_days: F64) -> Mapping[str, Bool]:
-    bounds = [0, *AGES_DAYS, np.inf]
-    return {
-        f"last match {low:g} to {high:g} days" if np.isfinite(high) else f"last match {low:g} days or more": (
-            age_days >= low
-        )
-        & (age_days < high)
-        for low, high in pairwise(bounds)
-    }
+    level, some = (count > 0).argmax(axis=1), (count > 0).any(axis=1)
+    age_days = np.take_along_axis(age, level[:, None], axis=1)[:, 0]
+    age_ms = np.where(some, np.nan_to_num(age_days) * DAY_MS, -1.0)
+    return np.where(some, level, NO_LEVEL).astype(np.uint8), age_ms.astype(np.int64)

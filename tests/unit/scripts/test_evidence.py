@@ -252,15 +252,13 @@ def test_slices_cover_the_test_split(tiny: Path) -> None:
     if not data.exists():
         generate(SETTINGS, data)
     slices = slices_of(data)
-    for start in ("history", "match level", "no match"):
-        assert any(name.startswith(start) for name in slices)
-    lengths = sum(rows.astype(int) for name, rows in slices.items() if name.startswith("history"))
-    levels = sum(rows.astype(int) for name, rows in slices.items() if name.startswith(("match level", "no match")))
-    ages = sum(rows.astype(int) for name, rows in slices.items() if name.startswith(("last match", "no match")))
-    for each in (lengths, levels, ages, slices["new item"].astype(int) + slices["item of the training"]):
-        assert (each == 1).all()
-    assert slices["match level 0"].any()
-    assert slices["match level 1"].any()
+    for kind in ("history length", "age of the last match", "match level", "item", "user"):
+        of_kind = [rows.astype(int) for name, rows in slices.items() if name.startswith(f"{kind}: ")]
+        assert of_kind, kind
+        assert (sum(of_kind) == 1).all(), kind
+    assert slices["match level: 0"].any()
+    assert slices["match level: 1"].any()
+    assert slices["match level: no match"].sum() == slices["age of the last match: no match"].sum() > 0
 
 
 def forget() -> None:
