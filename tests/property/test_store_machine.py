@@ -200,7 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
         if tables is not None:
             self.number += 1
             folder = write_dataset(self.folder / f"tables{self.number}", taxonomy=tables)
-        report = rebuild(self.root, keep=keep, tables=folder)
+        report = rebuild(self.root, keep=keep, tables=folder, shrink_tables=True)
         self.model.build(report.generation)
         self.store.reload()
         self.writer.trim()
@@ -283,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
         types = {"user": pa.uint64(), "category": pa.uint64(), "event_id": pa.uint64(), "device": pa.float32()}
         table = pa.table({name: pa.array([event[name] for event in events], types.get(name)) for name in events[0]})
         pa.parquet.write_table(table, folder / "behaviors.parquet")
-        report = ingest(folder, self.root, replace=replace, keep=3)
+        report = ingest(folder, self.root, replace=replace, keep=3, shrink_tables=True)
         self.model.build(report.generation, events, replace=replace)
 
 
