@@ -8,8 +8,9 @@ time that validation and test are of, nothing is looked at.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,21 +65,11 @@ def item_vectors(snapshot: Snapshot, until_ms: int, dim: int) -> ItemVectors:
     """
     users, nodes = _chosen(snapshot, until_ms)
     taxonomy = snapshot.taxonomy
-    items, column = np.unique(nodes, return_inverse=True)
-    counts = csr_matrix(
-        (np.ones(len(users), np.float32), (users, column)), (int(users.max(initial=-1)) + 1, len(items))
-    )
-    often = counts.sum(axis=0).A1
-    idf = np.log(counts.shape[0] / counts.getnnz(axis=0)).astype(np.float32)
-    space = np.zeros((len(items), dim), np.float32)
-    kept = min(dim, *counts.shape)
-    weighted = csr_matrix(counts.log1p().multiply(idf))
-    if kept > 0:
-        _, size, directions = randomized_svd(weighted, kept, random_state=_SEED)
-        space[:, :kept] = np.where(size > _LEAST * size[0], directions.T, 0.0)
-    vectors = space * idf[:, None]
+    space = space_of(users, nodes, dim)
+    items, often = space.items, space.often
+    vectors = space.vectors * space.idf[:, None]
     vectors /= max(float(np.sqrt((often * (vectors**2).sum(1)).sum() / max(often.sum(), 1))), 1e-12)
-    ads, of_ads = _of_ads(snapshot, items, often, space)
+    ads, of_ads = _of_ads(snapshot, space)
     # An ad that was chosen itself, too, is what it covers.
     own = ~np.isin(taxonomy.id[items], ads)
     ids = np.concatenate([taxonomy.id[items][own], ads])
@@ -88,6 +79,42 @@ def item_vectors(snapshot: Snapshot, until_ms: int, dim: int) -> ItemVectors:
         vectors=np.concatenate([vectors[own], of_ads])[order],
         weights=np.concatenate([often[own], np.zeros(len(ads), np.float32)])[order].astype(np.float32),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Things as points: near to one another when the same users chose them."""
+
+    items: I64
+    """What was chosen, ascending. (I,)"""
+    vectors: F32
+    """Directions of the decomposition, by item. (I, dim)"""
+    idf: F32
+    """Inverse document frequency: log of users over the users who chose it. (I,)"""
+    often: F32
+    """How often it was chosen. (I,)"""
+
+
+def space_of(users: I64, items: I64, dim: int, rounds: Any = "auto") -> Space:  # noqa: ANN401 -- scikit-learn's
+    """Gives the truncated singular value decomposition of users x items, log(1 + choices) times idf.
+
+    Args:
+        users: Who chose. (N,)
+        items: What. (N,)
+        dim: Dimensions; those beyond the rank of the matrix are 0.
+        rounds: Power iterations, a number; auto = scikit-learn's choice.
+    """
+    chosen, column = np.unique(items, return_inverse=True)
+    who, row = np.unique(users, return_inverse=True)
+    counts = csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(who), len(chosen)))
+    idf = np.log(len(who) / counts.getnnz(axis=0)).astype(np.float32)
+    vectors = np.zeros((len(chosen), dim), np.float32)
+    kept = min(dim, len(who), len(chosen))
+    if kept > 0:
+        weighted = csr_matrix(counts.log1p().multiply(idf))
+        _, size, directions = randomized_svd(weighted, kept, n_iter=rounds, random_state=_SEED)
+        vectors[:, :kept] = np.where(size > _LEAST * size[0], directions.T, 0.0)
+    return Space(items=chosen, vectors=vectors, idf=idf, often=counts.sum(axis=0).A1)
 
 
 def _chosen(snapshot: Snapshot, until_ms: int) -> tuple[I64, I64]:
@@ -103,15 +130,15 @@ def _chosen(snapshot: Snapshot, until_ms: int) -> tuple[I64, I64]:
     return np.concatenate(users), np.concatenate(nodes)
 
 
-def _of_ads(snapshot: Snapshot, items: I64, often: F32, space: F32) -> tuple[U64, F32]:
+def _of_ads(snapshot: Snapshot, space: Space) -> tuple[U64, F32]:
     """Gives the ads that cover an item with a vector, and their vectors: unit means in the space of items."""
-    covers, taxonomy = snapshot.covers, snapshot.taxonomy
+    covers, taxonomy, items = snapshot.covers, snapshot.taxonomy, space.items
     node = taxonomy.item_node(covers.values).astype(np.int64)
     at = np.minimum(np.searchsorted(items, node), max(len(items) - 1, 0))
     known = items[at] == node if len(items) else np.zeros(len(node), bool)
     ad = np.repeat(np.arange(len(covers.ids)), np.diff(covers.offsets))[known]
-    weights = csr_matrix((often[at[known]], (ad, at[known])), (len(covers.ids), len(items)))
-    vectors = weights @ space
+    weights = csr_matrix((space.often[at[known]], (ad, at[known])), (len(covers.ids), len(items)))
+    vectors = weights @ space.vectors
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     there = norm[:, 0] > 1e-12
     return covers.ids[there], (vectors[there] / norm[there]).astype(np.float32)

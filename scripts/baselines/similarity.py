@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.utils.extmath import randomized_svd
 
+from scripts.item_vectors import space_of
 from scripts.joins import runs_before
 from store.types import DAY_MS
 
@@ -22,7 +22,6 @@ NAMES = ("cosine", "cosine_30", "cosine_90")
 DIM = 64
 REFIT_DAYS = 30
 """The space is fitted anew so often, on what came before: the impressions of a period never see their own events."""
-SEED = 0
 NEVER_MS = 2**62
 
 
@@ -68,16 +67,10 @@ def _space(interests: Events, until_ms: int, num_items: int) -> tuple[F32, F32, 
     """
     known = interests.timestamp_ms < until_ms
     # Only what was there by then has a row and a column: what comes later changes no bit.
-    users, row = np.unique(interests.user[known], return_inverse=True)
-    items, column = np.unique(interests.item[known], return_inverse=True)
-    counts = csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(users), len(items)))
+    space = space_of(interests.user[known], interests.item[known], DIM, rounds=5)
     vectors = np.zeros((num_items, DIM), np.float32)
     idf, popularity = np.zeros(num_items, np.float32), np.zeros(num_items, np.float32)
-    popularity[items] = counts.sum(axis=0).A1
-    idf[items] = np.log(len(users) / counts.getnnz(axis=0))
-    weighted = counts.log1p().multiply(idf[items]).tocsr()
-    dim = min(DIM, *weighted.shape)
-    vectors[items, :dim] = randomized_svd(weighted, dim, n_iter=5, random_state=SEED)[2].T
+    vectors[space.items], idf[space.items], popularity[space.items] = space.vectors, space.idf, space.often
     return vectors, idf, popularity
 
 
