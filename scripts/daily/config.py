@@ -8,6 +8,7 @@ from pydantic import Field
 
 from model_stage.config.schema import StrictModel
 from model_stage.evaluation.verdict import TOLERANCE
+from serving.options import PLAIN, ClientSecurity
 
 
 class DailyConfig(StrictModel):
@@ -38,5 +39,7 @@ class DailyConfig(StrictModel):
     ranking: str | None = None
     """Address of the ranking service that serves `bundles`; it must answer with the new bundle. None = that is not
     asked, and the new bundle is tried in this process alone."""
+    security: ClientSecurity = PLAIN
+    """How to know that service, and how to be known: `tls_ca`, `tls_cert`, `tls_key`, `token_file`."""
     wait_s: float = Field(default=60.0, gt=0.0)
     """How long to wait for it."""

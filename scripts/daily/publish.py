@@ -57,7 +57,7 @@ def verify(job: DailyConfig, candidates: Path, candidate: str, published: str, r
         if not np.array_equal(ours.probability, theirs.probability):
             raise BundleMismatchError(f"{job.bundles}: {published} answers user {request.user} otherwise than before")
     if job.ranking is not None:
-        _wait_for(job.ranking, published, requests[0], job.wait_s)
+        _wait_for(job.ranking, job, published, requests[0])
     return len(requests)
 
 
@@ -65,10 +65,10 @@ def _answers(ranker: Ranker, requests: Sequence[RankRequest]) -> list[RankResult
     return [ranker.rank(request) for request in requests]
 
 
-def _wait_for(address: str, published: str, request: RankRequest, wait_s: float) -> None:
+def _wait_for(address: str, job: DailyConfig, published: str, request: RankRequest) -> None:
     """Waits until a service answers with a bundle."""
-    give_up_s, last = time.monotonic() + wait_s, "no answer"
-    with RankClient(address) as client:
+    give_up_s, last = time.monotonic() + job.wait_s, "no answer"
+    with RankClient(address, job.security) as client:
         while time.monotonic() < give_up_s:
             try:
                 last = client.rank(request).versions.bundle
@@ -77,7 +77,7 @@ def _wait_for(address: str, published: str, request: RankRequest, wait_s: float)
             if last == published:
                 return
             time.sleep(_PAUSE_S)
-    raise BundleMismatchError(f"{address}: does not answer with {published} after {wait_s:g} s, but: {last}")
+    raise BundleMismatchError(f"{address}: does not answer with {published} after {job.wait_s:g} s, but: {last}")
 
 
 def go_back(job: DailyConfig, before: str) -> None:

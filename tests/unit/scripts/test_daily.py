@@ -139,6 +139,15 @@ def test_a_service_that_does_not_take_it_up_is_an_error(day):
     assert serves(day) == before
 
 
+def test_the_service_is_asked_as_it_wants_to_be(day):
+    token = day / "token"
+    security = {"tls_ca": str(day / "absent.pem"), "token_file": str(token)}
+    before = serves(day)
+    with pytest.raises(InputError, match=r"absent\.pem"):
+        DailyJob(config_of(day, ranking="127.0.0.1:1", security=security)).run()
+    assert serves(day) == before
+
+
 def test_only_one_runs_at_a_time(day):
     job = config_of(day)
     job.work.mkdir()
