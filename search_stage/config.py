@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,7 @@ from store.retrieval import NO_DECAY
 from store.types import DAY_MS
 
 FILE_NAME = "search.yaml"
+_log = logging.getLogger(__name__)
 ENGINES = tuple(sorted(found.name for found in iter_modules([str(Path(__file__).parent / "soft" / "engines")])))
 """Engines of soft search: the files of `soft/engines`."""
 
@@ -178,7 +180,8 @@ class SearchConfig(_Part):
         """Reads `search.yaml`; keys it leaves out keep their defaults.
 
         Args:
-            folder: The configuration folder that holds it; None = the packaged file.
+            folder: The configuration folder that holds it; None = the packaged file. A folder with a `train.yaml` and
+                no `search.yaml` keeps every default, and the log says so.
 
         Raises:
             ConfigError: Missing, unreadable, not YAML, an unknown key or a value out of range; names file and key.
@@ -190,6 +193,9 @@ class SearchConfig(_Part):
             content = parse_yaml(text)
             return SearchConfig.model_validate({} if content is None else content)
         except FileNotFoundError as error:
+            if folder is not None and folder.joinpath("train.yaml").exists():
+                _log.warning("%s: has no %s: every default holds", folder, FILE_NAME)
+                return SearchConfig()
             raise ConfigError(f"{folder}: has no {FILE_NAME}; an empty one keeps every default") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{source}: cannot be read: {error}") from error

@@ -67,10 +67,6 @@ def test_what_is_missing_is_named_before_any_work(tmp_path, monkeypatch, capsys)
     asked = ("--data", tmp_path / "data", "--work", tmp_path / "work", "--config")
     assert run_job(monkeypatch, *asked, tmp_path / "config") == 2
     assert "schema.yaml" in capsys.readouterr().err
-    for name in ("schema.yaml", "targets.yaml", "train.yaml"):
-        shutil.copy(CONFIGS / "generated" / name, tmp_path / "config")
-    assert run_job(monkeypatch, *asked, tmp_path / "config") == 2
-    assert f"{tmp_path / 'config'}: has no search.yaml" in capsys.readouterr().err
     assert run_job(monkeypatch, *asked, CONFIGS / "generated", "--json", tmp_path / "no" / "x.json") == 2
     assert "--json" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()

@@ -64,6 +64,12 @@ def test_a_missing_file_is_refused_by_name_and_folder(tmp_path):
         SearchConfig.load(tmp_path)
 
 
+def test_a_folder_of_a_training_without_the_file_keeps_every_default_and_says_so(tmp_path, caplog):
+    (tmp_path / "train.yaml").touch()
+    assert SearchConfig.load(tmp_path) == SearchConfig()
+    assert f"{tmp_path}: has no search.yaml: every default holds" in caplog.text
+
+
 def test_the_ages_of_a_time_term_ascend(tmp_path):
     path = tmp_path / "search.yaml"
     path.write_text("soft: {time_term: [{max_age_days: 7, add: 0.1}, {max_age_days: 1, add: 0.5}]}", encoding="utf-8")
