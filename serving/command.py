@@ -49,8 +49,8 @@ def _shared(
         bool, typer.Option("--insecure", help="Listen beyond loopback without encryption or access control.")
     ] = False,
     log_users: Annotated[bool, typer.Option("--log-users", help="Let logs name users, to look for a fault.")] = False,
-    max_running: Annotated[int, typer.Option(help="Requests that a process works on at once.")] = 4,
-    max_waiting: Annotated[int, typer.Option(help="Requests that may wait for that; more are turned away.")] = 64,
+    max_running: Annotated[int, typer.Option(help="Requests that a process works on at once.")] = 2,
+    max_waiting: Annotated[int, typer.Option(help="Requests that may wait for that; more are turned away.")] = 8,
     grace_s: Annotated[
         float, typer.Option("--grace-seconds", help="Time that requests in flight get after SIGTERM.")
     ] = 10.0,
@@ -86,15 +86,17 @@ def _client(
     """Has the names of `ClientSecurity` for its parameters; only its signature is used."""
 
 
-def serve_options(*, port: int) -> Decorator:
+def serve_options(*, port: int, max_running: int) -> Decorator:
     """Gives a typer command every option of serving; the function gets them as its parameter `options`.
 
     Args:
         port: The default of `--port`.
+        max_running: The default of `--max-running`: 1 for what computes, 2 for what also waits for another service.
     """
+    defaults = {"port": port, "max_running": max_running}
     shared = inspect.signature(_shared, eval_str=True).parameters.values()
     return _given(
-        "options", ServeOptions, [each.replace(default=port) if each.name == "port" else each for each in shared]
+        "options", ServeOptions, [each.replace(default=defaults.get(each.name, each.default)) for each in shared]
     )
 
 

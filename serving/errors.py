@@ -24,7 +24,7 @@ from store.errors import StoreError
 if TYPE_CHECKING:
     from grpc import StatusCode
 
-Refusal = Literal["deadline", "queue_full"]
+Refusal = Literal["deadline", "queue_full", "server_full"]
 
 
 class ServingError(StoreError):
@@ -32,7 +32,7 @@ class ServingError(StoreError):
 
 
 class OverloadedError(ServingError):
-    """The request cannot be answered within its deadline, or as many wait as the server is set for."""
+    """The request cannot be answered within its deadline, or as many wait or came at once as the server takes."""
 
     def __init__(self, retry_after_ms: int, reason: Refusal) -> None:
         super().__init__(f"the server is full ({reason}); try again in {retry_after_ms} ms")

@@ -43,8 +43,8 @@ class ServeOptions:
     """Whether logs may name users."""
     port_file: Path | None = None
     """File to write the bound port to, once the server answers; removed when it ends."""
-    max_running: int = 4
-    max_waiting: int = 64
+    max_running: int = 2
+    max_waiting: int = 8
     grace_s: float = 10.0
     """Time that requests in flight get after SIGTERM."""
     watch_s: float = 0.0

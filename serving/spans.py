@@ -89,17 +89,15 @@ class SpanTrace(Trace):
         finally:
             span.end()
 
-    def end(self, code: str, request_id: str, laps: Laps) -> None:
+    def end(self, code: str, request_id: str, laps: Laps, ended_s: float) -> None:
         """Ends the span; its stages become spans within it."""
-        ended_ns = None
+        since_epoch_s = time.time() - time.monotonic()
         if self._span.is_recording():
             self._span.set_attribute("rpc.response.status_code", code)
             self._span.set_attribute("lookback.request_id", request_id)
             if code != "OK":
                 self._span.set_status(Status(StatusCode.ERROR, code))
-            since_epoch_s = time.time() - time.monotonic()
             for stage, start_s, end_s in laps.all():
                 span = self._maker.start_span(stage, self._inside, start_time=int(1e9 * (start_s + since_epoch_s)))
-                ended_ns = int(1e9 * (end_s + since_epoch_s))
-                span.end(ended_ns)
-        self._span.end(ended_ns)  # and not now: the answer has long left
+                span.end(int(1e9 * (end_s + since_epoch_s)))
+        self._span.end(int(1e9 * (ended_s + since_epoch_s)))  # and not now: the answer has long left

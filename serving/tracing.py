@@ -42,8 +42,8 @@ class Trace:
         """Gives what to send along with a call that this request makes necessary, for the time of that call."""
         return nullcontext(self.came_with)
 
-    def end(self, code: str, request_id: str, laps: Laps) -> None:
-        """Notes how the request ended, and its stages."""
+    def end(self, code: str, request_id: str, laps: Laps, ended_s: float) -> None:
+        """Notes how the request ended, its stages, and when it did; a point of `time.monotonic`."""
 
 
 class Tracer:

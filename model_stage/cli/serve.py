@@ -13,7 +13,7 @@ from serving.command import WorkersOption, client_options, serve_options
 from store.command import BundleOption, output_folder
 
 
-@serve_options(port=50052)
+@serve_options(port=50052, max_running=2)
 @client_options("search_security", "search-")
 def serve(
     bundle: BundleOption,

@@ -13,7 +13,7 @@ from serving.command import WorkersOption, serve_options
 from store.command import ConfigOption, IndexOption, StoreOption
 
 
-@serve_options(port=50051)
+@serve_options(port=50051, max_running=1)
 def serve(
     store: StoreOption,
     options: ServeOptions,

@@ -76,6 +76,7 @@ def search_server(
             add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, search),
             first_worker_only=WRITES if append else frozenset(),
             priorities={"GetHistory": Priority.READ},
+            waits_for_disk=WRITES,
             units={"Search": search.search_units},
         )
         server = stack.enter_context(Server((service, swaps.admin), options, STATUS_TABLE, metrics, log))

@@ -113,6 +113,11 @@ class Admission:
         """
         return Place(self, deadline, kind, demand)
 
+    def refusal(self) -> OverloadedError | DrainingError:
+        """Gives what to say to whom not even a look is given, so many have come at once."""
+        with self._lock:
+            return DrainingError(GOING) if self._closed else self._overloaded("server_full")
+
     def close(self) -> None:
         """Refuses new requests from now on; those running or waiting still get their answer."""
         with self._lock:
@@ -177,9 +182,11 @@ class Admission:
     def _refuse(self, tickets: Iterable[Ticket], reason: Refusal) -> None:
         for ticket in tickets:
             assert isinstance(ticket, _Waiting)
-            retry_after_ms = max(LEAST_RETRY_MS, ceil(1000 * self._line.wait_s(self._mean_s)))
-            ticket.refusal = OverloadedError(retry_after_ms, reason)
+            ticket.refusal = self._overloaded(reason)
             ticket.answered.release()
+
+    def _overloaded(self, reason: Refusal) -> OverloadedError:
+        return OverloadedError(max(LEAST_RETRY_MS, ceil(1000 * self._line.wait_s(self._mean_s))), reason)
 
     def _check_called(self, ticket: _Waiting) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from serving.server.caller import caller_of
 from serving.server.method import Method
 from serving.server.pace import Kind, Priority
 from serving.server.pool import afterwards
+from serving.server.turn_away import turning_away
 from serving.siblings import REQUEST_ID
 from serving.slot import FIRST
 from serving.tracing import CURRENT_TRACE, Tracer
@@ -66,6 +67,7 @@ class Edge(grpc.ServerInterceptor):
         siblings: Siblings | None = None,
         slow_s: float = 0.0,
         tracer: Tracer | None = None,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepares to answer.
 
@@ -79,6 +81,7 @@ class Edge(grpc.ServerInterceptor):
             siblings: The other workers; None = there are none.
             slow_s: Requests that take longer are logged with their stages; 0 = none are.
             tracer: What gives each request its place in a trace; None = one that takes no part itself.
+            is_full: Says whether all threads are taken that requests of a queue may have.
         """
         self._services = {service.name: service for service in services}
         self._table = table
@@ -89,7 +92,9 @@ class Edge(grpc.ServerInterceptor):
         self._siblings = siblings
         self._slow_s = slow_s
         self._tracer = tracer or Tracer()
+        self._is_full = is_full
         self._handlers: dict[str, Handler] = {}
+        self._refusals: dict[str, Handler] = {}
         metrics.in_flight.set_function(lambda: admission.inside)
         metrics.waiting.set_function(lambda: admission.waiting)
 
@@ -98,6 +103,8 @@ class Edge(grpc.ServerInterceptor):
     ) -> Handler:
         """Gives the method's handler wrapped; a method that does not exist stays that."""
         path = handler_call_details.method
+        if path in self._refusals and self._is_full():
+            return self._refusals[path]
         wrapped = self._handlers.get(path)
         if wrapped is not None:
             return wrapped
@@ -112,7 +119,7 @@ class Edge(grpc.ServerInterceptor):
             handler=handler,
             largest_bytes=largest_bytes_of(handler.unary_unary),
             need=need_of(handler.unary_unary),
-            queued=service.queued,
+            queued=service.queued and method_name not in service.waits_for_disk,
             passed_on=method_name in service.first_worker_only
             and self._siblings is not None
             and FIRST in self._siblings.numbers,
@@ -124,6 +131,8 @@ class Edge(grpc.ServerInterceptor):
         )
         wrapped = grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
         self._handlers[path] = wrapped  # of a known service: no caller can make this grow
+        if service.queued:
+            self._refusals[path] = turning_away(partial(self._turn_away, path))
         return wrapped
 
     def _answer(self, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
@@ -172,7 +181,17 @@ class Edge(grpc.ServerInterceptor):
                 self._metrics.refused.labels(method.path, error.reason).inc()
             self._refuse(error, code, call, context)
         finally:
-            self._record(method, code, call, time.monotonic() - started_s, trace)
+            self._record(method, code, call, started_s, trace)
+
+    def _turn_away(self, path: str, context: grpc.ServicerContext) -> NoReturn:
+        """Refuses a request that has no thread; it is counted, and has no line in the log."""
+        error = self._admission.refusal()
+        code = self._table.row(error).code
+        self._metrics.refused.labels(path, error.reason).inc()
+        self._metrics.requests.labels(path, code.name, "").inc()
+        context.set_trailing_metadata(_trailing_metadata(error))
+        context.abort(code, self._table.details(error, ""))
+        raise AssertionError("abort returned")
 
     def _place(self, method: Method, data: bytes, call: Call) -> AbstractContextManager[Place | None]:
         if not method.queued:
@@ -203,22 +222,26 @@ class Edge(grpc.ServerInterceptor):
         context.abort(code, self._table.details(error, call.request_id))
         raise AssertionError("abort returned")
 
-    def _record(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float, trace: Trace) -> None:
+    def _record(self, method: Method, code: grpc.StatusCode, call: Call, started_s: float, trace: Trace) -> None:
+        ended_s = time.monotonic()
         if not call.from_worker:  # else the worker it came to counts it
             if code is _OK and not call.experiment:
                 method.answered.inc()
             else:
                 self._metrics.requests.labels(method.path, code.name, call.experiment).inc()
-            method.latency_s.observe(duration_s)
+            method.latency_s.observe(ended_s - started_s)
             if method.need is not None and method.need.audited:
                 self._log.info(
                     "audit", method=method.path, caller=call.caller, code=code.name, request_id=call.request_id[:256]
                 )
-        afterwards(partial(self._tell, method, code, call, duration_s, trace))
+        afterwards(partial(self._tell, method, code, call, started_s, ended_s, trace))
 
-    def _tell(self, method: Method, code: grpc.StatusCode, call: Call, duration_s: float, trace: Trace) -> None:
+    def _tell(
+        self, method: Method, code: grpc.StatusCode, call: Call, started_s: float, ended_s: float, trace: Trace
+    ) -> None:
         """Says what became of a request and, of a slow one, where its time went."""
-        trace.end(code.name, call.request_id[:256], call.laps)
+        duration_s = ended_s - started_s
+        trace.end(code.name, call.request_id[:256], call.laps, ended_s)
         seconds = call.laps.seconds()
         self._metrics.observe_stages(method.path, seconds)
         write, stages = self._log.info, {}

@@ -35,6 +35,8 @@ class Service:
     """Adds the servicer to a server: the generated `add_...Servicer_to_server`."""
     queued: bool = True
     """Whether its requests need a place in the queue; False for what must get through when the server is full."""
+    waits_for_disk: frozenset[str] = frozenset()
+    """Methods that wait more than they work: they take no place, and as many are let in as there are threads."""
     first_worker_only: frozenset[str] = frozenset()
     """Methods that the other workers pass on to the first one."""
     priorities: Mapping[str, Priority] = field(default_factory=lambda: MappingProxyType({}))

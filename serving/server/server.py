@@ -20,6 +20,7 @@ from serving.server.edge import Edge
 from serving.server.memory import freeze_libraries, return_large_blocks
 from serving.server.page import open_page
 from serving.server.pool import Pool
+from serving.server.valve import Valve
 from serving.siblings import Siblings
 from serving.slot import WorkerReport, write_whole
 from serving.tracing import Tracer
@@ -36,8 +37,14 @@ if TYPE_CHECKING:
     from serving.server.method import Service
     from serving.server.status import StatusTable
 
-SPARE_THREADS = 8
-"""Beyond those that run and wait: for operators, health, reflection, and for saying no quickly."""
+DOOR_THREADS = 2
+"""Beyond those that run and wait: for those that come and go. Who finds none is turned away by gRPC's own thread."""
+
+RESERVED_THREADS = 6
+"""For operators, health and reflection, however many requests there are."""
+
+BURST = 100
+"""Requests beyond those that have a thread that may come at once, where that many do not come all the time."""
 
 SETTLE_S = 0.2
 """Time in which a draining server still takes requests, those that were on their way when the drain began."""
@@ -97,8 +104,9 @@ class Server:
         self._metrics = metrics
         self._names = [service.name for service in services]
         self.admission = Admission(options.max_running, options.max_waiting)
-        threads = options.max_running + options.max_waiting + SPARE_THREADS
-        self._pool = Pool(threads, thread_name_prefix="rpc")
+        threads = options.max_running + options.max_waiting + DOOR_THREADS
+        self._pool = Pool(threads + RESERVED_THREADS)
+        valve = Valve(threads, threads + BURST)
         self.door = open_door(options, metrics.registry, log)
         self.siblings = None if slot is None else Siblings(slot)
         self._tracer = _tracer(self._names) if options.trace else Tracer()
@@ -115,10 +123,11 @@ class Server:
                     self.siblings,
                     slow_s=options.slow_ms / 1000,
                     tracer=self._tracer,
+                    is_full=lambda: valve.turns_away(self._pool.busy, time.monotonic()),
                 )
             ],
             options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if slot is None else WORKER_OPTIONS)),
-            maximum_concurrent_rpcs=threads,
+            maximum_concurrent_rpcs=threads + BURST + RESERVED_THREADS,
         )
         for service in services:
             service.add(self._server)

@@ -31,6 +31,8 @@ from serving import (
 )
 from serving.deadline import Deadline
 from serving.server.admission import Admission
+from serving.server.server import DOOR_THREADS
+from serving.server.valve import STANDING_S
 from store.errors import CorruptRecordError, InputError
 
 NAME = "lookback.search.v1.SearchService"
@@ -60,9 +62,10 @@ class Held(search_pb2_grpc.SearchServiceServicer):
 
 
 @contextmanager
-def serving(**options):
+def serving(waits_for_disk=frozenset(), **options):
     servicer, log = Held(), io.StringIO()
-    service = Service(name=NAME, add=partial(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer))
+    add = partial(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer)
+    service = Service(name=NAME, add=add, waits_for_disk=waits_for_disk)
     metrics = ServerMetrics()
     with Server((service,), ServeOptions(**options), StatusTable(), metrics, make_logger("test", log)) as server:
         servicer.server, servicer.metrics, servicer.log = server, metrics, log
@@ -106,6 +109,32 @@ def test_a_full_server_says_so_with_a_hint_when_to_come_again():
         held.release.set()
         assert first.result().store_generation == "held"
         assert held.stub.Search(pb.SearchRequest(), timeout=30).store_generation == "held"
+
+
+def test_who_finds_no_thread_is_turned_away_and_health_and_operators_are_not():
+    with serving(waits_for_disk=frozenset({"Search"}), max_running=1, max_waiting=0) as held:
+        held.stub.DeleteUser(pb.DeleteUserRequest(), timeout=30)
+        several = [held.stub.Search.future(pb.SearchRequest(), timeout=30) for _ in range(1 + DOOR_THREADS)]
+        for _ in several:  # such a method needs no place
+            assert held.started.acquire(timeout=10)
+        time.sleep(2 * STANDING_S)
+        for method, request in (("Search", pb.SearchRequest()), ("DeleteUser", pb.DeleteUserRequest())):
+            error = refused(
+                partial(getattr(held.stub, method), request, timeout=30), grpc.StatusCode.RESOURCE_EXHAUSTED
+            )
+            assert "server_full" in error.details()
+            assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
+        health = health_pb2_grpc.HealthStub(held.channel)
+        assert (
+            health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+        )
+        held.release.set()
+        assert [each.result().store_generation for each in several] == ["held"] * len(several)
+        held.stub.DeleteUser(pb.DeleteUserRequest(), timeout=30)
+        labels = {"method": f"/{NAME}/Search", "reason": "server_full"}
+        assert held.metrics.registry.get_sample_value("lookback_requests_refused_total", labels) == 1
+        labels = {"method": f"/{NAME}/Search", "code": "RESOURCE_EXHAUSTED", "experiment": ""}
+        assert held.metrics.registry.get_sample_value("lookback_requests_total", labels) == 1
 
 
 @pytest.mark.parametrize("error", [None, InputError("user: is odd")])

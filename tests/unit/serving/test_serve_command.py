@@ -24,7 +24,7 @@ def run(*arguments):
     app, got = typer.Typer(), []
 
     @app.command()
-    @serve_options(port=7)
+    @serve_options(port=7, max_running=3)
     def serve(
         root: Annotated[Path, typer.Option(help="Its own.")],
         options: ServeOptions,
@@ -40,7 +40,7 @@ def run(*arguments):
 def test_a_command_gets_its_own_options_and_the_shared_ones():
     [[root, options, loud]], _ = run("--root", "somewhere")
     assert (root, loud) == (Path("somewhere"), False)
-    assert options == ServeOptions(port=7, watch_s=5.0)
+    assert options == ServeOptions(port=7, max_running=3, watch_s=5.0)
     given = ("--host", "::1", "--port", "9", "--port-file", "p", "--metrics-port", "3", "--reflection", "--insecure")
     more = (
         "--max-running",
