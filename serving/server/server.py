@@ -37,14 +37,11 @@ if TYPE_CHECKING:
     from serving.server.method import Service
     from serving.server.status import StatusTable
 
-DOOR_THREADS = 2
-"""Beyond those that run and wait: for those that come and go. Who finds none is turned away by gRPC's own thread."""
-
-RESERVED_THREADS = 6
-"""For operators, health and reflection, however many requests there are."""
+SPARE_THREADS = 6
+"""Beyond those that run and wait: for operators, health and reflection, and for whoever is refused in a burst."""
 
 BURST = 100
-"""Requests beyond those that have a thread that may come at once, where that many do not come all the time."""
+"""Requests that may come at once beyond those that run and wait, where they do not come all the time."""
 
 SETTLE_S = 0.2
 """Time in which a draining server still takes requests, those that were on their way when the drain began."""
@@ -104,9 +101,9 @@ class Server:
         self._metrics = metrics
         self._names = [service.name for service in services]
         self.admission = Admission(options.max_running, options.max_waiting)
-        threads = options.max_running + options.max_waiting + DOOR_THREADS
-        self._pool = Pool(threads + RESERVED_THREADS)
-        valve = Valve(threads, threads + BURST)
+        places = options.max_running + options.max_waiting
+        self._pool = Pool(places + SPARE_THREADS)
+        valve = Valve(places, places + BURST)
         self.door = open_door(options, metrics.registry, log)
         self.siblings = None if slot is None else Siblings(slot)
         self._tracer = _tracer(self._names) if options.trace else Tracer()
@@ -127,7 +124,7 @@ class Server:
                 )
             ],
             options=(*GRPC_OPTIONS, *(ALONE_OPTIONS if slot is None else WORKER_OPTIONS)),
-            maximum_concurrent_rpcs=threads + BURST + RESERVED_THREADS,
+            maximum_concurrent_rpcs=places + BURST + SPARE_THREADS,
         )
         for service in services:
             service.add(self._server)

@@ -31,7 +31,6 @@ from serving import (
 )
 from serving.deadline import Deadline
 from serving.server.admission import Admission
-from serving.server.server import DOOR_THREADS
 from serving.server.valve import STANDING_S
 from store.errors import CorruptRecordError, InputError
 
@@ -112,9 +111,9 @@ def test_a_full_server_says_so_with_a_hint_when_to_come_again():
 
 
 def test_who_finds_no_thread_is_turned_away_and_health_and_operators_are_not():
-    with serving(waits_for_disk=frozenset({"Search"}), max_running=1, max_waiting=0) as held:
+    with serving(waits_for_disk=frozenset({"Search"}), max_running=1, max_waiting=2) as held:
         held.stub.DeleteUser(pb.DeleteUserRequest(), timeout=30)
-        several = [held.stub.Search.future(pb.SearchRequest(), timeout=30) for _ in range(1 + DOOR_THREADS)]
+        several = [held.stub.Search.future(pb.SearchRequest(), timeout=30) for _ in range(3)]
         for _ in several:  # such a method needs no place
             assert held.started.acquire(timeout=10)
         time.sleep(2 * STANDING_S)
