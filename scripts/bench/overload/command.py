@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.bench.markdown import formatted
+from scripts.bench.markdown import formatted, markdown_table
 from scripts.bench.overload.batching import measure_batching
 from scripts.bench.overload.orders import compare_orders
 from scripts.bench.overload.served import OVER, measure_served
-from scripts.bench.report import finish, new_facts, note, target, targets_table
+from scripts.bench.report import ReportFile, finish, head, new_facts, note, target, targets_section, targets_table
 from scripts.pipeline import CONFIGS
 from scripts.servers import Roots
 from store.command import JsonOption
@@ -33,6 +33,20 @@ _BATCH_COLUMNS = {
     "ms a request": "{row[ms_per_request]:.2f}",
     "over one alone": "{row[over_alone]:.2f}",
 }
+_SERVED_COLUMNS = {
+    "service": "{row[service]}",
+    "peak, a second": "{row[peak_per_s]:.0f}",
+    "asked, a second": "{row[offered_per_s]:.0f}",
+    "answered in time": "{row[goodput_per_s]:.0f}",
+    "over the peak's rate": "{row[goodput_over_peak]:.2f}",
+    "refused p99, ms": "{row[refused_p99_ms]:.0f}",
+    "failed, a second": "{row[failed_per_s]:.1f}",
+    "memory gained, MiB": "{row[memory_mib]:.1f}",
+}
+_ABOUT = (
+    "Simulated: four places; goodput and waste are shares of the capacity. Services: search and ranking of the demo,",
+    "100 candidates, the sender on the same cores; the rate of the peak and three times the peak are asked in turn.",
+)
 LOADS = (0.7, 1.0, 1.5, 3.0, 6.0)
 LEAST_GOODPUT, MOST_REFUSAL_MS, MOST_RECOVERY_S, MOST_MEMORY_MIB = 0.8, 50.0, 5.0, 20.0
 
@@ -47,6 +61,7 @@ def overload(
     processes: Annotated[int, typer.Option(min=1, help="Senders.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the simulated arrivals.")] = 1,
     json_file: JsonOption = None,
+    report: ReportFile = None,
 ) -> None:
     """Simulates orders of waiting, times requests in batches, puts services under load; writes all numbers as JSON."""
     command = f"overload --json FILE --seconds {seconds:g} --seed {seed} --deadline-seconds {deadline_s:g}"
@@ -56,18 +71,30 @@ def overload(
     facts["orders"] = list(compare_orders(LOADS, seconds, seed))
     note("requests in batches")
     facts["batching"] = list(measure_batching())
-    shown = [
-        table(*_ORDER_COLUMNS, rows=formatted(_ORDER_COLUMNS, facts["orders"])),
-        table(*_BATCH_COLUMNS, rows=formatted(_BATCH_COLUMNS, facts["batching"])),
-    ]
+    facts["served"], facts["targets"] = [], []
     if work is not None:
         roots = Roots(
             store=work / "store", index=work / "index", bundle=work / "bundles", config=config or CONFIGS / work.name
         )
         facts["served"] = list(measure_served(roots, work / "logs", deadline_s, seconds, processes))
         facts["targets"] = [each for row in facts["served"] for each in _targets(row)]
+    tables = [
+        (title, columns, formatted(columns, facts[name]))
+        for title, name, columns in (
+            ("Orders of waiting, simulated", "orders", _ORDER_COLUMNS),
+            ("Requests scored together", "batching", _BATCH_COLUMNS),
+            ("Services", "served", _SERVED_COLUMNS),
+        )
+    ]
+    sections = [
+        head("under too much load", facts, *_ABOUT),
+        *(f"## {title}\n\n{markdown_table(columns, rows)}" for title, columns, rows in tables if rows),
+    ]
+    shown = [table(*columns, rows=rows) for _, columns, rows in tables if rows]
+    if work is not None:
+        sections.append(targets_section(facts["targets"]))
         shown.append(targets_table(facts["targets"]))
-    finish(facts, (), json_file, None, *shown)
+    finish(facts, sections, json_file, report, *shown)
 
 
 def _targets(row: Any) -> list[dict[str, Any]]:  # noqa: ANN401 -- a row of JSON
